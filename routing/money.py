@@ -1,0 +1,63 @@
+"""Money in ledgers: integer picodollars, so that sums over topics are exact whatever their order."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+PICO = 10**12
+"""Picodollars in one US dollar. int64 holds budgets up to 9.2 million USD an LLM and period."""
+
+MAX_USD = 9.0e6
+
+
+def to_pico(usd: ArrayLike) -> NDArray[np.int64]:
+    """Whole picodollars, rounded up, so that a charge is never below the amount it stands for.
+
+    Parameters
+    ----------
+    usd : array_like of float
+        US dollars, each in [0, `MAX_USD`].
+
+    Returns
+    -------
+    ndarray of int64, same shape
+
+    Raises
+    ------
+    ValueError
+        An amount is negative, not finite or above `MAX_USD`.
+
+    Examples
+    --------
+    >>> int(to_pico(1.5e-6))
+    1500000
+    """
+    amount = np.asarray(usd, dtype=np.float64)
+    if not np.all((amount >= 0) & (amount <= MAX_USD)):
+        raise ValueError(f"usd: {amount} must be finite, not negative and at most {MAX_USD:.0f} USD")
+    pico = amount * PICO
+    # 1.5e-6 USD is 1500000.0000000002 pico in binary, and means 1500000
+    return np.ceil(pico - np.maximum(1e-6, 4e-16 * pico)).astype(np.int64)
+
+
+def read_pico(usd: ArrayLike) -> NDArray[np.int64]:
+    """The picodollars that `to_usd` wrote: exact for amounts up to 1,000 USD, as a query's cost is.
+
+    Examples
+    --------
+    >>> int(read_pico(float(to_usd(123456789012345))))
+    123456789012345
+    """
+    return np.rint(np.asarray(usd, dtype=np.float64) * PICO).astype(np.int64)
+
+
+def to_usd(pico: ArrayLike) -> NDArray[np.float64]:
+    """US dollars of picodollars.
+
+    Examples
+    --------
+    >>> float(to_usd(1500000))
+    1.5e-06
+    """
+    return np.asarray(pico, dtype=np.int64) / PICO
