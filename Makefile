@@ -1,0 +1,41 @@
+# The commands of this project. `make help` lists them.
+VENV     := .venv
+BIN      := $(VENV)/bin
+STAMP    := $(VENV)/.installed
+PACKAGES := routing streams producers experiments infra
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint chaos bench fit broker-up broker-down broker-status clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv with everything; a second call does nothing (PYTHON=python3.12 chooses the interpreter)
+
+$(STAMP): setup.cfg constraints.txt infra/install.sh
+	@infra/install.sh $(VENV)
+	@touch $@
+
+demo: $(STAMP) ## broker, topics, a worker, a replay, a report in build/demo.json (BROKER=native|docker|embedded, DATASET=path)
+	@$(BIN)/python -m infra.demo $(if $(BROKER),--broker $(BROKER)) $(if $(DATASET),--dataset $(DATASET))
+
+test: lint ## everything that must hold: ruff, mypy, and the whole suite on a real Apache Kafka
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## ruff and mypy only
+	$(BIN)/ruff check $(PACKAGES) tests benchmarks
+	$(BIN)/mypy $(PACKAGES)
+
+broker-up: $(STAMP) ## start a broker and print KAFKA_BOOTSTRAP_SERVERS (KIND=native|docker|embedded, BROKERS=1|3)
+	@$(BIN)/python -m infra.broker up $(if $(KIND),--kind $(KIND)) $(if $(BROKERS),--brokers $(BROKERS))
+
+broker-down: $(STAMP) ## stop it and delete its data
+	@$(BIN)/python -m infra.broker down
+
+broker-status: $(STAMP) ## say which brokers run, and where
+	@$(BIN)/python -m infra.broker status
+
+clean: ## stop every broker started here; delete build/ and caches (not .venv)
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m infra.broker down --all; fi
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
