@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     """Everything that a worker, a command or a producer can be told.
 
     A value comes from the first of: the constructor, the environment (`PORT_<NAME>`), the `settings` section
-    of the catalogue's file (its paths are relative to that file), the default. Secrets are masked when printed.
+    of the catalogue's file (its paths are relative to it), the default. Secrets are masked when printed.
 
     Raises
     ------
