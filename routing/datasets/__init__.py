@@ -1,0 +1,5 @@
+"""Data sets of answered queries, one file a format; `load_dataset` picks the format by content."""
+
+from routing.datasets.detect import load_dataset
+
+__all__ = ["load_dataset"]

@@ -1,0 +1,143 @@
+"""Nearest neighbours by faiss: exact inner product or HNSW, with a tie rule that no batch's shape decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+Similarities = NDArray[np.float32]
+
+TIE = 1e-6
+"""Similarities so near to the k-th are ties: last bits in faiss and BLAS depend on the batch's shape."""
+
+SPARE = 8
+"""Neighbours searched beyond k, to see where ties end; where these are not enough, more are searched."""
+
+HNSW_LINKS, HNSW_BUILD, HNSW_SEARCH = 32, 200, 50
+"""M, efConstruction and ef of the paper's experiments."""
+
+
+class NeighbourIndex:
+    """The embeddings of a history, to be searched by cosine similarity.
+
+    Parameters
+    ----------
+    embeddings : ndarray of float32, shape [H, d]
+        Unit rows.
+    kind : {"exact", "hnsw"}
+        Exact inner product, or a graph (M = 32, efConstruction = 200, ef = 50: the paper's).
+    threads : int
+        Threads of one search.
+    """
+
+    def __init__(
+        self,
+        embeddings: NDArray[np.float32],
+        kind: Literal["exact", "hnsw"] = "exact",
+        threads: int = 1,
+    ) -> None:
+        vectors = np.ascontiguousarray(embeddings, dtype=np.float32)
+        self.kind = kind
+        self.threads = threads
+        # built by one thread: a graph depends on the order in which its points come
+        faiss.omp_set_num_threads(1)
+        self._index: Any
+        if kind == "exact":
+            self._index = faiss.IndexFlatIP(vectors.shape[1])
+        elif kind == "hnsw":
+            self._index = faiss.IndexHNSWFlat(vectors.shape[1], HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+            self._index.hnsw.efConstruction = HNSW_BUILD
+        else:
+            raise ValueError(f"kind: {kind!r} is neither 'exact' nor 'hnsw'")
+        self._index.add(vectors)
+        self._vectors = vectors
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def search(self, queries: NDArray[np.float32], k: int) -> tuple[Similarities, Rows]:
+        """The k nearest rows of every query.
+
+        Rows whose similarity is within `TIE` of the k-th are ties, and the first in the history win.
+
+        Parameters
+        ----------
+        queries : ndarray of float32, shape [n, d]
+        k : int
+            1 to H.
+
+        Returns
+        -------
+        similarity : ndarray of float32, shape [n, k]
+            Falling.
+        rows : ndarray of int64, shape [n, k]
+        """
+        return self._settled(np.ascontiguousarray(queries, dtype=np.float32), k, None)
+
+    def search_own(self, k: int) -> tuple[Similarities, Rows]:
+        """The k nearest of every row of the history, itself left out by its row (its duplicates are kept).
+
+        Returns
+        -------
+        similarity, rows : as `search`, with n = H; k is 1 to H - 1.
+        """
+        return self._settled(self._vectors, k, np.arange(len(self), dtype=np.int64))
+
+    def _settled(self, queries: NDArray[np.float32], k: int, own: Rows | None) -> tuple[Similarities, Rows]:
+        most = len(self) - (own is not None)
+        if not 1 <= k <= most:
+            raise ValueError(f"k: {k} must be 1 to {most}, the rows that can be neighbours")
+        width = min(k + SPARE, most)
+        similarity, rows = self._candidates(queries, width, own)
+        if width == k:
+            return similarity, rows
+        best, best_rows = similarity[:, :k].copy(), rows[:, :k].copy()
+        # beyond the k-th there is a tie: rare, so that most batches end here
+        open_ = np.flatnonzero(similarity[:, k] >= similarity[:, k - 1] - TIE)
+        similarity, rows = similarity[open_], rows[open_]
+        while len(open_):
+            done = (similarity[:, -1] < similarity[:, k - 1] - TIE) | (width == most)
+            best[open_[done]], best_rows[open_[done]] = _first_of_ties(similarity[done], rows[done], k)
+            open_ = open_[~done]
+            if len(open_):
+                width = min(4 * width, most)
+                mine = None if own is None else own[open_]
+                similarity, rows = self._candidates(queries[open_], width, mine)
+        return best, best_rows
+
+    def _candidates(
+        self, queries: NDArray[np.float32], width: int, own: Rows | None
+    ) -> tuple[Similarities, Rows]:
+        faiss.omp_set_num_threads(self.threads)
+        wide = width + (own is not None)
+        if self.kind == "hnsw":
+            parameters = faiss.SearchParametersHNSW(  # type: ignore[attr-defined]
+                efSearch=max(HNSW_SEARCH, wide)
+            )
+            similarity, rows = self._index.search(queries, wide, params=parameters)
+        else:
+            similarity, rows = self._index.search(queries, wide)
+        if own is None:
+            return similarity, rows
+        mine = rows == own[:, None]
+        mine[~mine.any(axis=1), -1] = True  # behind so many duplicates that it was not found: drop the last
+        return similarity[~mine].reshape(-1, width), rows[~mine].reshape(-1, width)
+
+    def save(self, path: str | Path) -> None:
+        """Write the faiss index; worth it for a graph, the exact one is built faster than read."""
+        faiss.write_index(self._index, str(path))
+
+
+def _first_of_ties(similarity: Similarities, rows: Rows, k: int) -> tuple[Similarities, Rows]:
+    """The k of the candidates [n, width]: all that are nearer than a tie, then the ties in row order."""
+    kth = similarity[:, k - 1 : k]
+    tie = np.abs(similarity - kth) <= TIE
+    # candidates nearer than every tie keep their place by the key -1, those beyond are last
+    key = np.where(tie, rows, np.where(similarity > kth, -1, np.iinfo(np.int64).max))
+    chosen = np.argsort(key, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(similarity, chosen, 1), np.take_along_axis(rows, chosen, 1)
