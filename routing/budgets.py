@@ -1,0 +1,94 @@
+"""Budgets of an evaluation: how large in total, and how split over LLMs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from routing.estimators.base import FloatArray
+
+SPLITS = ("weighted", "cost", "perf", "uniform", "random", "extreme")
+
+
+def total_budget(true_cost: FloatArray, factor: float = 1.0) -> float:
+    """Factor times the cost of serving every query with the cheapest LLM, in USD (PORT, section 4).
+
+    Parameters
+    ----------
+    true_cost : ndarray of float64, shape [n, M]
+        USD.
+    factor : float
+        The budget factor, positive.
+
+    Examples
+    --------
+    >>> total_budget(np.array([[1.0, 2.0], [1.0, 3.0]]), 0.5)
+    1.0
+    """
+    if factor <= 0:
+        raise ValueError(f"factor: {factor} must be positive")
+    return float(factor * np.asarray(true_cost).sum(0).min())
+
+
+def split_budget(
+    total: float,
+    quality_mean: FloatArray,
+    cost_mean: FloatArray,
+    how: str = "weighted",
+    *,
+    seed: int = 0,
+    h: int = 1,
+) -> FloatArray:
+    """Split a total budget over LLMs by one of the paper's six rules.
+
+    Parameters
+    ----------
+    total : float
+        USD.
+    quality_mean, cost_mean : ndarray of float64, shape [M]
+        Means over the history.
+    how : {"weighted", "cost", "perf", "uniform", "random", "extreme"}
+        sqrt(quality / cost), sqrt(1 / cost), quality, equal, U[5, 30], or 80 % on the `h` LLMs of the lowest
+        quality / cost and the rest evenly.
+    seed : int
+        Of the random split.
+    h : int
+        Of the extreme split, 1 to M - 1.
+
+    Returns
+    -------
+    ndarray of float64, shape [M]
+        USD, sums to `total`.
+
+    References
+    ----------
+    PORT, arXiv 2509.02718, section 4 and appendix (budget splits).
+
+    Examples
+    --------
+    >>> split_budget(3.0, np.array([0.8, 0.2]), np.array([0.2, 0.2]), "weighted").round(6).tolist()
+    [2.0, 1.0]
+    """
+    quality_mean, cost_mean = np.asarray(quality_mean, float), np.asarray(cost_mean, float)
+    if np.any(cost_mean <= 0):
+        raise ValueError(f"cost_mean: {cost_mean} must be positive")
+    models = len(quality_mean)
+    if how == "weighted":
+        weight = np.sqrt(np.maximum(quality_mean, 0) / cost_mean)
+    elif how == "cost":
+        weight = np.sqrt(1 / cost_mean)
+    elif how == "perf":
+        weight = np.maximum(quality_mean, 0)
+    elif how == "uniform":
+        weight = np.ones(models)
+    elif how == "random":
+        weight = np.random.default_rng(seed).uniform(5, 30, models)
+    elif how == "extreme":
+        if not 1 <= h < models:
+            raise ValueError(f"h: {h} must be between 1 and {models - 1}")
+        weight = np.full(models, 0.2 / (models - h))
+        weight[np.argsort(quality_mean / cost_mean, kind="stable")[:h]] = 0.8 / h
+    else:
+        raise ValueError(f"how: {how!r} is not one of {', '.join(SPLITS)}")
+    if weight.sum() <= 0:
+        weight = np.ones(models)
+    return total * weight / weight.sum()

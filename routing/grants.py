@@ -1,0 +1,104 @@
+"""Rights in escrow: how the planner hands budgets out to lanes without a shared counter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from routing.decision import IntArray
+from routing.estimators.base import FloatArray
+
+RESERVE = 0.2
+"""Share of what is left that the pool of the overflow lane keeps."""
+
+LUMP = 4
+"""An LLM whose rest pays fewer than this many queries a lane lives in the pool alone."""
+
+
+@dataclass(frozen=True)
+class Grants:
+    """Cumulative grants and targets, both int64 [L, M] in picodollars."""
+
+    granted: IntArray
+    target: IntArray
+
+
+def grant(
+    budgets: IntArray,
+    granted: IntArray,
+    released: IntArray,
+    charged: IntArray,
+    traffic: FloatArray,
+    mean_cost: FloatArray,
+    *,
+    overflow: bool,
+) -> Grants:
+    """Hand out what is free, towards targets by traffic.
+
+    Safe on a stale view: `released` and `charged` are what lanes wrote some time ago. Rights still held
+    somewhere, granted - released as seen, are counted as gone, so the sum of grants less releases never
+    passes the budget, whatever has happened since.
+
+    Parameters
+    ----------
+    budgets : ndarray of int64, shape [M]
+        Picodollars of the period.
+    granted : ndarray of int64, shape [L, M]
+        Granted before; the result is never below it.
+    released, charged : ndarray of int64, shape [L, M]
+        As last read from the ledgers.
+    traffic : ndarray of float64, shape [L] or [L - 1]
+        Queries that arrive on each lane lately, the overflow lane (last) left out.
+    mean_cost : ndarray of float64, shape [M]
+        Picodollars that one query costs.
+    overflow : bool
+        The last lane is the overflow lane and holds the pool.
+
+    Returns
+    -------
+    Grants
+
+    Examples
+    --------
+    >>> none = np.zeros((2, 1), dtype=np.int64)
+    >>> grants = grant(np.array([100]), none, none, none, np.ones(2), np.array([1.0]), overflow=False)
+    >>> grants.granted.ravel().tolist()
+    [50, 50]
+    """
+    lanes = len(granted) - 1 if overflow else len(granted)
+    traffic = np.asarray(traffic, dtype=np.float64)[:lanes]
+    share = (traffic + 1.0) / (traffic + 1.0).sum()
+    left = np.maximum(budgets - charged.sum(0), 0).astype(np.float64)
+    local = left
+    if overflow:
+        local = np.where(left < lanes * LUMP * mean_cost, 0.0, (1 - RESERVE) * left)
+    target = np.zeros_like(granted)
+    target[:lanes] = np.floor(share[:, None] * local).astype(np.int64)
+    held = granted - released - charged
+    free = np.maximum(budgets - (granted - released).sum(0), 0)
+    need = np.maximum(target[:lanes] - held[:lanes], 0)
+    total = need.sum(0)
+    part = np.where(total > 0, np.minimum(1.0, free / np.maximum(total, 1)), 0.0)
+    handed = np.floor(need * part).astype(np.int64)
+    # a float product can be one too high beyond 2**53; never hand out more than is free
+    handed -= np.where(handed.sum(0) > free, np.minimum(handed, 1 + handed // 2**50), 0)
+    result = granted.copy()
+    result[:lanes] += handed
+    rest = free - handed.sum(0)
+    if overflow:
+        result[lanes] += rest
+        # the pool gives back what the lanes as a whole lack
+        lack = np.maximum(target[:lanes].sum(0) - held[:lanes].sum(0) - handed.sum(0), 0)
+        target[lanes] = np.maximum(held[lanes] + rest - lack, 0)
+    elif lanes == 1:
+        # one lane holds everything; only a budget that was lowered makes it give back
+        result[0] += rest
+        over = (granted - released).sum(0) > budgets
+        target[0] = np.where(over, left.astype(np.int64), np.maximum(budgets, result[0]))
+    else:
+        # crumbs of rounding
+        crumbs = np.where(rest <= lanes, rest, 0)
+        result[0] += crumbs
+        target[0] += crumbs
+    return Grants(result, target)

@@ -1,0 +1,80 @@
+"""The plan: prices that steer and rights that bound, one frozen record that every lane reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routing.decision import IntArray
+from routing.estimators.base import FloatArray
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is in force: for one period, one version of the prices and one revision of the rights.
+
+    Parameters
+    ----------
+    period : int
+        Counts from 1. Rights and charges are cumulative within a period.
+    version : int
+        Counts price solves over all periods; 0 before the first.
+    revision : int
+        Counts every published change, so that the newest plan is the one with the highest.
+    models : tuple of str, length M
+        Catalogue order; models are added at the end and never move while a period lasts.
+    active : ndarray of bool, shape [M]
+        LLMs that may be chosen.
+    budgets : ndarray of int64, shape [M]
+        Picodollars for the period.
+    prices : ndarray of float64, shape [M]
+        Quality per USD.
+    learned : bool
+        False until prices exist: lanes are in warm-up.
+    granted, target : ndarray of int64, shape [L, M]
+        Picodollars granted so far to each lane, and what a lane should hold. The last lane is the overflow
+        lane where `overflow` is set.
+    overflow : bool
+        A lane defers a query whose best LLM it cannot pay.
+    horizon : int
+        Queries the period is planned for.
+    until : int, optional
+        Queries of the period after which a lane in lockstep waits for the next plan.
+    solved_from : dict
+        Where the prices come from, for people and for the planner's next owner.
+    created_at : float
+        Seconds since the epoch, given by the caller.
+    """
+
+    period: int
+    version: int
+    revision: int
+    models: tuple[str, ...]
+    active: NDArray[np.bool_]
+    budgets: IntArray
+    prices: FloatArray
+    learned: bool
+    granted: IntArray
+    target: IntArray
+    overflow: bool
+    horizon: int
+    until: int | None = None
+    solved_from: dict[str, Any] = field(default_factory=dict)
+    created_at: float = 0.0
+
+    @property
+    def lanes(self) -> int:
+        """Number of lanes L that hold rights, the overflow lane included."""
+        return len(self.granted)
+
+    @property
+    def pool(self) -> int | None:
+        """The overflow lane's number, if there is one."""
+        return self.lanes - 1 if self.overflow else None
+
+    def changed(self, **changes: Any) -> Plan:
+        """The next revision with these changes."""
+        return replace(self, revision=self.revision + 1, **changes)

@@ -1,0 +1,334 @@
+"""The planner: collects samples, solves for prices when they are due, and hands out rights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from routing.account import Account
+from routing.estimators.base import Estimates, FloatArray
+from routing.grants import grant
+from routing.money import to_pico, to_usd
+from routing.newton import newton_prices
+from routing.plan import Plan
+from routing.prices import solve_lp
+
+TRAFFIC_MEMORY = 2000
+"""Queries after which a lane's past traffic counts for 1/e."""
+
+KEEP_ROWS = 20_000
+"""Samples kept for geometric re-solving; beyond, the oldest are forgotten."""
+
+
+@dataclass(frozen=True)
+class PlanningSettings:
+    """How prices are learned; the names and defaults of the router's settings.
+
+    Parameters
+    ----------
+    horizon : int
+        N, queries in a period.
+    eps : float
+        Share of the horizon that is sampled before the first solve.
+    warmup : {"buffer", "history", "random"}
+        Let the first queries wait, start from the history, or route them at random.
+    resolve : {"once", "geometric", "every"}
+        Never solve again; at 2, 4, 8, ... times eps N; or every `resolve_every` queries.
+    resolve_every, resolve_late : int
+        Queries between solves, and in the last `resolve_tail` of the horizon.
+    resolve_tail : float
+        Share of the horizon.
+    resolve_window : int
+        Recent queries that "every" solves on, topped up with rows of the history.
+    solver : {"exact", "newton"}
+        HiGHS, or the smoothed dual.
+    """
+
+    horizon: int
+    eps: float = 0.025
+    warmup: Literal["buffer", "history", "random"] = "buffer"
+    resolve: Literal["once", "geometric", "every"] = "once"
+    resolve_every: int = 250
+    resolve_late: int = 50
+    resolve_tail: float = 0.2
+    resolve_window: int = 2000
+    solver: Literal["exact", "newton"] = "exact"
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1:
+            raise ValueError(f"horizon: {self.horizon} must be at least 1 query")
+        if not 0 < self.eps <= 1:
+            raise ValueError(f"eps: {self.eps} must be in (0, 1]")
+        if self.resolve_every < 1 or self.resolve_late < 1 or self.resolve_window < 1:
+            raise ValueError("resolve_every, resolve_late and resolve_window must be at least 1 query")
+
+    @property
+    def warmup_queries(self) -> int:
+        """n = ceil(eps N) of the paper; the 1e-9 keeps 0.025 * 1000 from becoming 26."""
+        return max(1, math.ceil(self.eps * self.horizon - 1e-9))
+
+
+class Planner:
+    """State of the one planner of a cluster; the stream and the simulation drive the same object.
+
+    Parameters
+    ----------
+    settings : PlanningSettings
+    models : sequence of str, length M
+        Catalogue order.
+    budgets : ndarray of float64, shape [M]
+        USD for a period.
+    lanes : int
+        Partitions of the queries.
+    overflow : bool
+        There is an overflow lane beside them.
+    history : Estimates, optional
+        Leave-one-out estimates of the history, [H, M]: needed by warm-up "history" and by "every".
+    clock : callable
+        Gives `created_at` of plans; the stream passes the time, the simulation nothing.
+    """
+
+    def __init__(
+        self,
+        settings: PlanningSettings,
+        models: tuple[str, ...],
+        budgets: FloatArray,
+        *,
+        lanes: int = 1,
+        overflow: bool = False,
+        history: Estimates | None = None,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        if settings.warmup == "history" and history is None:
+            raise ValueError("warmup: 'history' needs the history's leave-one-out estimates")
+        self.settings, self.lanes, self.overflow, self.clock = settings, lanes, overflow, clock
+        self.history = _shuffled(history)
+        self._quality: list[FloatArray] = []
+        self._cost: list[FloatArray] = []
+        self._rows = 0
+        rows = lanes + overflow
+        self.traffic = np.zeros(lanes)
+        self._arrived = np.zeros(lanes, dtype=np.int64)
+        self.seen = [Account.fresh(1, len(models)) for _ in range(rows)]
+        self.observed = 0
+        none = np.zeros((rows, len(models)), dtype=np.int64)
+        self.plan = Plan(
+            period=0, version=0, revision=0, models=tuple(models), active=np.ones(len(models), dtype=bool),
+            budgets=to_pico(budgets), prices=np.zeros(len(models)), learned=False, granted=none, target=none,
+            overflow=overflow, horizon=settings.horizon,
+        )  # fmt: skip
+        self.mean_cost = np.ones(len(models)) if history is None else np.ceil(history.cost.mean(0) * 1e12)
+
+    # ---- periods -----------------------------------------------------------------------------------------
+
+    def start_period(self) -> Plan:
+        """Begin the next period: fresh grants, samples forgotten, the last prices until new ones are learned."""
+        models = len(self.plan.models)
+        self.observed = 0
+        self._forget()
+        self._arrived[:] = 0
+        self.seen = [Account.fresh(self.plan.period + 1, models) for _ in self.seen]
+        none = np.zeros((len(self.seen), models), dtype=np.int64)
+        self.plan = self.plan.changed(
+            period=self.plan.period + 1, granted=none, target=none, created_at=self.clock()
+        )
+        if self.settings.warmup == "history":
+            self._price_from_history()
+        self.plan = self.plan.changed(solved_from=self._origin())
+        self.plan = self.plan.changed(until=self._next_solve())
+        return self.hand_out()
+
+    def resume(self, plan: Plan) -> None:
+        """Take over from another planner: its last plan is in force; samples since are observed again."""
+        self.plan = plan
+        self.seen = [Account.fresh(plan.period, len(plan.models)) for _ in self.seen]
+        self.observed = 0
+        self._forget()
+
+    # ---- what lanes report -------------------------------------------------------------------------------
+
+    def observe(self, estimates: Estimates) -> list[Plan]:
+        """Take in samples, [n, M], in the order of the samples' log; returns the plans they led to.
+
+        A solve never sees a sample beyond the one that made it due, however samples come in batches.
+        """
+        plans, start = [], 0
+        while start < len(estimates):
+            stop = min(len(estimates), start + self.missing_samples)
+            self._store(estimates.rows(slice(start, stop)))
+            start = stop
+            if (plan := self.solve()) is not None:
+                plans.append(plan)
+        return plans
+
+    def _store(self, estimates: Estimates) -> None:
+        self.observed += len(estimates)
+        if self._next_solve() is None:
+            return
+        self._quality.append(estimates.quality)
+        self._cost.append(estimates.cost)
+        self._rows += len(estimates)
+        while self._rows - len(self._quality[0]) >= self._keep():
+            self._rows -= len(self._quality.pop(0))
+            self._cost.pop(0)
+
+    def see(self, lane: int, account: Account) -> None:
+        """Take in a lane's account; older periods and older states are ignored."""
+        if account.period != self.plan.period:
+            return
+        if lane < self.lanes:
+            new = int(account.arrived - self._arrived[lane])
+            if new < 0:
+                return
+            self.traffic *= math.exp(-new / TRAFFIC_MEMORY)
+            self.traffic[lane] += new
+            self._arrived[lane] = account.arrived
+        self.seen[lane] = account.widened(len(self.plan.models))
+
+    @property
+    def arrived(self) -> int:
+        """Queries of this period that the lanes took in, as last seen."""
+        return int(self._arrived.sum())
+
+    @property
+    def missing_samples(self) -> int:
+        """Samples still to come before the next solve; 0 when it is due, a large number when none will be."""
+        upcoming = self._next_solve()
+        return 2**62 if upcoming is None else max(0, upcoming - self.observed)
+
+    # ---- prices ------------------------------------------------------------------------------------------
+
+    def solve(self, *, early: bool = False) -> Plan | None:
+        """Solve for new prices when they are due; None when they are not.
+
+        Parameters
+        ----------
+        early : bool
+            The time limit of the warm-up has passed: solve on what there is.
+
+        Notes
+        -----
+        Prices are the dual values of the linear program on the m sampled queries with budgets
+        B_left m / (N - t), t queries having been decided: (n / N) B at the first solve of the paper.
+        """
+        upcoming = self._next_solve()
+        if upcoming is None or (self.observed < upcoming and not (early and self._rows)):
+            return None
+        at = self.observed
+        estimates = self._samples()
+        spent = sum((account.charged for account in self.seen), np.zeros(len(self.plan.models), np.int64))
+        left = to_usd(np.maximum(self.plan.budgets - spent, 0))
+        horizon = max(1, self.plan.horizon - (0 if self._waits() else at))
+        prices = self.prices(estimates, left * (len(estimates) / horizon))
+        self.mean_cost = np.ceil(estimates.cost.mean(0) * 1e12)
+        self.plan = self.plan.changed(
+            version=self.plan.version + 1, prices=prices, learned=True, created_at=self.clock()
+        )
+        origin = self._origin(observed=at, rows=len(estimates))
+        self.plan = self.plan.changed(solved_from=origin)
+        self.plan = self.plan.changed(until=self._next_solve())
+        if self.settings.resolve == "once":
+            self._forget()
+        return self.plan
+
+    def prices(self, estimates: Estimates, budgets: FloatArray) -> FloatArray:
+        """Dual prices by the solver in the settings; closed LLMs are left out. Shape [M]."""
+        budgets = np.where(self.plan.active, budgets, 0.0)
+        if self.settings.solver == "exact":
+            return solve_lp(estimates.quality, estimates.cost, budgets).prices
+        start = self.plan.prices if self.plan.version else None
+        floor = 1e-9 * np.maximum(to_usd(self.plan.budgets), 1e-12)
+        return newton_prices(estimates.quality, estimates.cost, np.maximum(budgets, floor), start=start)
+
+    def hand_out(self) -> Plan:
+        """Grant rights on what was last seen of the lanes; the same plan object when nothing changes."""
+        grants = grant(
+            np.where(self.plan.active, self.plan.budgets, 0),
+            self.plan.granted,
+            np.stack([account.released for account in self.seen]),
+            np.stack([account.charged for account in self.seen]),
+            self.traffic,
+            self.mean_cost,
+            overflow=self.overflow,
+        )
+        if not (
+            np.array_equal(grants.granted, self.plan.granted)
+            and np.array_equal(grants.target, self.plan.target)
+        ):
+            self.plan = self.plan.changed(
+                granted=grants.granted, target=grants.target, created_at=self.clock()
+            )
+        return self.plan
+
+    # ---- inside ------------------------------------------------------------------------------------------
+
+    def _waits(self) -> bool:
+        """The sampled queries have not been decided yet."""
+        return not self.plan.learned and self.settings.warmup == "buffer"
+
+    def _next_solve(self) -> int | None:
+        """Samples of the period at which the next solve is due; None when no other will be."""
+        s, n = self.settings, self.settings.warmup_queries
+        done = int(self.plan.solved_from.get("observed", 0))
+        if not done and s.warmup != "history":
+            return n
+        if s.resolve == "once":
+            return None
+        if s.resolve == "geometric":
+            upcoming = n if not done else 2 * n
+            while upcoming <= done:
+                upcoming *= 2
+        else:
+            late = done >= (1 - s.resolve_tail) * self.plan.horizon
+            upcoming = done + (s.resolve_late if late else s.resolve_every)
+        return upcoming if upcoming < self.plan.horizon else None
+
+    def _origin(self, observed: int = 0, rows: int = 0) -> dict[str, object]:
+        return {
+            "period": self.plan.period,
+            "observed": observed,
+            "rows": rows,
+            "solver": self.settings.solver,
+            "warmup": self.settings.warmup,
+        }
+
+    def _keep(self) -> int:
+        if self.settings.resolve == "every":
+            return max(self.settings.resolve_window, self.settings.warmup_queries)
+        return max(KEEP_ROWS, self.settings.warmup_queries)
+
+    def _forget(self) -> None:
+        self._quality, self._cost, self._rows = [], [], 0
+
+    def _samples(self) -> Estimates:
+        """The samples to solve on: for "every" recent ones, topped up with the history's rows."""
+        quality, cost = np.concatenate(self._quality), np.concatenate(self._cost)
+        if self.settings.resolve == "every":
+            window = self.settings.resolve_window
+            quality, cost = quality[-window:], cost[-window:]
+            if self.history is not None and len(quality) < window:
+                more = window - len(quality)
+                quality = np.concatenate([quality, self.history.quality[:more]])
+                cost = np.concatenate([cost, self.history.cost[:more]])
+        return Estimates(quality, cost)
+
+    def _price_from_history(self) -> None:
+        """Plan 0: prices of the whole history, its budgets in proportion."""
+        if self.history is None:
+            raise ValueError("warmup: 'history' needs the history's leave-one-out estimates")
+        scale = len(self.history) / self.plan.horizon
+        prices = self.prices(self.history, to_usd(self.plan.budgets) * scale)
+        self.plan = self.plan.changed(version=self.plan.version + 1, prices=prices, learned=True)
+
+
+def _shuffled(history: Estimates | None) -> Estimates | None:
+    """In a fixed random order, so that its first rows stand for all of it."""
+    if history is None:
+        return None
+    order = np.random.default_rng(0).permutation(len(history))
+    return history.rows(order)
+
