@@ -1,6 +1,6 @@
-"""The `bytes` embedder: hashed words whose vectors are fitted in closed form to a slower model's embeddings.
+"""The `bytes` embedder: hashed words with vectors fitted in closed form to a slower model's embeddings.
 
-The fit is one ridge regression on the history: with X the rows of weighted word counts (unit length) and E the
+The fit is one ridge regression on the history: with X the rows of weighted word counts (unit length), E the
 slower model's embeddings, the table is ``T = (X'X + lam I)^-1 X'(E - mean E)``, projected on the first
 principal axes of its own output. Embedding is then a sparse product: tens of microseconds a text, from bytes.
 """
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from routing.cues import WIDTH, features_of
+from routing.embedding import normalised
 from routing.estimators.base import QueryBatch
 from routing.words import SPACE, Words, chunks, read_words
 
@@ -80,7 +81,7 @@ class BytesEmbedder:
                 (len(part), len(self.weight)),
             )
             bag.sum_duplicates()
-            embeddings[here] = _unit(_weigh(bag, self.weight) @ self.table + self.mean)
+            embeddings[here] = normalised(_weigh(bag, self.weight) @ self.table + self.mean)
             features[here] = features_of(words)
         return QueryBatch(prompts, embeddings, features)
 
@@ -153,7 +154,8 @@ def fit_bytes(
     kept = np.flatnonzero(frequency >= smallest_count)
     if not len(kept):
         raise ValueError(
-            f"texts: no word is in {smallest_count} of the {len(texts)} history texts; use the static embedder"
+            f"texts: no word is in {smallest_count} of the {len(texts)} history texts; "
+            "use the static embedder"
         )
     if len(kept) > LARGEST_VOCABULARY:
         order = np.argsort(-frequency[kept], kind="stable")[:LARGEST_VOCABULARY]
@@ -205,8 +207,3 @@ def _weigh(bag: sp.csr_matrix, weight: Float32Array) -> sp.csr_matrix:
     length[filled == 0] = 1
     data /= np.repeat(length, filled)
     return sp.csr_matrix((data, bag.indices, bag.indptr), bag.shape)
-
-
-def _unit(rows: NDArray[np.floating]) -> Float32Array:
-    norms = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-    return (rows / norms).astype(np.float32)

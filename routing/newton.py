@@ -40,7 +40,7 @@ def newton_prices(
     quality : ndarray of float64, shape [n, M]
         Estimated quality of LLM i on query j.
     cost : ndarray of float64, shape [n, M]
-        Estimated cost, USD, positive.
+        Estimated cost, USD, not negative.
     budgets : ndarray of float64, shape [M]
         What the n queries together may spend on each LLM, USD.
     start : ndarray of float64, shape [M], optional
@@ -74,11 +74,12 @@ def newton_prices(
     if not n:
         return prices if start is None else np.maximum(np.asarray(start, float), 0)
     funded = budgets > 0
-    prices[~funded] = np.maximum((quality[:, ~funded] / cost[:, ~funded]).max(axis=0, initial=0.0), 0)
+    prices[~funded] = _out_of_reach(quality[:, ~funded], cost[:, ~funded])
     if not funded.any():
         return prices
     # Costs in units of their mean, so that the prices of cheap and dear LLMs are of one size.
     unit = mass @ cost[:, funded]
+    unit[unit <= 0] = 1.0
     queries = float(n if weights is None else np.sum(weights))
     problem = _Smoothed(
         np.ascontiguousarray(quality[:, funded].T),
@@ -101,6 +102,12 @@ def newton_prices(
         y = problem.minimise(y, tau)
     prices[funded] = y / unit
     return prices
+
+
+def _out_of_reach(quality: FloatArray, cost: FloatArray) -> FloatArray:
+    """The least prices at which no query is worth its cost; free queries set none."""
+    worth = np.divide(quality, cost, out=np.zeros_like(quality), where=cost > 0)
+    return np.maximum(worth.max(axis=0, initial=0.0), 0)
 
 
 def dual_value(
@@ -188,8 +195,8 @@ def _checked(
         raise ValueError(f"budgets: shape {budgets.shape}; give one for each of the {quality.shape[1]} LLMs")
     if not (np.isfinite(quality).all() and np.isfinite(cost).all() and np.isfinite(budgets).all()):
         raise ValueError("quality, cost and budgets must be finite; a NaN or infinity was given")
-    if (cost <= 0).any():
-        raise ValueError(f"cost: {cost.min()} USD; every estimated cost must be positive")
+    if (cost < 0).any():
+        raise ValueError(f"cost: {cost.min()} USD; no estimated cost may be negative")
     n = len(quality)
     if weights is None:
         return quality, cost, budgets, np.full(n, 1.0 / max(n, 1))

@@ -1,4 +1,4 @@
-"""Prompts to words without any per-text Python: UTF-8 bytes of a whole batch, cut into runs and hashed in NumPy.
+"""Prompts to words without per-text Python: the bytes of a whole batch, cut into runs and hashed in NumPy.
 
 A word is a run of letters (ASCII letters and every byte of a non-ASCII character), a single digit or a single
 sign. Its hash is the polynomial ``sum_k c_k R^k`` modulo 2^64 of its lower-cased bytes, taken as a difference

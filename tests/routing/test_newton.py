@@ -86,7 +86,7 @@ def test_one_query_and_one_llm():
 @pytest.mark.parametrize(
     ("field", "arguments"),
     [
-        ("cost", (np.ones((2, 2)), np.array([[1, 0], [1, 1.0]]), np.ones(2))),
+        ("cost", (np.ones((2, 2)), np.array([[1, -1], [1, 1.0]]), np.ones(2))),
         ("budgets", (np.ones((2, 2)), np.ones((2, 2)), np.ones(3))),
         ("finite", (np.full((2, 2), np.nan), np.ones((2, 2)), np.ones(2))),
     ],
@@ -94,3 +94,10 @@ def test_one_query_and_one_llm():
 def test_mistakes_name_the_field(field, arguments):
     with pytest.raises(ValueError, match=field):
         newton_prices(*arguments)
+
+
+def test_a_free_llm_has_a_price_of_no_consequence():
+    quality, cost, _ = instance(2, 30, 3)
+    cost[:, 1] = 0
+    prices = newton_prices(quality, cost, np.array([cost[:, 0].sum() * 0.1, 1.0, 0.0]))
+    assert np.isfinite(prices).all()
