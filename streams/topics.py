@@ -1,0 +1,154 @@
+"""The topics: how many partitions each has, how it is kept, and creating them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from routing.catalogue import Catalogue
+from streams.messages import MAX_VALUE_BYTES
+from streams.settings import Settings
+
+VISIBLE_SECONDS = 30.0
+DAY_MS = 24 * 3600 * 1000
+KEPT_DAYS = 30
+"""How long samples are kept: they are the planner's memory of a period."""
+
+log = structlog.get_logger(__name__)
+
+# Changelogs are read to their end whenever a partition changes hands, and grow by a record a transaction:
+# small segments let the compaction keep them short. No time retention: an old record may be the only one.
+COMPACTED = {
+    "cleanup.policy": "compact",
+    "segment.bytes": str(16 * 2**20),
+    "segment.ms": str(10 * 60 * 1000),
+    "min.cleanable.dirty.ratio": "0.1",
+}
+# Larger than what a query may be, so that those which are refused arrive, to be refused with a reason.
+LARGE = {"max.message.bytes": str(4 * MAX_VALUE_BYTES)}
+# A dead letter may be anything that a compressed batch brought in.
+LARGEST = {"max.message.bytes": str(64 * 2**20)}
+
+
+class TopicMismatch(Exception):  # noqa: N818 - a state of the world, not of the program
+    """Topics that exist otherwise than they must; `problems` has one text for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """A topic as it must be."""
+
+    name: str
+    partitions: int
+    config: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def compacted(self) -> bool:
+        """Whether only the newest record of each key is kept, for ever."""
+        return self.config.get("cleanup.policy") == "compact"
+
+
+def topic_specs(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
+    """Every topic of the router.
+
+    Outcomes and reservations have a partition more than queries have: that of the overflow lane.
+    """
+    names, count = settings.topics, settings.partitions
+    kept = {"retention.ms": str(KEPT_DAYS * DAY_MS)}
+    specs = [
+        TopicSpec(names.queries, count, LARGE),
+        TopicSpec(names.unserved, count, LARGE),
+        TopicSpec(names.dlq, 1, LARGEST),
+        TopicSpec(names.outcomes, count + 1),
+        TopicSpec(names.outcomes_dlq, 1, LARGEST),
+        TopicSpec(names.answers, count, LARGE),
+        TopicSpec(names.samples, 1, LARGE | kept),
+        TopicSpec(names.overflow, 1, LARGE),
+        TopicSpec(names.plans, 1, COMPACTED),
+        TopicSpec(names.ledger, count, COMPACTED),
+        TopicSpec(names.overflow_ledger, 1, COMPACTED),
+        TopicSpec(names.reservations, count + 1, COMPACTED),
+        TopicSpec(names.periods, 1, COMPACTED),
+        TopicSpec(names.catalogue, 1, COMPACTED),
+    ]
+    return specs + [TopicSpec(names.llm(slug), count, LARGE) for slug in catalogue.slugs]
+
+
+def existing_partitions(admin: AdminClient, seconds: float = 10.0) -> dict[str, int]:
+    """How many partitions each topic of the cluster has; those without a leader yet are not counted."""
+    topics = admin.list_topics(timeout=seconds).topics
+    return {
+        name: sum(partition.leader >= 0 for partition in topic.partitions.values())
+        for name, topic in topics.items()
+    }
+
+
+def mismatches(specs: Iterable[TopicSpec], existing: dict[str, int]) -> list[str]:
+    """What is wrong with topics that are there; nothing about those that are not."""
+    return [
+        f"topic {spec.name}: has {existing[spec.name]} partitions and must have {spec.partitions}; "
+        f"set PORT_PARTITIONS to fit, or delete the topic when nothing in it is needed, "
+        "or take another PORT_TOPIC_PREFIX"
+        for spec in specs
+        if spec.name in existing and existing[spec.name] != spec.partitions
+    ]
+
+
+def create_topics(
+    admin: AdminClient, specs: Iterable[TopicSpec], replication_factor: int = 1
+) -> dict[str, bool]:
+    """Creates those that are not there, and waits until all are visible.
+
+    Returns
+    -------
+    dict of str to bool
+        By topic: whether it was created now.
+
+    Raises
+    ------
+    TopicMismatch
+        A topic is there with another number of partitions; nothing is created then.
+    """
+    specs = list(specs)
+    existing = existing_partitions(admin)
+    if problems := mismatches(specs, existing):
+        raise TopicMismatch(problems)
+    missing = [spec for spec in specs if spec.name not in existing]
+    if missing:
+        replicas = {"min.insync.replicas": "2"} if replication_factor >= 3 else {}
+        futures = admin.create_topics(
+            [NewTopic(s.name, s.partitions, replication_factor, config=s.config | replicas) for s in missing],
+            operation_timeout=VISIBLE_SECONDS,
+        )
+        for name, future in futures.items():
+            try:
+                future.result(VISIBLE_SECONDS)
+                log.info("topic_created", topic=name)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another one was faster
+                    raise TopicMismatch([f"topic {name}: was not created ({error.args[0].str()})"]) from error
+        _wait_until_visible(admin, specs)
+    return {spec.name: spec.name not in existing for spec in specs}
+
+
+def _wait_until_visible(admin: AdminClient, specs: list[TopicSpec]) -> None:
+    deadline = time.monotonic() + VISIBLE_SECONDS
+    while True:
+        existing = existing_partitions(admin)
+        missing = [spec.name for spec in specs if spec.name not in existing]
+        if not missing:
+            break
+        if time.monotonic() > deadline:
+            raise TopicMismatch([f"topic {name}: is still not visible" for name in missing])
+        time.sleep(0.05)
+    if problems := mismatches(specs, existing):
+        raise TopicMismatch(problems)
