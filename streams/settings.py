@@ -69,133 +69,169 @@ class Settings(BaseSettings):
 
     # -- broker
     app_id: str = Field(
-        "port",
+        default="port",
         pattern=r"^[A-Za-z0-9._-]{1,100}$",
         description="Name of this router: consumer group and prefix of transactional ids.",
     )
     bootstrap_servers: str | None = Field(
-        None,
+        default=None,
         validation_alias=AliasChoices(*BROKER_VARIABLES),
         pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$|^(\[[0-9A-Fa-f:]+\]:\d+,?)+$",
         description="Brokers, host:port, separated by commas. KAFKA_BOOTSTRAP_SERVERS is read too.",
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How to talk to the broker."
+        default="PLAINTEXT", description="How to talk to the broker."
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
-        None, description="How to log in, with SASL_PLAINTEXT and SASL_SSL."
+        default=None, description="How to log in, with SASL_PLAINTEXT and SASL_SSL."
     )
-    sasl_username: str | None = Field(None, description="User of the broker.")
-    sasl_password: SecretStr | None = Field(None, description="Password of the broker's user.")
-    ssl_cafile: Path | None = Field(None, description="PEM file of the authority that signed the broker.")
-    ssl_certfile: Path | None = Field(None, description="PEM file of this client's certificate.")
-    ssl_keyfile: Path | None = Field(None, description="PEM file of this client's key.")
+    sasl_username: str | None = Field(default=None, description="User of the broker.")
+    sasl_password: SecretStr | None = Field(default=None, description="Password of the broker's user.")
+    ssl_cafile: Path | None = Field(
+        default=None, description="PEM file of the authority that signed the broker."
+    )
+    ssl_certfile: Path | None = Field(default=None, description="PEM file of this client's certificate.")
+    ssl_keyfile: Path | None = Field(default=None, description="PEM file of this client's key.")
     topic_prefix: str = Field(
-        "", pattern=r"^[A-Za-z0-9._-]{0,40}$", description="Put before the name of every topic."
+        default="", pattern=r"^[A-Za-z0-9._-]{0,40}$", description="Put before the name of every topic."
     )
-    partitions: int = Field(4, ge=1, le=1000, description="Partitions of `queries` and of each LLM's topic.")
-    replication_factor: int = Field(1, ge=1, le=10, description="Copies of each partition.")
+    partitions: int = Field(
+        default=4, ge=1, le=1000, description="Partitions of `queries` and of each LLM's topic."
+    )
+    replication_factor: int = Field(default=1, ge=1, le=10, description="Copies of each partition.")
 
     # -- what to route by
-    catalogue: Path | None = Field(None, description="YAML file of the LLMs, their prices and budgets (USD).")
+    catalogue: Path | None = Field(
+        default=None, description="YAML file of the LLMs, their prices and budgets (USD)."
+    )
     history: Path | None = Field(
-        None, description="Folder with the embedded history, saved by `routing` or `producers.prepare`."
+        default=None,
+        description="Folder with the embedded history, saved by `routing` or `producers.prepare`.",
     )
     preset: Literal["paper", "best", "fast", "auto"] = Field(
-        "auto", description="Estimator and embedder; auto takes what history and size allow."
+        default="auto", description="Estimator and embedder; auto takes what history and size allow."
     )
     embedder: str | None = Field(
-        None, description="Embedding model, name or folder: the history's; none takes the preset's."
+        default=None, description="Embedding model, name or folder: the history's; none takes the preset's."
     )
-    k: int = Field(5, ge=1, le=10_000, description="Neighbours of a query, in preset `paper`.")
+    k: int = Field(default=5, ge=1, le=10_000, description="Neighbours of a query, in preset `paper`.")
     weighting: Literal["uniform", "similarity"] = Field(
-        "uniform", description="Weights of the neighbours, in preset `paper`."
+        default="uniform", description="Weights of the neighbours, in preset `paper`."
     )
     cost_estimate: Literal["mean", "per-length"] = Field(
-        "mean", description="Neighbours' mean cost, or their cost per length times the prompt's length."
+        default="mean",
+        description="Neighbours' mean cost, or their cost per length times the prompt's length.",
     )
-    index: Literal["exact", "hnsw"] = Field("exact", description="Index of the history, in preset `paper`.")
+    index: Literal["exact", "hnsw"] = Field(
+        default="exact", description="Index of the history, in preset `paper`."
+    )
     exploration: float = Field(
-        0.0, ge=0, lt=1, description="Share of queries sent to a random LLM that has budget, to measure it."
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of queries sent to a random LLM that has budget, to measure it.",
     )
 
     # -- period and plan
-    horizon: int = Field(10_000, ge=1, description="Queries a period (N of the paper).")
+    horizon: int = Field(default=10_000, ge=1, description="Queries a period (N of the paper).")
     period_seconds: float | None = Field(
-        None, gt=0, description="Length of a period in seconds; none ends it after `horizon` queries."
+        default=None, gt=0, description="Length of a period in seconds; none ends it after `horizon` queries."
     )
     eps: float = Field(
-        0.025, gt=0, le=1, description="Share of the horizon that the first prices are learned from."
+        default=0.025, gt=0, le=1, description="Share of the horizon that the first prices are learned from."
     )
     warmup: Literal["buffer", "history", "random"] = Field(
-        "buffer",
+        default="buffer",
         description="Until there are prices: queries wait, the history gives some, or LLMs are random.",
     )
     warmup_seconds: float = Field(
-        60.0, gt=0, description="Longest wait of warm-up `buffer`, in seconds; then fewer samples must do."
+        default=60.0,
+        gt=0,
+        description="Longest wait of warm-up `buffer`, in seconds; then fewer samples must do.",
     )
     resolve: Literal["once", "geometric", "every"] = Field(
-        "once", description="When prices are learned again: never, at 2, 4, 8 ... times eps N, or regularly."
+        default="once",
+        description="When prices are learned again: never, at 2, 4, 8 ... times eps N, or regularly.",
     )
-    resolve_every: int = Field(250, ge=1, description="Queries between two solutions, with resolve=every.")
+    resolve_every: int = Field(
+        default=250, ge=1, description="Queries between two solutions, with resolve=every."
+    )
     resolve_late: int = Field(
-        50, ge=1, description="The same in the last part of a period, where a budget's rest matters more."
+        default=50,
+        ge=1,
+        description="The same in the last part of a period, where a budget's rest matters more.",
     )
-    resolve_tail: float = Field(0.2, ge=0, le=1, description="That last part, as a share of the horizon.")
-    resolve_window: int = Field(2000, ge=1, description="Newest queries that prices are learned from again.")
+    resolve_tail: float = Field(
+        default=0.2, ge=0, le=1, description="That last part, as a share of the horizon."
+    )
+    resolve_window: int = Field(
+        default=2000, ge=1, description="Newest queries that prices are learned from again."
+    )
     solver: Literal["exact", "newton"] = Field(
-        "exact", description="The linear programme by HiGHS, or its smoothed dual by Newton's method."
+        default="exact", description="The linear programme by HiGHS, or its smoothed dual by Newton's method."
     )
     lockstep: bool = Field(
-        False,
+        default=False,
         description="With one partition: routing stops at each solution until its plan is there, "
         "so that a replay is reproducible.",
     )
-    seed: int = Field(0, ge=0, description="Seed of all that is random.")
+    seed: int = Field(default=0, ge=0, description="Seed of all that is random.")
 
     # -- budgets
     reserve: Literal["estimate", "bound"] = Field(
-        "estimate",
+        default="estimate",
         description="What a query reserves: its estimated cost, or prompt and max_tokens at list price.",
     )
     default_max_tokens: int = Field(
-        1024, ge=1, le=10_000_000, description="Answer tokens of a query that names none, with reserve=bound."
+        default=1024,
+        ge=1,
+        le=10_000_000,
+        description="Answer tokens of a query that names none, with reserve=bound.",
     )
     settle_seconds: float = Field(
-        3600.0, gt=0, description="Seconds after which a reservation without an outcome stays charged."
+        default=3600.0,
+        gt=0,
+        description="Seconds after which a reservation without an outcome stays charged.",
     )
     overflow: Literal["auto", "on", "off"] = Field(
-        "auto", description="The lane that holds the pool of budgets; auto: with two partitions or more."
+        default="auto",
+        description="The lane that holds the pool of budgets; auto: with two partitions or more.",
     )
 
     # -- transactions
-    batch_max: int = Field(1000, ge=1, le=100_000, description="Queries in one transaction, at most.")
+    batch_max: int = Field(default=1000, ge=1, le=100_000, description="Queries in one transaction, at most.")
     transaction_seconds: float = Field(
-        0.0, ge=0, le=10, description="Least seconds between two transactions that are not full."
+        default=0.0, ge=0, le=10, description="Least seconds between two transactions that are not full."
     )
     lane_room: int = Field(
-        2000, ge=1, description="Waiting queries at which a partition is left out of fetches."
+        default=2000, ge=1, description="Waiting queries at which a partition is left out of fetches."
     )
     transaction_timeout_seconds: float = Field(
-        10.0, ge=1, le=900, description="Seconds after which the broker aborts an open transaction."
+        default=10.0, ge=1, le=900, description="Seconds after which the broker aborts an open transaction."
     )
     session_timeout_seconds: float = Field(
-        10.0, ge=1, le=1800, description="Seconds of silence after which others take a worker's partitions."
+        default=10.0,
+        ge=1,
+        le=1800,
+        description="Seconds of silence after which others take a worker's partitions.",
     )
-    fetch_max_bytes: int = Field(4 * 2**20, ge=1024, description="Bytes of one fetch of a partition.")
+    fetch_max_bytes: int = Field(default=4 * 2**20, ge=1024, description="Bytes of one fetch of a partition.")
 
     # -- worker
-    web_host: str = Field("127.0.0.1", description="Address of the web page.")
+    web_host: str = Field(default="127.0.0.1", description="Address of the web page.")
     web_port: int | None = Field(
-        None, ge=0, le=65535, description="Port of the web page; none: there is no page."
+        default=None, ge=0, le=65535, description="Port of the web page; none: there is no page."
     )
     web_token: SecretStr | None = Field(
-        None, description="Token that the web page asks for; needed when web_host is not this machine alone."
+        default=None,
+        description="Token that the web page asks for; needed when web_host is not this machine alone.",
     )
-    data_dir: Path = Field(Path("port-data"), description="Folder for the worker's own files.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    data_dir: Path = Field(default=Path("port-data"), description="Folder for the worker's own files.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level logged."
+    )
     log_format: Literal["json", "console"] = Field(
-        "json", description="One JSON object a line, or for people."
+        default="json", description="One JSON object a line, or for people."
     )
 
     @classmethod

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 from routing.catalogue import Catalogue
 from streams.messages import MAX_VALUE_BYTES
@@ -103,6 +103,29 @@ def mismatches(specs: Iterable[TopicSpec], existing: dict[str, int]) -> list[str
     ]
 
 
+def not_compacted(admin: AdminClient, specs: Iterable[TopicSpec], existing: dict[str, int]) -> list[str]:
+    """Topics that would not keep the newest record of each key for ever: budgets would be forgotten."""
+    resources = {
+        ConfigResource(ConfigResource.Type.TOPIC, spec.name): spec.name
+        for spec in specs
+        if spec.compacted and spec.name in existing
+    }
+    if not resources:
+        return []
+    found = []
+    for resource, future in admin.describe_configs(list(resources), request_timeout=10).items():
+        try:
+            policy = future.result(10)["cleanup.policy"].value
+        except (KafkaException, KeyError) as error:  # not everyone may ask
+            log.warning("topic_config_unknown", topic=resources[resource], reason=str(error))
+            continue
+        if policy != "compact":
+            found.append(
+                f"topic {resources[resource]}: cleanup.policy is {policy} and must be compact; alter it"
+            )
+    return found
+
+
 def create_topics(
     admin: AdminClient, specs: Iterable[TopicSpec], replication_factor: int = 1
 ) -> dict[str, bool]:
@@ -116,11 +139,12 @@ def create_topics(
     Raises
     ------
     TopicMismatch
-        A topic is there with another number of partitions; nothing is created then.
+        A topic is there with another number of partitions, or forgets what must be kept; nothing is created
+        then.
     """
     specs = list(specs)
     existing = existing_partitions(admin)
-    if problems := mismatches(specs, existing):
+    if problems := mismatches(specs, existing) + not_compacted(admin, specs, existing):
         raise TopicMismatch(problems)
     missing = [spec for spec in specs if spec.name not in existing]
     if missing:
