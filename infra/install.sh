@@ -20,6 +20,8 @@ if [ ! -x "$venv/bin/python" ]; then
     echo "install: making $venv with $("$chosen" --version)"
     "$chosen" -m venv "$venv"
 fi
+# large wheels over a slow line: wait longer than the 30 s that uv allows a silent connection
+export UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180}
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 
 # One interpreter for every uv call below; VIRTUAL_ENV of another project must not win.
