@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from routing.atomic import write_atomically
 from routing.estimators.base import FloatArray, QueryBatch
+from routing.folder import FolderError, Writer, open_folder, save_folder
+from routing.history_rules import (
+    COST_SUFFIX,
+    RESERVED,
+    HistoryError,
+    check_lengths,
+    check_names,
+    check_numbers,
+    check_texts,
+    named,
+)
+from routing.index import NeighbourIndex
 
-MANIFEST = "manifest.json"
+__all__ = ["EmbeddedHistory", "History", "HistoryError"]
+
 FORMAT = 1
 UNIT_TOLERANCE = 2e-3
 """How far from 1 the length of a stored embedding may be: float16 rounding stays well below."""
-
-RESERVED = ("sample_id", "prompt", "eval_name", "query")
-COST_SUFFIX = "|total_cost"
-
-
-class HistoryError(ValueError):
-    """What is wrong with a history, and how to mend it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +84,11 @@ class History:
             object.__setattr__(self, "embed_texts", tuple(self.embed_texts))
         for name in ("quality", "cost"):
             object.__setattr__(self, name, _frozen(getattr(self, name), np.float64, name))
-        self._check_lengths()
-        self._check_names()
-        self._check_numbers()
+        check_lengths(self.ids, self.prompts, self.tasks, self.embed_texts, self.models)
+        check_texts(self.ids, self.prompts, self.tasks, self.embed_texts)
+        check_names(self.models)
+        check_numbers("quality", self.quality, 1.0, self.ids, self.models)
+        check_numbers("cost", self.cost, np.inf, self.ids, self.models)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -122,7 +130,7 @@ class History:
         known = [name for name in wanted if name in column]
         if not known:
             raise HistoryError(
-                f"models: no LLM in common with {_some(wanted)}; the history has {_some(self.models)}. "
+                f"models: no LLM in common with {named(wanted)}; the history has {named(self.models)}. "
                 "Name the LLMs in the catalogue as the history's columns do"
             )
         index = [column[name] for name in known]
@@ -149,57 +157,6 @@ class History:
             hasher.update(np.ascontiguousarray(numbers, dtype="<f8").tobytes())
         return hasher.hexdigest()
 
-    def _check_lengths(self) -> None:
-        if not self.ids:
-            raise HistoryError("ids: the history has no rows; give at least one answered query")
-        if not self.models:
-            raise HistoryError("models: the history has no LLM; give at least one")
-        for name in ("prompts", "tasks", "embed_texts"):
-            values = getattr(self, name)
-            if values is not None and len(values) != len(self.ids):
-                raise HistoryError(f"{name}: {len(values)} for {len(self.ids)} ids; give one a row")
-        for name in ("quality", "cost"):
-            shape = getattr(self, name).shape
-            if shape != (len(self.ids), len(self.models)):
-                raise HistoryError(
-                    f"{name}: shape {shape} is not [rows, LLMs] = [{len(self.ids)}, {len(self.models)}]"
-                )
-
-    def _check_names(self) -> None:
-        for name in ("ids", "prompts", "tasks", "embed_texts"):
-            for row, value in enumerate(getattr(self, name) or ()):
-                if not isinstance(value, str):
-                    raise HistoryError(f"{name}: row {row} is {value!r}; give a string")
-        for name in ("ids", "models"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values):
-                first: dict[str, int] = {}
-                for row, value in enumerate(values):
-                    if value in first:
-                        raise HistoryError(
-                            f"{name}: {value!r} is there twice, at {first[value]} and {row}; "
-                            "drop one of them or rename it"
-                        )
-                    first[value] = row
-        for name in self.models:
-            if not isinstance(name, str) or not name or name in RESERVED or name.endswith(COST_SUFFIX):
-                raise HistoryError(
-                    f"models: {name!r} cannot be the name of an LLM; it must be a text that is not empty, "
-                    f"not one of {', '.join(RESERVED)} and does not end in {COST_SUFFIX}"
-                )
-
-    def _check_numbers(self) -> None:
-        for name, top, what in (("quality", 1.0, "in [0, 1]"), ("cost", np.inf, "in USD, 0 or more")):
-            values = getattr(self, name)
-            bad = ~((values >= 0) & (values <= top) & np.isfinite(values))
-            if bad.any():
-                row, column = np.argwhere(bad)[0]
-                raise HistoryError(
-                    f"{name}: row {row} (id {self.ids[row]!r}), LLM {self.models[column]!r}: "
-                    f"{values[row, column]} is not a number {what}; mend or drop the row "
-                    f"({int(bad.any(axis=1).sum())} rows are wrong in this way)"
-                )
-
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedHistory:
@@ -223,7 +180,6 @@ class EmbeddedHistory:
     history: History
     embeddings: NDArray[np.float32]
     embedder: str
-    _files: tuple[str, str] = field(default=("history", "embeddings"), init=False, repr=False)
 
     def __post_init__(self) -> None:
         vectors = _frozen(self.embeddings, np.float32, "embeddings")
@@ -283,36 +239,38 @@ class EmbeddedHistory:
         hasher.update(np.ascontiguousarray(self.embeddings, dtype="<f4").tobytes())
         return hasher.hexdigest()
 
-    def save(self, folder: str | Path) -> None:
-        """Save to a folder: the rows as parquet in RouterBench's columns, the vectors as .npy, a manifest.
+    def save(self, folder: str | Path, index: NeighbourIndex | None = None) -> None:
+        """Save to a folder: rows as parquet in RouterBench's columns, vectors as .npy, an index where given.
 
-        The manifest is written last and names the files by digest, so a reader sees the old history or the
-        new one, never half of each. Files that others keep in the folder are left alone.
+        Whatever interrupts it, the folder holds the old history or the new one. An exact index is not worth
+        saving, as it is built faster than read; a graph is.
+
+        Parameters
+        ----------
+        folder : path
+            Made where missing.
+        index : NeighbourIndex, optional
+            Of these very embeddings.
         """
-        from routing.datasets.tabular import to_frame
-
-        place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
-        before = _read_manifest(place) if (place / MANIFEST).exists() else None
-        names = {kind: f"{kind}-{self.digest()[:16]}" for kind in ("history", "embeddings")}
-        files = {"history": names["history"] + ".parquet", "embeddings": names["embeddings"] + ".npy"}
-        frame = to_frame(self.history)
-        write_atomically(place / files["history"], lambda file: frame.to_parquet(file, index=False))
-        write_atomically(place / files["embeddings"], lambda file: np.save(file, self.embeddings))
-        manifest = {
+        facts = {
             "format": FORMAT,
             "digest": self.digest(),
             "embedder": self.embedder,
             "dimension": self.dimension,
             "rows": len(self),
             "models": list(self.models),
-            "files": files,
         }
-        text = json.dumps(manifest, indent=1, ensure_ascii=False).encode()
-        write_atomically(place / MANIFEST, lambda file: _write(file, text))
-        for name in (before or {}).get("files", {}).values():
-            if name not in files.values():
-                (place / name).unlink(missing_ok=True)
+        table = _to_table(self.history)
+        writers: dict[str, Writer] = {
+            "history.parquet": lambda file: pq.write_table(table, file),
+            "embeddings.npy": lambda file: np.save(file, self.embeddings),
+        }
+        if index is not None:
+            if not index.holds(self.embeddings):
+                raise HistoryError("index: made from other embeddings; build it from this history's")
+            facts["index"] = index.kind
+            writers["index.faiss"] = index.write
+        save_folder(folder, facts, writers)
 
     @classmethod
     def load(cls, folder: str | Path, embedder: str | None = None) -> EmbeddedHistory:
@@ -333,43 +291,79 @@ class EmbeddedHistory:
         HistoryError
             Another embedder's, an unknown format, or data that does not match its digest.
         """
-        from routing.datasets.tabular import load_parquet
-
-        place = Path(folder)
-        manifest = _read_manifest(place)
-        made_by = manifest["embedder"]
+        stored = open_folder(folder)
+        facts = stored.facts
+        if facts.get("format") != FORMAT:
+            raise HistoryError(
+                f"{folder}: format: {facts.get('format')!r} is not {FORMAT}; save it with this version"
+            )
+        made_by = facts["embedder"]
         if embedder is not None and made_by != embedder:
             raise HistoryError(
-                f"{place}: embedder: the history was embedded by {made_by!r}, queries by {embedder!r}; "
+                f"{folder}: embedder: the history was embedded by {made_by!r}, queries by {embedder!r}; "
                 "use that model (and its token limit), or embed the history again"
             )
-        files = manifest["files"]
-        history = load_parquet(place / files["history"])
-        with open(place / files["embeddings"], "rb") as file:
-            vectors = np.load(file, allow_pickle=False)
-        embedded = cls(history, vectors, made_by)
-        if embedded.digest() != manifest["digest"]:
+        try:
+            table = pq.read_table(stored.path("history.parquet"))
+            with open(stored.path("embeddings.npy"), "rb") as file:
+                vectors = np.load(file, allow_pickle=False)
+        except FolderError as error:
+            raise HistoryError(str(error)) from None
+        embedded = cls(_from_table(table, facts["models"]), vectors, made_by)
+        if embedded.digest() != facts["digest"]:
             raise HistoryError(
-                f"{place}: digest: the manifest says {manifest['digest'][:16]}..., the data is "
-                f"{embedded.digest()[:16]}...; the files were changed after they were saved: save them again"
+                f"{folder}: digest: the manifest says {facts['digest'][:16]}..., the data is "
+                f"{embedded.digest()[:16]}...; save the history again"
             )
         return embedded
 
+    def load_index(self, folder: str | Path, threads: int = 1) -> NeighbourIndex | None:
+        """The index that was saved with this history, or None where there is none.
 
-def _read_manifest(folder: Path) -> dict:
-    path = folder / MANIFEST
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no saved history there; make one with EmbeddedHistory.save")
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    if manifest.get("format") != FORMAT:
-        raise HistoryError(
-            f"{path}: format: {manifest.get('format')!r} is not {FORMAT}; save the history with this version"
-        )
-    return manifest
+        Raises
+        ------
+        HistoryError
+            The index was changed, or is of other embeddings.
+        """
+        stored = open_folder(folder)
+        if "index.faiss" not in stored:
+            return None
+        try:
+            index = NeighbourIndex.read(stored.path("index.faiss"), stored.facts["index"], threads)
+        except FolderError as error:
+            raise HistoryError(str(error)) from None
+        if not index.holds(self.embeddings):
+            raise HistoryError(
+                f"{folder}: index: made from other embeddings; save the history with its index"
+            )
+        return index
 
 
-def _write(file, data: bytes) -> None:  # type: ignore[no-untyped-def]
-    file.write(data)
+def _to_table(history: History) -> pa.Table:
+    columns: dict[str, object] = {
+        "sample_id": pa.array(history.ids, pa.large_string()),
+        "prompt": pa.array(history.prompts, pa.large_string()),
+        "eval_name": pa.array(history.tasks, pa.large_string()),
+    }
+    if history.embed_texts is not None:
+        columns["query"] = pa.array(history.embed_texts, pa.large_string())
+    for i, model in enumerate(history.models):
+        columns[model] = pa.array(history.quality[:, i])
+        columns[model + COST_SUFFIX] = pa.array(history.cost[:, i])
+    return pa.table(columns)
+
+
+def _from_table(table: pa.Table, models: Sequence[str]) -> History:
+    numbers = {name: table.column(name).to_numpy() for name in table.column_names if name not in RESERVED}
+    return History(
+        ids=table.column("sample_id").to_pylist(),
+        prompts=table.column("prompt").to_pylist(),
+        tasks=table.column("eval_name").to_pylist(),
+        models=models,
+        quality=np.stack([numbers[name] for name in models], axis=1),
+        cost=np.stack([numbers[name + COST_SUFFIX] for name in models], axis=1),
+        embed_texts=table.column("query").to_pylist() if "query" in table.column_names else None,
+    )
 
 
 def _frozen(values: ArrayLike, kind: type, name: str) -> NDArray:
@@ -391,8 +385,3 @@ def _hash_texts(hasher: hashlib._Hash, texts: Sequence[str] | None) -> None:
         data = text.encode("utf-8", "surrogatepass")
         hasher.update(f"{len(data)}:".encode())
         hasher.update(data)
-
-
-def _some(names: Sequence[str], most: int = 6) -> str:
-    shown = ", ".join(repr(name) for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

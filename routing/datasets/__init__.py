@@ -1,4 +1,4 @@
-"""Data sets of answered queries, one file a format; `load_dataset` picks the format by content."""
+"""Data sets of answered queries, one file a format; `load_dataset` picks it by content."""
 
 from routing.datasets.detect import load_dataset
 

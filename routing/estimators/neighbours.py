@@ -33,7 +33,7 @@ class Neighbours:
     temperature : float
         Of the similarity weights.
     cost : {"mean", "per-length"}
-        Mean cost of the neighbours, or their mean of cost / (characters + 20) times the query's characters + 20.
+        Mean cost of the neighbours, or their mean of cost / (characters + 20), times that of the query.
     index : {"exact", "hnsw"} or NeighbourIndex
         How they are found.
     threads : int
