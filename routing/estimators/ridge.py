@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from routing.atomic import write_atomically
 from routing.estimators.across import AcrossModels, fit_across
 from routing.estimators.base import Estimates, FloatArray, QueryBatch
 from routing.estimators.cost_mix import (
@@ -25,6 +24,7 @@ from routing.estimators.cost_mix import (
 from routing.estimators.features import CUE_WEIGHT, FormFeatures, features_of_batch
 from routing.estimators.kernel import Float32Array, KernelMachine, fit_exact
 from routing.estimators.landmarks import choose_landmarks, fit_landmarks
+from routing.folder import write_atomically
 from routing.history import EmbeddedHistory, HistoryError
 from routing.index import NeighbourIndex, Rows, Similarities
 

@@ -1,0 +1,128 @@
+"""The static embedder: one vector a token, in model2vec's format, pooled without torch.
+
+For a history too small to fit the `bytes` embedder: the table is distilled once from a transformer (the mean
+output for each token alone, centred, on its principal axes), which needs no history at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from routing.embedding import EmbedderError, identity_of, model_folder, normalised
+from routing.estimators.base import QueryBatch
+
+_WEIGHTS, _TOKENIZER, _CONFIG = "model.safetensors", "tokenizer.json", "config.json"
+_BATCH = 1024
+
+
+class StaticEmbedder:
+    """Mean of the vectors of a text's tokens, as a unit vector.
+
+    Parameters
+    ----------
+    folder : path
+        A model2vec folder: `model.safetensors` with `embeddings` [V, d], and `tokenizer.json`.
+
+    Raises
+    ------
+    EmbedderError
+        The folder holds no such table.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        from safetensors.numpy import load_file
+        from tokenizers import Tokenizer
+
+        self.folder = Path(folder)
+        for name in (_WEIGHTS, _TOKENIZER):
+            if not (self.folder / name).exists():
+                raise EmbedderError(f"{self.folder / name}: missing; distil a table with distil_static")
+        self._table = load_file(self.folder / _WEIGHTS)["embeddings"].astype(np.float32)
+        self._tokenizer = Tokenizer.from_file(str(self.folder / _TOKENIZER))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self.identity = identity_of(self.folder, None)
+
+    @property
+    def dimension(self) -> int:
+        """Length of an embedding."""
+        return int(self._table.shape[1])
+
+    def embed(self, prompts: Sequence[str]) -> QueryBatch:
+        """The prompts with their embeddings; a text without any token gets the first axis."""
+        encoded = self._tokenizer.encode_batch_fast(list(prompts), add_special_tokens=False)
+        ids = [encoding.ids for encoding in encoded]
+        filled = np.fromiter(map(len, ids), np.intp, len(ids))
+        column = np.fromiter((i for row in ids for i in row), np.int32, int(filled.sum()))
+        bag = sp.csr_matrix(
+            (np.ones(len(column), np.float32), column, np.r_[0, np.cumsum(filled)]),
+            (len(ids), len(self._table)),
+        )
+        return QueryBatch(prompts, normalised(bag @ self._table))
+
+
+def distil_static(
+    model: str | Path,
+    out: str | Path,
+    dimension: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> StaticEmbedder:
+    """Distil a token table from a sentence-transformers model; a minute or two, once.
+
+    Parameters
+    ----------
+    model : str or path
+        As in `routing.embedding.load_embedder`.
+    out : path
+        Folder for the table, in model2vec's format.
+    dimension : int, optional
+        Principal axes kept; all when left out.
+    progress : callable, optional
+        Told how many of how many tokens are done.
+    """
+    import torch
+    from safetensors.numpy import save_file
+    from tokenizers import Tokenizer
+    from transformers import AutoModel
+
+    source, target = model_folder(model), Path(out)
+    tokenizer = Tokenizer.from_file(str(source / _TOKENIZER))
+    size = tokenizer.get_vocab_size()
+    wrapped = tokenizer.encode("a", add_special_tokens=True).ids
+    inner = tokenizer.encode("a", add_special_tokens=False).ids
+    before = wrapped[: wrapped.index(inner[0])]
+    after = wrapped[len(before) + len(inner) :]
+    network = AutoModel.from_pretrained(source).eval()
+    vectors = np.empty((size, network.config.hidden_size), np.float32)
+    with torch.inference_mode():
+        for start in range(0, size, _BATCH):
+            stop = min(start + _BATCH, size)
+            ids = torch.tensor([[*before, token, *after] for token in range(start, stop)])
+            states = network(input_ids=ids, attention_mask=torch.ones_like(ids))[0]
+            vectors[start:stop] = states.mean(dim=1).numpy()
+            if progress is not None:
+                progress(stop, size)
+    _save_table(_on_axes(vectors, dimension), source / _TOKENIZER, target, save_file)
+    return StaticEmbedder(target)
+
+
+def _on_axes(vectors: NDArray[np.float32], dimension: int | None) -> NDArray[np.float32]:
+    centred = vectors - vectors.mean(axis=0)
+    axes = np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
+    return np.ascontiguousarray(centred @ axes[:, :dimension])
+
+
+def _save_table(
+    table: NDArray[np.float32], tokenizer: Path, target: Path, save_file: Callable[..., None]
+) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    save_file({"embeddings": table.astype(np.float16)}, str(target / _WEIGHTS))
+    (target / _TOKENIZER).write_bytes(tokenizer.read_bytes())
+    config = {"model_type": "model2vec", "architectures": ["StaticModel"], "normalize": True}
+    (target / _CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
