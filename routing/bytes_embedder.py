@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from routing.cues import WIDTH, features_of
-from routing.embedding import normalised
 from routing.estimators.base import QueryBatch
+from routing.unit import normalised
 from routing.words import SPACE, Words, chunks, read_words
 
 Float32Array = NDArray[np.float32]
 
 _HASH_BITS = 16
 _MIX = np.uint64(0x9E3779B97F4A7C15)
-_FILE = "bytes_embedder.npz"
+BYTES_FILE = "bytes_embedder.npz"
 LARGEST_VOCABULARY = 12_000  # the fit factors a dense V x V matrix: 600 MB and about 15 s a core at this size
 SMALLEST_HISTORY = 1_000  # with fewer texts most words of new prompts were never seen: take a static table
 
@@ -95,7 +95,7 @@ class BytesEmbedder:
         """Write the table (about 2 V d bytes: it is stored as float16) into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(
-            folder / _FILE,
+            folder / BYTES_FILE,
             row=self.row,
             weight=self.weight,
             table=self.table.astype(np.float16),
@@ -111,7 +111,7 @@ class BytesEmbedder:
         FileNotFoundError
             When the folder holds none.
         """
-        path = folder / _FILE
+        path = folder / BYTES_FILE
         if not path.exists():
             raise FileNotFoundError(
                 f"{path}: no bytes embedder here; run `python -m routing fit --preset fast`"

@@ -196,7 +196,7 @@ class EmbeddedHistory:
             row = int(np.argmax(bad))
             raise HistoryError(
                 f"embeddings: row {row} (id {self.history.ids[row]!r}) has length {lengths[row]}, not 1; "
-                "normalise with routing.embedding.normalised, or embed the row again"
+                "normalise with routing.unit.normalised, or embed the row again"
             )
 
     def __len__(self) -> int:

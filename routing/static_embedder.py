@@ -14,8 +14,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from routing.embedding import EmbedderError, identity_of, model_folder, normalised
 from routing.estimators.base import QueryBatch
+from routing.model_files import EmbedderError, identity_of, model_folder
+from routing.unit import normalised
 
 _WEIGHTS, _TOKENIZER, _CONFIG = "model.safetensors", "tokenizer.json", "config.json"
 _BATCH = 1024

@@ -99,8 +99,8 @@ def _history(frame: pd.DataFrame, incomplete: Incomplete) -> History:
     costs = [name + COST_SUFFIX for name in models]
     quality, cost = _numbers(frame, models), _numbers(frame, costs)
     if incomplete == "drop":
-        whole = ~(np.isnan(quality).any(axis=1) | np.isnan(cost).any(axis=1))
-        frame, quality, cost = frame.loc[whole], quality[whole], cost[whole]
+        whole = np.flatnonzero(~(np.isnan(quality).any(axis=1) | np.isnan(cost).any(axis=1)))
+        frame, quality, cost = frame.iloc[whole], quality[whole], cost[whole]
     else:
         for numbers, names in ((quality, models), (cost, costs)):
             _refuse_missing(frame, numbers, names)
@@ -190,5 +190,6 @@ def _refuse_missing(frame: pd.DataFrame, numbers: NDArray[np.float64], names: Se
         row, column = np.argwhere(missing)[0]
         raise HistoryError(
             f"column {names[column]!r}, row {row} ({ID} {frame[ID].iloc[row]!r}): no value (NaN); "
-            f"mend or drop the row ({int(missing.any(axis=1).sum())} rows have such a gap), or load with incomplete='drop'"
+            f"mend or drop the row ({int(missing.any(axis=1).sum())} rows have such a gap), "
+            "or load with incomplete='drop'"
         )
