@@ -1,0 +1,1 @@
+"""Programs that put queries on the stream: a benchmark's, or one's own."""

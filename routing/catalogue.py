@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from routing.budgets import SPLITS, split_budget
 from routing.money import MAX_USD
-
-SPLITS = ("weighted", "cost", "perf", "uniform", "random", "extreme")
-"""How a total is split over the LLMs; see `routing.budgets.split_budget`."""
 
 _MODEL_KEYS = ("name", "budget_usd", "input_price", "output_price")
 _CATALOGUE_KEYS = ("models", "budget_usd", "split")
@@ -72,7 +70,7 @@ class Catalogue:
     budget_usd : float, optional
         Total in USD a period, split over the models by `split`.
     split : str
-        One of `SPLITS`; the paper's is "weighted" (sqrt of mean quality over mean cost).
+        One of `routing.budgets.SPLITS`; the paper's is "weighted" (sqrt of mean quality over mean cost).
 
     Raises
     ------
@@ -112,8 +110,6 @@ class Catalogue:
         """
         if self.budget_usd is None:
             return np.array([model.budget_usd for model in self.models], dtype=np.float64)
-        from routing.budgets import split_budget
-
         quality, cost = np.asarray(quality_mean, np.float64), np.asarray(cost_mean, np.float64)
         return np.asarray(split_budget(self.budget_usd, quality, cost, self.split), np.float64)
 
@@ -222,7 +218,8 @@ def _amount(value: object, field: str, most: float) -> list[str]:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and math.isfinite(value) and 0 <= value <= most:  # type: ignore[arg-type, operator]
         return []
-    return [f"{field}: {_shown(value)} must be a number from 0 to {most:.0f}"]
+    hint = " (in YAML, 1e-3 is a text: write 1.0e-3)" if isinstance(value, str) else ""
+    return [f"{field}: {_shown(value)} must be a number from 0 to {most:.0f}{hint}"]
 
 
 def _unknown(data: Mapping[Any, Any], known: tuple[str, ...], where: str) -> list[str]:

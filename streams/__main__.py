@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from importlib import import_module
 
-from dotenv import dotenv_values
+from streams.command_line import load_variables, told_in_a_line
 
 COMMANDS = {
     "config": "check the settings and show where each comes from",
@@ -33,40 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(given)
     if chosen.env_file and not load_variables(chosen.env_file):
         parser.error(f"--env-file: {chosen.env_file} cannot be read or has no variables")
-    return run(chosen)
-
-
-def load_variables(path: str) -> bool:
-    """Sets the variables of a file that are not set yet; whether there were any."""
-    variables = dotenv_values(path) if os.path.isfile(path) else {}
-    for name, value in variables.items():
-        os.environ.setdefault(name, value or "")
-    return bool(variables)
-
-
-def run(chosen: argparse.Namespace) -> int:
-    """Calls the command; what it cannot help is told in a line, not in a traceback."""
-    from pydantic import ValidationError
-
-    from routing.catalogue import CatalogueError
-    from streams.kafka import BrokerUnreachable
-    from streams.topics import TopicMismatch
-
-    try:
-        return int(import_module(f"streams.commands.{chosen.command}").run(chosen))
-    except ValidationError as error:
-        for problem in error.errors(include_input=False):
-            place = ".".join(str(part) for part in problem["loc"])
-            print(f"error: {place + ': ' if place else ''}{problem['msg']}", file=sys.stderr)
-        print("`python -m streams config check` shows all settings and all mistakes", file=sys.stderr)
-    except (CatalogueError, TopicMismatch) as error:
-        for text in error.problems:
-            print(f"error: {text}", file=sys.stderr)
-    except (BrokerUnreachable, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        return 130
-    return 1
+    module = import_module(f"streams.commands.{chosen.command}")
+    return told_in_a_line(lambda: int(module.run(chosen)))
 
 
 if __name__ == "__main__":

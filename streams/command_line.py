@@ -1,0 +1,52 @@
+"""What all commands have in common: variables out of a file, and errors told in a line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from dotenv import dotenv_values
+from pydantic import ValidationError
+
+from routing.catalogue import CatalogueError
+from routing.history import HistoryError
+from streams.kafka import BrokerUnreachable
+from streams.topics import TopicMismatch
+
+
+def load_variables(path: str) -> bool:
+    """Sets the variables of a file that are not set yet; whether there were any."""
+    variables = dotenv_values(path) if os.path.isfile(path) else {}
+    for name, value in variables.items():
+        os.environ.setdefault(name, value or "")
+    return bool(variables)
+
+
+def told_in_a_line(command: Callable[[], int]) -> int:
+    """Runs a command; what its user can mend is told in a line.
+
+    Returns
+    -------
+    int
+        The command's exit status; 1 after an error, 130 when interrupted.
+    """
+    try:
+        return command()
+    except ValidationError as error:
+        for problem in error.errors(include_input=False):
+            place = ".".join(str(part) for part in problem["loc"])
+            _tell(f"{place}: {problem['msg']}" if place else problem["msg"])
+        print("`python -m streams config check` shows all settings and all mistakes", file=sys.stderr)
+    except (CatalogueError, TopicMismatch) as error:
+        for text in error.problems:
+            _tell(text)
+    except (BrokerUnreachable, HistoryError, FileNotFoundError, ValueError) as error:
+        _tell(str(error))
+    except KeyboardInterrupt:
+        return 130
+    return 1
+
+
+def _tell(text: str) -> None:
+    print(f"error: {text}", file=sys.stderr)
