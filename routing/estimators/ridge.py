@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ from routing.estimators.cost_mix import (
 from routing.estimators.features import CUE_WEIGHT, FormFeatures, features_of_batch
 from routing.estimators.kernel import Float32Array, KernelMachine, fit_exact
 from routing.estimators.landmarks import choose_landmarks, fit_landmarks
-from routing.folder import write_atomically
+from routing.folder import open_folder, save_folder
 from routing.history import EmbeddedHistory, HistoryError
 from routing.index import NeighbourIndex, Rows, Similarities
 
@@ -32,7 +30,6 @@ GRID = ((0.5, 3.0), (1.0, 2.0), (2.0, 1.0))
 """(gamma, lam) of the kernel, tried in turn; the least leave-one-out error of quality wins."""
 
 _ARRAYS = "ridge.npz"
-_MANIFEST = "ridge.json"
 _GRID_LANDMARKS = 1000
 _TEMPERATURE = 10.0
 
@@ -120,7 +117,6 @@ class RidgeEstimator:
 
     def save(self, folder: Path) -> None:
         """Write what was fitted into a folder, beside the history that it was fitted on."""
-        folder.mkdir(parents=True, exist_ok=True)
         arrays = {
             "form_mean": self.form.mean, "form_scale": self.form.scale,
             "points": self.machine.points, "weights": self.machine.weights, "mean": self.machine.mean,
@@ -129,15 +125,13 @@ class RidgeEstimator:
         }  # fmt: skip
         if self.across is not None:
             arrays |= {"across_matrix": self.across.matrix, "across_shift": self.across.shift}
-        meta = {
+        facts = {
             "history": self._digest,
             "models": self.models,
             "gamma": self.machine.gamma,
             "settings": asdict(self.settings),
         }
-        write_atomically(folder / _ARRAYS, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
-        text = json.dumps(meta, indent=1).encode()
-        write_atomically(folder / _MANIFEST, lambda file: _write(file, text))
+        save_folder(folder, facts, {_ARRAYS: lambda file: np.savez(file, **arrays)})  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, folder: Path, history: EmbeddedHistory) -> RidgeEstimator:
@@ -148,7 +142,8 @@ class RidgeEstimator:
         HistoryError
             It was fitted on another history.
         """
-        meta = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        stored = open_folder(folder)
+        meta = stored.facts
         if meta["history"] != history.digest():
             raise HistoryError(
                 f"{folder}: fitted on history {meta['history'][:16]}..., this is {history.digest()[:16]}...; "
@@ -158,7 +153,7 @@ class RidgeEstimator:
         kept["cost_parts"] = tuple(kept["cost_parts"])
         kept["grid"] = tuple((float(g), float(r)) for g, r in kept["grid"])
         settings = RidgeSettings(**kept)
-        with np.load(folder / _ARRAYS) as a:
+        with np.load(stored.path(_ARRAYS)) as a:
             across = AcrossModels(a["across_matrix"], a["across_shift"]) if "across_matrix" in a else None
             mix = CostMix(
                 TextCost(a["text"]), settings.cost_parts, a["mix_weights"], a["mix_mean"], a["mix_floor"]
@@ -189,7 +184,7 @@ def fit_ridge(
         Told of each step as it is done.
     """
     settings = settings or RidgeSettings()
-    say = _Timer(progress)
+    say = progress or (lambda step: None)
     if features is None:
         features = features_of_batch(history.batch())
     answers = history.history
@@ -287,20 +282,3 @@ class _NeighbourRatios:
             out[part] = np.einsum("nk,nkc->nc", weight[part], self._table[rows[part]])
         m = self._models
         return {name: out[:, k * m : (k + 1) * m] for k, name in enumerate(self.parts)}
-
-
-class _Timer:
-    """Says what was done and how long it took; the clock is only for people."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self.progress, self.last = progress, time.perf_counter()
-
-    def __call__(self, step: str) -> None:
-        now = time.perf_counter()
-        if self.progress is not None:
-            self.progress(f"{step}: {now - self.last:.1f} s")
-        self.last = now
-
-
-def _write(file, data: bytes) -> None:  # type: ignore[no-untyped-def]
-    file.write(data)
