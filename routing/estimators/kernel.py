@@ -7,6 +7,7 @@ estimate of row j is y_j - A_j / ((K + lam I)^-1)_jj: no row is ever fitted agai
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,8 @@ from routing.estimators.base import FloatArray
 
 Float32Array = NDArray[np.float32]
 
-_BLOCK = 256
+_ROWS, _POINTS = 256, 1024  # of a tile: 1 MB of kernel values, so that they stay in the cache
 _CLOSE = 5e-3  # squared distance below which float32 cancellation would show; those few are done in float64
-_LARGEST_BLOCK = 1 << 22  # kernel values held at once: 16 MB
 
 
 @dataclass(frozen=True)
@@ -43,32 +43,58 @@ class KernelMachine:
     mean: FloatArray
     gamma: float
 
+    @cached_property
+    def _right(self) -> Float32Array:
+        return _right_side(self.points)
+
     def predict(self, rows: Float32Array) -> FloatArray:
         """Predictions [n, K]; a row does not depend on the others beyond the last bits."""
-        out = np.empty((len(rows), len(self.mean)))
-        squares = np.einsum("ij,ij->i", self.points, self.points)
-        step = int(min(_BLOCK, max(1, _LARGEST_BLOCK // max(len(self.points), 1))))
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            out[part] = kernel(rows[part], self.points, self.gamma, squares) @ self.weights
+        out = np.zeros((len(rows), len(self.mean)))
+        for start in range(0, len(rows), _ROWS):
+            part = slice(start, start + _ROWS)
+            left = _left_side(rows[part])
+            for at in range(0, len(self.points), _POINTS):
+                tile = slice(at, at + _POINTS)
+                values = _tile(left, self._right[tile], rows[part], self.points[tile], self.gamma)
+                out[part] += values @ self.weights[tile]
         out += self.mean
         return out
 
 
-def kernel(
-    rows: Float32Array, points: Float32Array, gamma: float, squares: Float32Array | None = None
+def kernel(rows: Float32Array, points: Float32Array, gamma: float) -> Float32Array:
+    """exp(-gamma |a - b|) for every row a and point b, float32 [n, m]."""
+    out = np.empty((len(rows), len(points)), np.float32)
+    right = _right_side(points)
+    for start in range(0, len(rows), _ROWS):
+        part = slice(start, start + _ROWS)
+        left = _left_side(rows[part])
+        for at in range(0, len(points), _POINTS):
+            tile = slice(at, at + _POINTS)
+            out[part, tile] = _tile(left, right[tile], rows[part], points[tile], gamma)
+    return out
+
+
+def _left_side(rows: Float32Array) -> Float32Array:
+    """[-2 z, |z|^2, 1]: its products with `_right_side` are squared distances, in one matrix product."""
+    squares = np.einsum("ij,ij->i", rows, rows)[:, None]
+    return np.hstack([rows * np.float32(-2), squares, np.ones_like(squares)])
+
+
+def _right_side(points: Float32Array) -> Float32Array:
+    """[p, 1, |p|^2] for each point, [m, D + 2]."""
+    squares = np.einsum("ij,ij->i", points, points)[:, None]
+    return np.ascontiguousarray(np.hstack([points, np.ones_like(squares), squares]), np.float32)
+
+
+def _tile(
+    left: Float32Array, right: Float32Array, rows: Float32Array, points: Float32Array, gamma: float
 ) -> Float32Array:
-    """exp(-gamma |a - b|) for every row a and point b, float32 [n, m].
+    """Kernel values of a piece that stays in the processor's cache.
 
     Squared distances come from inner products, which cancel where rows nearly coincide (the root of an error
     of 1e-7 is 3e-4, and it would depend on the batch's shape): those pairs are done again in float64.
     """
-    if squares is None:
-        squares = np.einsum("ij,ij->i", points, points)
-    distance = rows @ points.T
-    distance *= -2
-    distance += squares
-    distance += np.einsum("ij,ij->i", rows, rows)[:, None]
+    distance = left @ right.T
     close = np.flatnonzero(distance < _CLOSE)
     if len(close):
         a, b = np.divmod(close, distance.shape[1])
@@ -77,7 +103,7 @@ def kernel(
             apart = rows[a[part]].astype(np.float64) - points[b[part]]
             distance[a[part], b[part]] = np.einsum("ij,ij->i", apart, apart)
     np.sqrt(distance, out=distance)
-    distance *= -gamma
+    distance *= np.float32(-gamma)
     return np.exp(distance, out=distance)
 
 
@@ -103,7 +129,7 @@ def fit_exact(
     """
     rows = np.ascontiguousarray(rows, np.float32)
     mean = targets.mean(axis=0)
-    gram = kernel_matrix(rows, rows, gamma)
+    gram = kernel(rows, rows, gamma)
     gram[np.diag_indices_from(gram)] += np.float32(ridge)
     factor, bad = spotrf(gram.T, lower=1, overwrite_a=1)
     if bad:
@@ -116,13 +142,3 @@ def fit_exact(
         raise np.linalg.LinAlgError(f"ridge: {ridge} is too small, the kernel matrix cannot be inverted")
     leave_one_out = targets - weights / np.diag(inverse)[:, None]
     return KernelMachine(rows, np.ascontiguousarray(weights), mean, gamma), leave_one_out
-
-
-def kernel_matrix(rows: Float32Array, points: Float32Array, gamma: float) -> Float32Array:
-    """`kernel` for many rows, block by block."""
-    out = np.empty((len(rows), len(points)), np.float32)
-    squares = np.einsum("ij,ij->i", points, points)
-    for start in range(0, len(rows), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        out[part] = kernel(rows[part], points, gamma, squares)
-    return out

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from routing.estimators.base import FloatArray
-from routing.estimators.kernel import KernelMachine, kernel_matrix
+from routing.estimators.kernel import KernelMachine, kernel
 
 Float32Array = NDArray[np.float32]
 
@@ -48,12 +48,12 @@ def fit_landmarks(
     rows = np.ascontiguousarray(rows, np.float32)
     landmarks = np.ascontiguousarray(landmarks, np.float32)
     count, mean = len(landmarks), targets.mean(axis=0)
-    system = ridge * kernel_matrix(landmarks, landmarks, gamma).astype(np.float64)
+    system = ridge * kernel(landmarks, landmarks, gamma).astype(np.float64)
     system[np.diag_indices_from(system)] += ridge * _JITTER
     right = np.zeros((count, targets.shape[1]))
     for start in range(0, len(rows), _BLOCK):
         part = slice(start, start + _BLOCK)
-        values = kernel_matrix(rows[part], landmarks, gamma)
+        values = kernel(rows[part], landmarks, gamma)
         system += values.T @ values
         right += values.T @ (targets[part] - mean)
     factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
@@ -63,7 +63,7 @@ def fit_landmarks(
     leave_one_out = np.empty(targets.shape)
     for start in range(0, len(rows), _BLOCK):
         part = slice(start, start + _BLOCK)
-        values = kernel_matrix(rows[part], landmarks, gamma)
+        values = kernel(rows[part], landmarks, gamma)
         half = solve_triangular(lower, values.T, lower=True, check_finite=False)
         hat = np.minimum(np.einsum("ij,ij->j", half, half), 0.999).astype(np.float64)
         fit = values @ weights + mean
