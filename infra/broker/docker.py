@@ -1,8 +1,11 @@
 """The broker of docker-compose.yml, where a Docker engine answers."""
 
 import os
+import secrets
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from infra.broker.errors import BrokerError, MissingToolError
 from infra.broker.ports import free_ports
@@ -71,6 +74,22 @@ def start_docker(name: str) -> Record:
         stop_docker(name)
         raise
     return record
+
+
+@contextmanager
+def docker_broker() -> Iterator[Record]:
+    """Run the compose file's broker for the length of a `with` block.
+
+    Yields
+    ------
+    Record
+        The broker, answering at its `bootstrap_servers`.
+    """
+    record = start_docker(f"docker-{os.getpid()}-{secrets.token_hex(3)}")
+    try:
+        yield record
+    finally:
+        stop_docker(record.name)
 
 
 def stop_docker(name: str) -> None:

@@ -9,7 +9,7 @@ from infra.broker.embedded import start_embedded
 from infra.broker.errors import BrokerError
 from infra.broker.native import start_native
 from infra.broker.ready import answering, wait_until_answers
-from infra.broker.record import BROKERS, Record, end_processes, folder_of, forget, load
+from infra.broker.record import BROKERS, Record, end_processes, forget, load
 
 KINDS = ("native", "docker", "embedded")
 GIVEN = "KAFKA_BOOTSTRAP_SERVERS"
@@ -49,7 +49,7 @@ def up(name: str, kind: str, brokers: int = 1) -> Record:
         raise BrokerError(f"kind {kind!r}: choose one of {', '.join(KINDS)}")
     if brokers != 1 and kind != "native":
         raise BrokerError(f"brokers {brokers}: kind {kind} has one broker; take --kind native for 3")
-    with _locked(name):
+    with _locked():
         found = load(name)
         if found is not None:
             if running(found):
@@ -69,7 +69,7 @@ def up(name: str, kind: str, brokers: int = 1) -> Record:
 
 def down(name: str) -> Record | None:
     """Stop the broker of a name and delete its data; None when there is none."""
-    with _locked(name):
+    with _locked():
         found = load(name)
         if found is not None:
             _remove(found)
@@ -117,10 +117,9 @@ def _remove(record: Record) -> None:
 
 
 @contextmanager
-def _locked(name: str) -> Iterator[None]:
-    """Let one program at a time start or stop a name."""
-    lock_file = BROKERS / f"{folder_of(name).name}.lock"
-    lock_file.parent.mkdir(parents=True, exist_ok=True)
-    with lock_file.open("w") as lock:
+def _locked() -> Iterator[None]:
+    """Let one program at a time start or stop brokers of this checkout."""
+    BROKERS.mkdir(parents=True, exist_ok=True)
+    with (BROKERS / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

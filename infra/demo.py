@@ -1,0 +1,194 @@
+"""The demo, `make demo`: a broker, topics, a worker and a replay, and everything stopped again at the end."""
+
+import argparse
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient
+
+from infra.broker import BrokerError, docker_broker, embedded_broker, native_cluster
+from infra.broker.kinds import GIVEN, KINDS, check_given, given
+from infra.broker.processes import ProcessId, log_tail, spawn
+from infra.broker.record import ROOT
+
+DEMO_DATA = "demo"
+POLL_SECONDS = 0.5
+
+
+class StepError(RuntimeError):
+    """A program that the demo needs has ended with an error; the message has what it said last."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    top = argparse.ArgumentParser(prog="python -m infra.demo", description=__doc__)
+    top.add_argument(
+        "--broker", choices=KINDS, help=f"default: the one that {GIVEN} names, else embedded (memory only)"
+    )
+    top.add_argument(
+        "--dataset", default=DEMO_DATA, metavar="PATH", help="answered queries (default: the demo's)"
+    )
+    top.add_argument(
+        "--queries", type=int, metavar="N", help="how many of them are replayed; the rest is the history"
+    )
+    top.add_argument(
+        "--folder", type=Path, default=ROOT / "build" / "demo", help="for what is prepared, and logs"
+    )
+    top.add_argument("--json", type=Path, default=ROOT / "build" / "demo.json", help="where the report goes")
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo.
+
+    Returns
+    -------
+    int
+        Exit status: the replay's; 130 when interrupted; 1 when something could not start.
+    """
+    options = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as ctrl-C does: in order
+    try:
+        with ExitStack() as stack:
+            return demo(options, stack)
+    except KeyboardInterrupt:
+        print("demo: interrupted; everything is stopped", file=sys.stderr)
+        return 130
+    except (BrokerError, StepError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+
+
+def demo(options: argparse.Namespace, stack: ExitStack) -> int:
+    """Run every step; what must be stopped goes on the stack.
+
+    Returns
+    -------
+    int
+        Exit status of the replay: 0 when every query is accounted for and no budget is exceeded.
+
+    Raises
+    ------
+    BrokerError, StepError
+        When a step cannot be done.
+    """
+    options.folder.mkdir(parents=True, exist_ok=True)
+    prepare = ["producers.prepare", "--dataset", options.dataset, "--out", str(options.folder)]
+    if options.queries is not None:
+        prepare += ["--queries", str(options.queries)]
+    run("prepare", prepare, {})
+
+    servers = stack.enter_context(broker(options.broker))
+    # A name of its own, so that a second demo on the same broker does not find the first one's ledger.
+    prefix = f"demo-{secrets.token_hex(3)}."
+    stack.enter_context(_topics_deleted(servers, prefix))
+    environment = {
+        GIVEN: servers,
+        "PORT_TOPIC_PREFIX": prefix,
+        "PORT_APP_ID": prefix.rstrip("."),
+        "PORT_DATA_DIR": str(options.folder / "worker"),
+    }
+    streams = ["streams", "--env-file", str(options.folder / "settings.env")]
+    run("topics", [*streams, "topics", "create"], environment)
+
+    log = options.folder / "worker.log"
+    log.unlink(missing_ok=True)
+    worker = stack.enter_context(_worker([*streams, "worker"], log, environment))
+    print(f"demo: worker runs; its log is {log}", flush=True)
+    options.json.unlink(missing_ok=True)
+    replay = ["producers.replay", str(options.folder), "--json", str(options.json)]
+    if not sys.stderr.isatty():
+        replay.append("--quiet")  # a progress bar is for eyes, not for a log file
+    status = _replay(replay, environment, worker, log)
+    if status == 0:
+        print(f"demo: the report is in {options.json}")
+    return status
+
+
+@contextmanager
+def broker(kind: str | None) -> Iterator[str]:
+    """Provide a broker of a kind, or the given one, else the embedded one.
+
+    Yields
+    ------
+    str
+        Its bootstrap servers.
+    """
+    outside = given(os.environ) if kind is None else None
+    if outside is not None:
+        check_given(outside)
+        print(f"demo: broker {outside.bootstrap_servers}, as {GIVEN} says", flush=True)
+        yield outside.bootstrap_servers
+        return
+    kind = kind or "embedded"
+    start: dict[str, Callable] = {
+        "native": native_cluster,
+        "docker": docker_broker,
+        "embedded": embedded_broker,
+    }
+    with start[kind]() as started:
+        print(f"demo: {kind} broker at {started.bootstrap_servers}", flush=True)
+        yield started.bootstrap_servers
+
+
+def run(step: str, module: Sequence[str], environment: dict[str, str]) -> None:
+    """Run a program of the project to its end.
+
+    Raises
+    ------
+    StepError
+        When it ends with an error.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", *module], cwd=ROOT, env={**os.environ, **environment}, check=False
+    )
+    if done.returncode != 0:
+        raise StepError(f"{step}: `python -m {' '.join(module)}` ended with exit status {done.returncode}")
+
+
+@contextmanager
+def _worker(module: Sequence[str], log: Path, environment: dict[str, str]) -> Iterator[ProcessId]:
+    process = spawn([sys.executable, "-m", *module], log, env=environment, bound=True)
+    try:
+        yield process
+    finally:
+        process.stop(patience=20.0)
+
+
+def _replay(module: Sequence[str], environment: dict[str, str], worker: ProcessId, log: Path) -> int:
+    """Run the replay in the foreground for as long as the worker runs."""
+    replay = subprocess.Popen([sys.executable, "-m", *module], cwd=ROOT, env={**os.environ, **environment})
+    try:
+        while True:
+            try:
+                return replay.wait(POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                if not worker.alive:
+                    raise StepError(f"the worker has ended; the end of {log}:\n{log_tail(log)}") from None
+    finally:
+        if replay.poll() is None:
+            replay.terminate()
+            replay.wait()
+
+
+@contextmanager
+def _topics_deleted(servers: str, prefix: str) -> Iterator[None]:
+    """Leave nothing of the demo on a broker that goes on without it."""
+    try:
+        yield
+    finally:
+        if given(os.environ) is not None:
+            admin = AdminClient({"bootstrap.servers": servers})
+            ours = [name for name in admin.list_topics(timeout=10).topics if name.startswith(prefix)]
+            for future in admin.delete_topics(ours).values() if ours else ():
+                future.result(30)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
