@@ -1,1 +1,1 @@
-"""The routing algorithm: estimates, dual prices, budgets and the online policy. Pure: no Kafka, no environment, no clock."""
+"""The routing algorithm: estimates, dual prices, budgets, the online policy. Pure: no Kafka, no clock."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -48,20 +49,17 @@ class Account:
     @classmethod
     def fresh(cls, period: int, models: int) -> Account:
         """An account in which nothing has happened."""
-        return cls(period, *(np.zeros(models, dtype=np.int64) for _ in range(7)))
+        vectors: dict[str, Any] = {name: np.zeros(models, dtype=np.int64) for name in VECTORS}
+        return cls(period, **vectors)
 
     def widened(self, models: int) -> Account:
         """The same with room for models added to the catalogue since."""
         more = models - len(self.charged)
         if more <= 0:
             return self
-        return replace(
-            self,
-            **{
-                name: np.concatenate([getattr(self, name), np.zeros(more, dtype=np.int64)])
-                for name in VECTORS
-            },
-        )
+        none = np.zeros(more, dtype=np.int64)
+        wider: dict[str, Any] = {name: np.concatenate([getattr(self, name), none]) for name in VECTORS}
+        return replace(self, **wider)
 
     def available(self, granted: IntArray) -> IntArray:
         """Picodollars that may still be spent on each LLM; negative after dear settlements, shape [M]."""

@@ -84,9 +84,7 @@ def choose(
     return choice
 
 
-def _run(
-    score: FloatArray, charge: IntArray, left: IntArray, exhausted: Exhausted, choice: IntArray
-) -> int:
+def _run(score: FloatArray, charge: IntArray, left: IntArray, exhausted: Exhausted, choice: IntArray) -> int:
     """Decide the longest leading part for which one look at `left` is enough; returns its length."""
     payable = charge <= left
     masked = score if exhausted is Exhausted.DEFER else np.where(payable, score, -np.inf)

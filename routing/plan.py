@@ -45,8 +45,8 @@ class Plan:
         Queries of the period after which a lane in lockstep waits for the next plan.
     solved_from : dict
         Where the prices come from, for people and for the planner's next owner.
-    created_at : float
-        Seconds since the epoch, given by the caller.
+    created_at, began_at : float
+        When the plan was made and when its period began; seconds since the epoch, given by the caller.
     """
 
     period: int
@@ -64,6 +64,7 @@ class Plan:
     until: int | None = None
     solved_from: dict[str, Any] = field(default_factory=dict)
     created_at: float = 0.0
+    began_at: float = 0.0
 
     @property
     def lanes(self) -> int:

@@ -126,15 +126,16 @@ class Planner:
     # ---- periods -----------------------------------------------------------------------------------------
 
     def start_period(self) -> Plan:
-        """Begin the next period: fresh grants, samples forgotten, the last prices until new ones are learned."""
+        """Begin the next period: fresh grants, no samples, the last prices until new ones are learned."""
         models = len(self.plan.models)
         self.observed = 0
         self._forget()
         self._arrived[:] = 0
         self.seen = [Account.fresh(self.plan.period + 1, models) for _ in self.seen]
         none = np.zeros((len(self.seen), models), dtype=np.int64)
+        now = self.clock()
         self.plan = self.plan.changed(
-            period=self.plan.period + 1, granted=none, target=none, created_at=self.clock()
+            period=self.plan.period + 1, granted=none, target=none, created_at=now, began_at=now
         )
         if self.settings.warmup == "history":
             self._price_from_history()
@@ -288,7 +289,9 @@ class Planner:
         return upcoming if upcoming < self.plan.horizon else None
 
     def _origin(self, observed: int = 0, rows: int = 0) -> dict[str, object]:
+        where = self.plan.solved_from.get("samples_from") if observed else None
         return {
+            "samples_from": where,
             "period": self.plan.period,
             "observed": observed,
             "rows": rows,
@@ -331,4 +334,3 @@ def _shuffled(history: Estimates | None) -> Estimates | None:
         return None
     order = np.random.default_rng(0).permutation(len(history))
     return history.rows(order)
-

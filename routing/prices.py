@@ -1,4 +1,4 @@
-"""Dual prices of the budgets by the exact linear program: the reference that every faster solver is held to."""
+"""Dual prices of the budgets by the exact linear program: what every faster solver is held to."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LPSolution:
 def _check(quality: FloatArray, cost: FloatArray, budgets: FloatArray) -> None:
     if quality.ndim != 2 or quality.shape != cost.shape or budgets.shape != (quality.shape[1],):
         raise ValueError(
-            f"quality {quality.shape}, cost {cost.shape} and budgets {budgets.shape} must be [n, M], [n, M], [M]"
+            f"quality {quality.shape}, cost {cost.shape}, budgets {budgets.shape} must be [n, M], [n, M], [M]"
         )
     for name, values in (("quality", quality), ("cost", cost), ("budgets", budgets)):
         if not np.all(np.isfinite(values)) or np.any(values < 0):
@@ -49,7 +49,7 @@ def solve_lp(quality: FloatArray, cost: FloatArray, budgets: FloatArray) -> LPSo
     quality, cost : ndarray of float64, shape [n, M]
         Quality in [0, 1] and cost in USD of query j on LLM i.
     budgets : ndarray of float64, shape [M]
-        USD; zero is allowed, and an LLM with a zero budget serves nothing, not even a query that costs nothing.
+        USD; zero is allowed, and an LLM without a budget serves nothing, not even what costs nothing.
 
     Returns
     -------

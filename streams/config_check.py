@@ -25,7 +25,7 @@ from streams.settings import (
 )
 from streams.topics import existing_partitions, mismatches, not_compacted, topic_specs
 
-BROKER_SECONDS = 5.0
+BROKER_SECONDS = 3.0
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def faust_credentials(settings: Settings) -> CredentialsT | None:
     )
 
 
-def reach_broker(settings: Settings, seconds: float = 10.0) -> AdminClient:
+def reach_broker(settings: Settings, seconds: float = 5.0) -> AdminClient:
     """An admin client of a broker that answers.
 
     Raises

@@ -17,9 +17,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-MAX_VALUE_BYTES = 3 * 2**20
-"""A message may have so many bytes, all fields together."""
+MAX_VALUE_BYTES = 4 * 2**20
+"""A message may have so many bytes, all fields together and however they are spelled."""
 MAX_PROMPT_BYTES = 2**20
+"""Of a prompt as UTF-8."""
 MAX_ID_CHARACTERS = 512
 MAX_TOKENS = 10_000_000
 MAX_OUTCOME_USD = 1e6
@@ -184,8 +185,8 @@ def stack_embeddings(queries: Sequence[Query], dimension: int) -> Embedded:
             )
             refused[int(row)] = Refused("decode", "embedding", f"{reason}; send a vector with a direction")
     norms[~fine] = 1
-    matrix /= norms[:, None]
     matrix[~fine] = 0
+    matrix /= norms[:, None]
     return Embedded(matrix, missing, refused)
 
 

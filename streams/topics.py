@@ -30,7 +30,7 @@ COMPACTED = {
     "min.cleanable.dirty.ratio": "0.1",
 }
 # Larger than what a query may be, so that those which are refused arrive, to be refused with a reason.
-LARGE = {"max.message.bytes": str(4 * MAX_VALUE_BYTES)}
+LARGE = {"max.message.bytes": str(3 * MAX_VALUE_BYTES)}
 # A dead letter may be anything that a compressed batch brought in.
 LARGEST = {"max.message.bytes": str(64 * 2**20)}
 
@@ -76,7 +76,7 @@ def topic_specs(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
         TopicSpec(names.plans, 1, COMPACTED),
         TopicSpec(names.ledger, count, COMPACTED),
         TopicSpec(names.overflow_ledger, 1, COMPACTED),
-        TopicSpec(names.reservations, count + 1, COMPACTED),
+        TopicSpec(names.reservations, count + 1, LARGE | kept),
         TopicSpec(names.periods, 1, COMPACTED),
         TopicSpec(names.catalogue, 1, COMPACTED),
     ]

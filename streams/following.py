@@ -1,0 +1,87 @@
+"""Following a topic from its beginning in a thread of its own: how every worker knows plans and ledgers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+log = structlog.get_logger(__name__)
+
+
+class Follower:
+    """Reads every committed message of a topic and goes on as more come.
+
+    Parameters
+    ----------
+    config : mapping
+        From `streams.kafka.reader_config`.
+    topic : str
+    partitions : int
+    on_message : callable
+        Called in the follower's thread for each message.
+    tail : int, optional
+        Start at most so many offsets before the end instead of at the beginning.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        topic: str,
+        partitions: int,
+        on_message: Callable[[Message], None],
+        tail: int | None = None,
+    ) -> None:
+        self._config, self._topic, self._partitions = dict(config), topic, partitions
+        self._on_message, self._tail = on_message, tail
+        self._stop = threading.Event()
+        self.ready = threading.Event()
+        """Set once every partition was read to its end."""
+        self.failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=f"follow-{topic}", daemon=True)
+
+    def start(self) -> Follower:
+        """Start reading."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop, and wait for the thread to end."""
+        self._stop.set()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(5.0)
+
+    def _starts(self, consumer: Consumer) -> list[TopicPartition]:
+        starts = []
+        for partition in range(self._partitions):
+            start = 0
+            if self._tail is not None:
+                low, high = consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=10)
+                start = max(low, high - self._tail)
+            starts.append(TopicPartition(self._topic, partition, start))
+        return starts
+
+    def _run(self) -> None:
+        try:
+            with closing(Consumer(self._config)) as consumer:
+                consumer.assign(self._starts(consumer))
+                ended: set[int] = set()
+                while not self._stop.is_set():
+                    for message in consumer.consume(500, 0.1):
+                        error = message.error()
+                        if error is None:
+                            self._on_message(message)
+                        elif error.code() == KafkaError._PARTITION_EOF:
+                            ended.add(message.partition() or 0)
+                        elif error.code() != KafkaError._ALL_BROKERS_DOWN:
+                            log.warning("follow_error", topic=self._topic, reason=error.str())
+                    if len(ended) == self._partitions:
+                        self.ready.set()
+        except Exception as error:
+            self.failure = error
+            log.exception("follower_died", topic=self._topic)
+            self.ready.set()

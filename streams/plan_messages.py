@@ -1,0 +1,41 @@
+"""The plan as a message on the compacted topic."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import orjson
+
+from routing.plan import Plan
+
+PLAN_KEY = b"plan"
+
+_DTYPES: dict[str, Any] = {
+    "active": bool, "budgets": np.int64, "prices": np.float64, "granted": np.int64, "target": np.int64
+}  # fmt: skip
+
+
+def plan_to_dict(plan: Plan) -> dict[str, Any]:
+    """The plan as plain data; amounts are picodollars, prices quality per USD."""
+    return {field.name: getattr(plan, field.name) for field in fields(Plan)}
+
+
+def plan_from_dict(data: dict[str, Any]) -> Plan:
+    """What `plan_to_dict` made."""
+    changed = {name: np.array(data[name], dtype=dtype) for name, dtype in _DTYPES.items()}
+    lanes, models = len(data["granted"]), len(data["models"])
+    for name in ("granted", "target"):
+        changed[name] = changed[name].reshape(lanes, models)
+    return Plan(**{**data, **changed, "models": tuple(data["models"])})
+
+
+def encode_plan(plan: Plan) -> bytes:
+    """The plan as a message's value."""
+    return orjson.dumps(plan_to_dict(plan), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def decode_plan(value: bytes) -> Plan:
+    """What `encode_plan` wrote."""
+    return plan_from_dict(orjson.loads(value))

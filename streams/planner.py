@@ -1,0 +1,197 @@
+"""The planner's desk: samples in, plans out. One partition, so exactly one in the cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import structlog
+
+from routing.estimators.base import Estimates
+from routing.plan import Plan
+from routing.planning import Planner
+from streams.cluster import LedgerView
+from streams.kafka import reader_config, transactional_config
+from streams.lanes import Record
+from streams.ledger import account_from_dict
+from streams.messages import Refused, decode_samples
+from streams.periods import encode_period, summarise
+from streams.plan_messages import PLAN_KEY, decode_plan, encode_plan
+from streams.settings import Settings
+from streams.stages import Stages
+from streams.transactions import FencedProducer, read_to_end
+
+log = structlog.get_logger(__name__)
+
+UNBOUNDED = 1 << 30
+
+
+class PlannerDesk:
+    """Owns the plan of the cluster while it owns the partition of the samples.
+
+    Its memory is the samples' log: the plan says where the period's samples begin, and the next owner reads
+    them again.
+
+    Parameters
+    ----------
+    settings : Settings
+    make_planner : callable
+        A planner that has not begun.
+    view : LedgerView
+        What lanes have committed.
+    stages : Stages
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        make_planner: Callable[[], Planner],
+        view: LedgerView,
+        stages: Stages,
+    ) -> None:
+        self._settings, self._topics = settings, settings.topics
+        self._make_planner, self._view, self._stages = make_planner, view, stages
+        self._producer: FencedProducer | None = None
+        self._planner: Planner | None = None
+        self._next = 0
+        self._published = -1
+        self._first_sample: float | None = None
+        self._summaries: dict[int, bytes] = {}
+
+    def open(self) -> None:
+        """Fence the former planner, read the plan that is in force, and go on from it."""
+        self._producer = FencedProducer(transactional_config(self._settings, "planner"))
+        last: Plan | None = None
+        for message in read_to_end(reader_config(self._settings), self._topics.plans, 0):
+            value = message.value()
+            if message.key() == PLAN_KEY and value is not None:
+                last = decode_plan(value)
+        self._planner = self._make_planner()
+        self._first_sample = None
+        self._summaries = {}
+        if last is None:
+            self._next = 0
+            self._planner.start_period()
+            self._publish(self._planner.plan)
+        else:
+            self._planner.resume(last)
+            self._published = last.revision
+            self._next = int(last.solved_from.get("samples_from", 0))
+        log.info("planner_open", plan=self._planner.plan.version, samples_from=self._next)
+
+    def close(self) -> None:
+        """Give up an open transaction."""
+        if self._producer is not None:
+            self._producer.close()
+            self._producer = None
+
+    def look(self) -> None:
+        """The planner makes the plan; there is none to take up."""
+
+    @property
+    def position(self) -> int:
+        """Offset of the next sample."""
+        return self._next
+
+    @property
+    def limit(self) -> int:
+        """It never waits."""
+        return UNBOUNDED
+
+    @property
+    def restless(self) -> bool:
+        """Looks at the ledgers whenever it is asked to."""
+        return True
+
+    def step(self, records: Sequence[Record]) -> None:
+        """Observe samples, solve when it is due, hand out rights, close periods."""
+        planner = self._planner
+        if planner is None:
+            return
+        for record in records:
+            self._observe(planner, record)
+        if records:
+            self._next = records[-1].offset + 1
+            return
+        self._look_at_ledgers(planner)
+        if self._too_slow(planner) and (plan := planner.solve(early=True)) is not None:
+            log.warning("warmup_time_limit", samples=plan.solved_from["observed"])
+            self._publish(plan)
+        if self._period_over(planner):
+            planner.start_period()
+            self._first_sample = None
+            log.info("period_begins", period=planner.plan.period)
+        else:
+            planner.hand_out()
+        self._publish(planner.plan)
+        self._publish_periods(planner)
+
+    def _observe(self, planner: Planner, record: Record) -> None:
+        try:
+            header, quality, cost = decode_samples(record.value)
+            account = account_from_dict(header["account"])
+            period, lane, models = header["period"], header["lane"], tuple(header["models"])
+        except (Refused, KeyError, TypeError, ValueError) as error:
+            log.error("sample_refused", offset=record.offset, reason=repr(error))
+            return
+        if period != planner.plan.period or models != planner.plan.models[: len(models)]:
+            return
+        planner.see(lane, account)
+        if self._first_sample is None and len(quality):
+            self._first_sample = time.monotonic()
+        with self._stages.stage("plan", len(quality)):
+            for plan in planner.observe(Estimates(quality, cost)):
+                self._publish(plan)
+
+    def _look_at_ledgers(self, planner: Planner) -> None:
+        for lane, ledger in self._view.records().items():
+            if lane < len(planner.seen):
+                planner.see(lane, ledger.account)
+
+    def _too_slow(self, planner: Planner) -> bool:
+        """Warm-up lasts longer than queries may wait."""
+        return (
+            not planner.plan.learned
+            and self._first_sample is not None
+            and time.monotonic() - self._first_sample > self._settings.warmup_seconds
+        )
+
+    def _period_over(self, planner: Planner) -> bool:
+        if self._settings.period_seconds is not None:
+            return time.time() - planner.plan.began_at >= self._settings.period_seconds
+        return planner.arrived >= planner.plan.horizon
+
+    def _publish(self, plan: Plan) -> None:
+        """Commit a plan, unless it is out already."""
+        if plan.revision == self._published or self._producer is None or self._planner is None:
+            return
+        if plan.solved_from.get("samples_from") is None:
+            plan = replace(plan, solved_from={**plan.solved_from, "samples_from": self._next})
+            self._planner.plan = replace(self._planner.plan, solved_from=plan.solved_from)
+        value = encode_plan(plan)
+        self._producer.begin()
+        self._producer.produce(self._topics.plans, value, PLAN_KEY, partition=0)
+        self._producer.commit()
+        self._published = plan.revision
+        log.info(
+            "plan_published", plan=plan.version, revision=plan.revision, period=plan.period,
+            learned=plan.learned, **{k: v for k, v in plan.solved_from.items() if k in ("observed", "rows")},
+        )  # fmt: skip
+
+    def _publish_periods(self, planner: Planner) -> None:
+        """Write down what the current and the last period come to, when it changed."""
+        if self._producer is None:
+            return
+        changed = {}
+        for summary in summarise(planner.plan, self._view.records()):
+            value = encode_period(summary)
+            if self._summaries.get(summary.period) != value:
+                changed[summary.period] = value
+        if not changed:
+            return
+        self._producer.begin()
+        for period, value in changed.items():
+            self._producer.produce(self._topics.periods, value, str(period).encode(), partition=0)
+        self._producer.commit()
+        self._summaries.update(changed)

@@ -1,0 +1,61 @@
+"""The plan in force, as a worker sees it: the newest committed record of the compacted plan topic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+from confluent_kafka import Message
+
+from routing.plan import Plan
+from streams.following import Follower
+from streams.kafka import reader_config
+from streams.plan_messages import PLAN_KEY, decode_plan
+from streams.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+class PlanReader:
+    """Follows the plan topic.
+
+    Parameters
+    ----------
+    settings : Settings
+    on_change : callable
+        Called in the reader's thread when a newer plan is in force.
+    """
+
+    def __init__(self, settings: Settings, on_change: Callable[[Plan], None]) -> None:
+        self.latest: Plan | None = None
+        self._on_change = on_change
+        self._follower = Follower(reader_config(settings), settings.topics.plans, 1, self._read)
+
+    @property
+    def ready(self) -> bool:
+        """The topic was read to its end once, so that `latest` is what is in force."""
+        return self._follower.ready.is_set()
+
+    def start(self) -> None:
+        """Start following."""
+        self._follower.start()
+
+    def stop(self) -> None:
+        """Stop following."""
+        self._follower.stop()
+
+    def _read(self, message: Message) -> None:
+        if message.key() != PLAN_KEY:
+            return
+        value = message.value()
+        if value is None:
+            return
+        plan = decode_plan(value)
+        if self.latest is None or plan.revision > self.latest.revision:
+            if self.latest is None or (plan.period, plan.version) != (
+                self.latest.period,
+                self.latest.version,
+            ):
+                log.info("plan_in_force", plan=plan.version, period=plan.period, learned=plan.learned)
+            self.latest = plan
+            self._on_change(plan)

@@ -1,0 +1,369 @@
+"""The router's desk: one lane's batches decided, charged and produced, each in one fenced transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import structlog
+from confluent_kafka import Message
+
+from routing.account import Account
+from routing.catalogue import Model
+from routing.decision import DEFERRED, TOLERANCE
+from routing.money import to_usd
+from routing.plan import Plan
+from routing.policy import Routed, enter, route, waits
+from streams.dead_letters import dead_letter_headers
+from streams.intake import Arrivals
+from streams.kafka import reader_config, transactional_config
+from streams.lanes import Record
+from streams.ledger import LedgerRecord, account_to_dict
+from streams.messages import encode_routed, encode_samples, encode_unserved
+from streams.outcome_feed import OutcomeFeed
+from streams.overflow import overflow_headers
+from streams.plans import PlanReader
+from streams.reservations import Reserved, decode_reserved, encode_reserved, id_digests
+from streams.settings import Settings
+from streams.settlement import Settlement
+from streams.stages import Stages
+from streams.transactions import FencedProducer, read_to_end
+
+log = structlog.get_logger(__name__)
+
+UNBOUNDED = 1 << 30
+OUTCOMES_MAX = 2000
+
+
+class Intake(Protocol):
+    """Where arrivals come from: queries, or what lanes deferred."""
+
+    def take(self, records: Sequence[Record], *, remember: bool = False) -> Arrivals:
+        """Decode and estimate records."""
+        ...
+
+    def forget(self) -> None:
+        """Drop what was remembered."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all desks of a worker use."""
+
+    settings: Settings
+    models: Callable[[], dict[str, Model]]
+    plans: PlanReader
+    feed: OutcomeFeed
+    stages: Stages
+    on_record: Callable[[LedgerRecord], None]
+
+
+class RouterDesk:
+    """Routes the records of one lane.
+
+    Parameters
+    ----------
+    shared : Shared
+    lane : int
+        Row of the plan's rights, and partition of outcomes and reservations.
+    intake : Intake
+    ledger_topic : str
+    ledger_partition : int
+        Where the lane's record is.
+    """
+
+    def __init__(
+        self, shared: Shared, lane: int, intake: Intake, ledger_topic: str, ledger_partition: int
+    ) -> None:
+        self.shared, self.lane, self.intake = shared, lane, intake
+        self._ledger = (ledger_topic, ledger_partition)
+        self._settings, self._topics = shared.settings, shared.settings.topics
+        self._log = log.bind(partition=lane)
+        self._producer: FencedProducer | None = None
+        self._settlement = Settlement(lane, shared.settings.settle_seconds)
+        self._out: Callable[..., None] = _no_transaction
+        self._waiting = False
+        self._plan: Plan | None = None
+        self.record = LedgerRecord.fresh(lane)
+
+    # ---- a lane's desk -----------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Fence former owners, then read the ledger and what is reserved."""
+        self._producer = FencedProducer(transactional_config(self._settings, f"lane-{self.lane}"))
+        config = reader_config(self._settings)
+        record = LedgerRecord.fresh(self.lane)
+        for message in read_to_end(config, *self._ledger):
+            if (value := message.value()) is not None:
+                record = LedgerRecord.decode(value)
+        self.record = record
+        self._plan, self._waiting = None, False
+        self.intake.forget()
+        batches = [
+            (message.offset() or 0, decode_reserved(value))
+            for message in read_to_end(config, self._topics.reservations, self.lane, record.reservations_from)
+            if (value := message.value()) is not None
+        ]
+        taken = batches[0][1].outcomes_next if batches else record.outcomes_next
+        outcomes = (
+            list(read_to_end(config, self._topics.outcomes, self.lane, taken, record.outcomes_next))
+            if taken < record.outcomes_next
+            else []
+        )
+        self._settlement.rebuild(batches, outcomes)
+        self.shared.feed.watch(self.lane, record.outcomes_next, self._settlement.inbox)
+        self.shared.on_record(record)
+        self.look()
+        self._log.info("lane_open", next=record.next, period=record.account.period, open=len(batches))
+
+    def close(self) -> None:
+        """Give up an open transaction."""
+        self.shared.feed.unwatch(self.lane)
+        if self._producer is not None:
+            self._producer.close()
+            self._producer = None
+
+    def look(self) -> None:
+        """Take up the newest plan."""
+        plan = self.shared.plans.latest
+        if plan is None or plan.period < self.record.account.period:
+            # of before this lane's last transaction: its reader has not caught up yet
+            self._plan = None
+            return
+        self._plan, self._waiting = plan, waits(plan, self._settings.warmup)
+
+    @property
+    def position(self) -> int:
+        """Offset of the next query to decide, or in warm-up to sample."""
+        record = self.record
+        return max(record.next, record.sampled) if self._waiting else record.next
+
+    @property
+    def limit(self) -> int:
+        """None before there is a plan; in lockstep up to the next solve."""
+        plan = self._plan
+        if plan is None or self.lane >= plan.lanes or (self._waiting and self.lane == plan.pool):
+            return 0
+        if self._settings.lockstep and not self._waiting and plan.until is not None:
+            arrived = self.record.account.arrived if self.record.account.period == plan.period else 0
+            return max(0, plan.until - arrived)
+        return UNBOUNDED
+
+    @property
+    def restless(self) -> bool:
+        """Outcomes wait, rights have to be given back, a period has begun, or reservations grow old."""
+        plan = self._plan
+        if plan is None or self.lane >= plan.lanes:
+            return False
+        if self._settlement.inbox or plan.period != self.record.account.period:
+            return True
+        left = self.record.account.widened(len(plan.models)).available(plan.granted[self.lane])
+        if (left > plan.target[self.lane]).any():
+            return True
+        return self._settlement.has_old(time.time())
+
+    def step(self, records: list[Record]) -> None:
+        """One transaction: samples in warm-up, decisions after; outcomes always."""
+        plan = self._plan
+        if plan is None or self._producer is None:
+            return
+        if self._waiting:
+            self._sample(plan, records)
+        else:
+            self._route(plan, records)
+        self.shared.on_record(self.record)
+
+    # ---- warm-up -----------------------------------------------------------------------------------------
+
+    def _sample(self, plan: Plan, records: list[Record]) -> None:
+        """Send estimates to the planner and pass over the queries: the log is the buffer."""
+        record = self._entered(plan)
+        with self.shared.stages.stage("intake", len(records)):
+            arrivals = self.intake.take(records, remember=True)
+        if records:
+            record = replace(record, sampled=records[-1].offset + 1)
+        with self.shared.stages.stage("sample", len(records)):
+            self._begin()
+            record = self._settle(record)
+            self._produce_samples(plan, record, arrivals, 0)
+            self._commit(record)
+
+    def _produce_samples(self, plan: Plan, record: LedgerRecord, arrivals: Arrivals, first: int) -> None:
+        """Estimates of the queries from row `first` on, with the account they belong to."""
+        header = {
+            "period": plan.period,
+            "lane": self.lane,
+            "account": account_to_dict(record.account),
+            "next": record.next,
+            "models": plan.models,
+        }
+        estimates = arrivals.estimates
+        value = encode_samples(header, estimates.quality[first:], estimates.cost[first:], "<f8")
+        self._out(self._topics.samples, value, partition=0)
+
+    # ---- routing -----------------------------------------------------------------------------------------
+
+    def _route(self, plan: Plan, records: list[Record]) -> None:
+        stages = self.shared.stages
+        record = self._entered(plan)
+        with stages.stage("intake", len(records)):
+            arrivals = self.intake.take(records)
+        with stages.stage("decide", len(records)):
+            offsets = np.fromiter((r.offset for r in arrivals.records), np.int64, len(arrivals.records))
+            begun = record.account.released_to(plan.granted[self.lane], plan.target[self.lane])
+            routed = route(
+                begun, plan, self.lane, arrivals.estimates, offsets,
+                charge=arrivals.charge, seed=self._settings.seed,
+            )  # fmt: skip
+            account = replace(routed.account, dead=routed.account.dead + len(arrivals.refused))
+            sampled_from = max(record.sampled, record.next)
+            position = records[-1].offset + 1 if records else record.next
+            record = replace(
+                record, account=account, next=position, sampled=max(record.sampled, position),
+                version=plan.version, revision=plan.revision,
+            )  # fmt: skip
+        with stages.stage("produce", len(records)):
+            self._begin()
+            self._produce_queries(plan, arrivals, routed)
+            self._produce_refused(arrivals)
+            record = self._settle(record)
+            reserved = self._reserve(plan, record, begun, arrivals, routed, offsets)
+            wanted = (plan.until is not None or not plan.learned) and self.lane != plan.pool
+            if wanted and records:
+                self._produce_samples(plan, record, arrivals, int(np.searchsorted(offsets, sampled_from)))
+        with stages.stage("commit", len(records)):
+            self._commit(record, reserved)
+
+    def _produce_queries(self, plan: Plan, arrivals: Arrivals, routed: Routed) -> None:
+        now = time.time()
+        models = self.shared.models()
+        topics = [self._topics.llm(models[name].slug) for name in plan.models]
+        quality, cost = arrivals.estimates.quality, to_usd(routed.charge)
+        for row, (source, query) in enumerate(zip(arrivals.records, arrivals.queries, strict=True)):
+            i = int(routed.choice[row])
+            routing: dict[str, Any] = {
+                "plan": plan.version,
+                "period": plan.period,
+                "partition": self.lane,
+                "offset": source.offset,
+                "routed_at": now,
+            }
+            if arrivals.sources is not None:
+                routing["source"] = arrivals.sources[row]
+            headers = list(source.headers) if source.headers else []
+            if i >= 0:
+                routing["model"] = plan.models[i]
+                routing["quality"] = quality[row, i]
+                routing["cost"] = cost[row]
+                routing["price"] = plan.prices[i]
+                self._out(topics[i], encode_routed(query, routing), source.key, headers)
+            elif i == DEFERRED:
+                headers += overflow_headers(self.lane, source.offset, arrivals, row)
+                self._out(self._topics.overflow, query.value, source.key, headers, partition=0)
+            else:
+                worth = bool((routed.score[row] > TOLERANCE).any())
+                reason = "no LLM that is worth its price has budget" if worth else "no LLM is worth its price"
+                self._out(self._topics.unserved, encode_unserved(query, reason, routing), source.key, headers)
+
+    def _produce_refused(self, arrivals: Arrivals) -> None:
+        now = int(time.time() * 1000)
+        for source, error in arrivals.refused:
+            headers = dead_letter_headers(
+                source.headers, error, source.topic, source.partition, source.offset, now
+            )
+            self._out(self._topics.dlq, source.value, source.key, headers)
+            self._log.info("query_refused", offset=source.offset, field=error.field, stage=error.stage)
+
+    def _reserve(
+        self,
+        plan: Plan,
+        record: LedgerRecord,
+        begun: Account,
+        arrivals: Arrivals,
+        routed: Routed,
+        offsets: np.ndarray,
+    ) -> tuple[list[int], Reserved] | None:
+        """Write down what was reserved; the list gets the offset where."""
+        rows = np.flatnonzero(routed.choice >= 0)
+        if not rows.size:
+            return None
+        picked = routed.choice[rows]
+        reserved = Reserved(
+            period=plan.period,
+            version=plan.version,
+            revision=plan.revision,
+            offsets=offsets[rows],
+            model=picked,
+            charge=routed.charge[rows],
+            quality=arrivals.estimates.quality[rows, picked],
+            ids=id_digests([arrivals.queries[row].id for row in rows]),
+            outcomes_next=record.outcomes_next,
+            available=begun.available(plan.granted[self.lane]),
+            created_at=time.time(),
+        )
+        where: list[int] = []
+        self._out(
+            self._topics.reservations, encode_reserved(reserved), partition=self.lane, on_offset=where.append
+        )
+        return where, reserved
+
+    # ---- transactions ------------------------------------------------------------------------------------
+
+    def _entered(self, plan: Plan) -> LedgerRecord:
+        """The record in the plan's period; the account of the one before is kept to be settled."""
+        record = self.record
+        account = enter(record.account, plan)
+        closed = record.closed
+        if account.period != record.account.period and record.account.period > 0:
+            closed = record.account
+        return replace(record, account=account, closed=closed, models=plan.models)
+
+    def _settle(self, record: LedgerRecord) -> LedgerRecord:
+        """Take in the outcomes that wait, and give up reservations that are too old."""
+        inbox = self._settlement.inbox
+        messages = [inbox.popleft() for _ in range(min(len(inbox), OUTCOMES_MAX))]
+        now = time.time()
+        if messages:
+            with self.shared.stages.stage("settle", len(messages)):
+                settled = self._settlement.settle(record, messages)
+                record = settled.record
+                for message, error in settled.refused:
+                    headers = dead_letter_headers(
+                        _headers(message), error, self._topics.outcomes, self.lane,
+                        message.offset() or 0, int(now * 1000),
+                    )  # fmt: skip
+                    self._out(self._topics.outcomes_dlq, message.value(), message.key(), headers)
+        return self._settlement.expire(record, now)
+
+    def _begin(self) -> None:
+        assert self._producer is not None
+        self._producer.begin()
+        self._out = self._producer.produce
+
+    def _commit(self, record: LedgerRecord, reserved: tuple[list[int], Reserved] | None = None) -> None:
+        """Write the record and commit; only then is it true."""
+        assert self._producer is not None
+        oldest = self._settlement.reservations.oldest()
+        if oldest is not None:
+            record = replace(record, reservations_from=oldest)
+        record = replace(record, written_at=time.time())
+        topic, partition = self._ledger
+        self._out(topic, record.encode(), str(self.lane).encode(), partition=partition)
+        self._producer.commit()
+        if reserved is not None:
+            where, batch = reserved
+            self._settlement.reservations.add(where[0], batch)
+        self.record = record
+
+
+def _no_transaction(*arguments: object, **options: object) -> None:
+    raise AssertionError("a message was produced outside of a transaction")
+
+
+def _headers(message: Message) -> list[tuple[str, bytes | None]]:
+    headers: Any = message.headers()
+    return list(headers or ())

@@ -1,0 +1,185 @@
+"""Settlement: outcomes replace reservations by what was really spent, once each."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import structlog
+from confluent_kafka import Message
+
+from routing.account import Account
+from routing.money import to_pico
+from streams.ledger import LedgerRecord
+from streams.messages import Outcome, Refused, decode_outcome
+from streams.reservations import OPEN, OpenReservations, Reserved, id_digest
+
+log = structlog.get_logger(__name__)
+
+ROOM = 1_000_000
+"""Reservations that a lane keeps in memory, 42 bytes each."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a batch of outcomes did.
+
+    Parameters
+    ----------
+    record : LedgerRecord
+        The lane's record with the outcomes taken in.
+    refused : list of (Message, Refused)
+        For the dead-letter topic of outcomes.
+    """
+
+    record: LedgerRecord
+    refused: list[tuple[Message, Refused]]
+
+
+class Settlement:
+    """The open reservations of one lane, and the outcomes that came for them.
+
+    Parameters
+    ----------
+    lane : int
+    settle_seconds : float
+        Reservations older than this stay charged for good.
+    """
+
+    def __init__(self, lane: int, settle_seconds: float) -> None:
+        self.lane, self._seconds = lane, settle_seconds
+        self.reservations = OpenReservations(ROOM)
+        self.inbox: deque[Message] = deque()
+
+    def rebuild(self, batches: Sequence[tuple[int, Reserved]], outcomes: Sequence[Message]) -> None:
+        """Restore from the logs what was known at the last commit.
+
+        Parameters
+        ----------
+        batches : sequence of (offset, Reserved)
+            From the ledger's `reservations_from` on.
+        outcomes : sequence of Message
+            From the oldest batch's `outcomes_next` up to the ledger's: those that were taken in since.
+        """
+        self.reservations, self.inbox = OpenReservations(ROOM), deque()
+        for where, reserved in batches:
+            self.reservations.add(where, reserved)
+        for message in outcomes:
+            try:
+                self._match(decode_outcome(message.value()), 2**62)
+            except Refused:
+                continue
+
+    def expire(self, record: LedgerRecord, now: float) -> LedgerRecord:
+        """Give up reservations whose time has passed; they stay charged."""
+        for reserved in self.reservations.expire(now - self._seconds):
+            lapsed = reserved.model[reserved.paid == OPEN]
+            if len(lapsed):
+                log.warning(
+                    "reservations_lapsed", lane=self.lane, queries=len(lapsed), period=reserved.period
+                )
+                record = _in_period(record, reserved.period, lambda account, m=lapsed: account.lapse(m))
+        return record
+
+    def has_old(self, now: float) -> bool:
+        """Some reservations have to be given up."""
+        return self.reservations.has_old(now - self._seconds)
+
+    def settle(self, record: LedgerRecord, messages: Sequence[Message]) -> Settled:
+        """Take in outcomes.
+
+        Parameters
+        ----------
+        record : LedgerRecord
+        messages : sequence of Message
+            In order of their offsets, none before `record.outcomes_next`.
+        """
+        kinds: Counter[str] = Counter(record.outcomes)
+        reported = {name: list(values) for name, values in record.reported.items()}
+        refused: list[tuple[Message, Refused]] = []
+        paid: dict[int, list[tuple[int, int, int]]] = {}
+        for message in messages:
+            try:
+                outcome = decode_outcome(message.value())
+                found = self._match(outcome, record.next, record.models)
+            except Refused as error:
+                kinds[error.field if error.stage == "settle" else "refused"] += 1
+                refused.append((message, error))
+                continue
+            if found is None:
+                kinds["duplicate"] += 1
+                continue
+            reserved, row = found
+            known = {record.account.period, record.closed.period if record.closed else -1}
+            if reserved.period not in known:
+                kinds["late"] += 1
+                refused.append((message, _late(outcome)))
+                continue
+            kinds["settled"] += 1
+            model = int(reserved.model[row])
+            paid.setdefault(reserved.period, []).append(
+                (model, int(reserved.charge[row]), int(reserved.paid[row]))
+            )
+            if outcome.quality is not None:
+                sums = reported.setdefault(outcome.model, [0, 0.0, 0.0])
+                sums[0] += 1
+                sums[1] += outcome.quality
+                sums[2] += float(reserved.quality[row])
+        for period, rows in paid.items():
+            models, charges, actual = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
+            record = _in_period(
+                record, period, lambda account, m=models, c=charges, a=actual: account.settle(m, c, a)
+            )
+        last = messages[-1].offset() if messages else None
+        position = record.outcomes_next if last is None else last + 1
+        return Settled(
+            replace(record, outcomes=dict(kinds), reported=reported, outcomes_next=position), refused
+        )
+
+    def _match(
+        self, outcome: Outcome, decided: int, models: tuple[str, ...] | None = None
+    ) -> tuple[Reserved, int] | None:
+        """The reservation that this outcome settles, marked as paid; None when it was so before."""
+        if outcome.partition != self.lane:
+            raise Refused(
+                "settle", "unknown", f"partition {outcome.partition} is not this one's, {self.lane}"
+            )
+        found = self.reservations.find(outcome.offset)
+        if found is None:
+            first = self.reservations.first_offset
+            if outcome.offset < (decided if first is None else first):
+                raise _late(outcome)
+            raise Refused("settle", "unknown", f"no query at offset {outcome.offset} was routed to an LLM")
+        reserved, row = found
+        if int(reserved.ids[row]) != id_digest(outcome.id):
+            raise Refused("settle", "contradictory", f"the query at offset {outcome.offset} has another id")
+        model = int(reserved.model[row])
+        if models is not None and models[model] != outcome.model:
+            raise Refused("settle", "contradictory", f"the query was routed to {models[model]}")
+        actual = int(to_pico(outcome.cost))
+        if reserved.paid[row] == OPEN:
+            reserved.paid[row] = actual
+            return found
+        if reserved.paid[row] == actual:
+            return None
+        raise Refused("settle", "contradictory", "the query was settled before, at another cost")
+
+
+def _late(outcome: Outcome) -> Refused:
+    return Refused(
+        "settle", "late", f"the reservation of offset {outcome.offset} has lapsed; it stays charged"
+    )
+
+
+def _in_period(record: LedgerRecord, period: int, change: object) -> LedgerRecord:
+    """Apply a change to the account of a period, the current or the closed one."""
+    apply = change
+    assert callable(apply)
+    if record.account.period == period:
+        changed: Account = apply(record.account)
+        return replace(record, account=changed)
+    if record.closed is not None and record.closed.period == period:
+        return replace(record, closed=apply(record.closed))
+    return record

@@ -1,0 +1,118 @@
+"""Fenced transactions: one producer for each thing with one owner, and reading back what it committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+log = structlog.get_logger(__name__)
+
+INIT_SECONDS = 30.0
+END_SECONDS = 15.0
+
+Headers = list[tuple[str, bytes | None]]
+
+
+class FencedProducer:
+    """The only producer that may write for its transactional id; whoever opens it later fences this one.
+
+    Parameters
+    ----------
+    config : mapping
+        From `streams.kafka.transactional_config`.
+
+    Raises
+    ------
+    KafkaException
+        From any method: fenced, timed out, broker gone, not allowed. Whether an open transaction was
+        committed is then unknown; open a new producer and read back the log.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._producer = Producer(
+            {"queue.buffering.max.messages": 1_000_000, "queue.buffering.max.kbytes": 1 << 20} | dict(config)
+        )
+        # aborts what a former owner left open, and makes its later commits fail
+        self._producer.init_transactions(INIT_SECONDS)
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self._producer.begin_transaction()
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        headers: Headers | None = None,
+        partition: int = -1,
+        on_offset: Callable[[int], None] | None = None,
+    ) -> None:
+        """Add a message to the open transaction; `on_offset` is told where it went before `commit` ends."""
+        options: dict[str, Any] = {}
+        if headers:
+            options["headers"] = headers
+        if on_offset is not None:
+            # no callback on the others: a thousand of them cost more than the decision
+            options["on_delivery"] = lambda error, message: error or on_offset(message.offset())
+        self._producer.produce(topic, value, key, partition=partition, **options)
+
+    def commit(self) -> None:
+        """Commit the open transaction."""
+        # the flush is what runs `on_offset`; the commit would wait for the same acknowledgements
+        self._producer.flush(END_SECONDS)
+        self._producer.commit_transaction(END_SECONDS)
+
+    def close(self) -> None:
+        """Give up an open transaction, so that readers need not wait for it."""
+        try:
+            self._producer.abort_transaction(2.0)
+        except KafkaException as error:
+            log.debug("abort_failed", reason=str(error))
+
+
+def read_to_end(
+    config: Mapping[str, Any], topic: str, partition: int, start: int = 0, stop: int | None = None
+) -> Iterator[Message]:
+    """Committed messages of a partition up to its end as it is now.
+
+    Parameters
+    ----------
+    config : mapping
+        From `streams.kafka.reader_config`.
+    topic : str
+    partition : int
+    start : int
+        First offset.
+    stop : int, optional
+        Offset before which to stop; the end by default.
+
+    Raises
+    ------
+    KafkaException
+        The broker said something that waiting does not mend.
+    """
+    with closing(Consumer(dict(config))) as consumer:
+        consumer.assign([TopicPartition(topic, partition, start)])
+        while True:
+            for message in consumer.consume(1000, 1.0):
+                error = message.error()
+                if error is None:
+                    if stop is not None and (message.offset() or 0) >= stop:
+                        return
+                    yield message
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    # only this is the end: "all brokers down" arrives as an error too
+                    return
+                elif not (error.retriable() or error.code() < 0):
+                    raise KafkaException(error)
+
+
+def end_offset(config: Mapping[str, Any], topic: str, partition: int) -> int:
+    """The offset after the last record of a partition."""
+    with closing(Consumer(dict(config))) as consumer:
+        return consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]

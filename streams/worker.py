@@ -1,0 +1,318 @@
+"""A worker: the Faust app with its agents, tables and timers, put together from the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import faust
+import numpy as np
+import structlog
+from faust.types import TP, StreamT
+
+from routing.decision import IntArray
+from routing.estimators.base import Estimates
+from routing.plan import Plan
+from routing.planning import Planner, PlanningSettings
+from routing.reserve import bound_charges
+from streams.cluster import LedgerView
+from streams.estimating import Estimating, load_estimating
+from streams.fetching import BatchTopic, RouterApp
+from streams.intake import Charger, QueryIntake
+from streams.kafka import faust_brokers, faust_credentials, reader_config, wait_for_broker
+from streams.lanes import Desk, Lanes
+from streams.ledger import LedgerRecord
+from streams.logs import configure_logs
+from streams.messages import Query
+from streams.outcome_feed import OutcomeFeed
+from streams.overflow import OverflowIntake
+from streams.planner import PlannerDesk
+from streams.plans import PlanReader
+from streams.router import RouterDesk, Shared
+from streams.settings import Settings
+from streams.stages import Stages
+from streams.tables import LedgerTable
+from streams.topics import existing_partitions, mismatches, topic_specs
+from streams.transactions import end_offset
+
+log = structlog.get_logger(__name__)
+
+TICK_SECONDS = 0.2
+"""How often the planner looks at the ledgers."""
+
+WATCH_SECONDS = 1.0
+
+
+class Router:
+    """Everything a worker consists of.
+
+    Parameters
+    ----------
+    settings : Settings
+    estimating : Estimating
+    """
+
+    def __init__(self, settings: Settings, estimating: Estimating) -> None:
+        self.settings, self.estimating = settings, estimating
+        self.topics = settings.topics
+        self.catalogue = settings.read_catalogue()
+        self.models = {model.name: model for model in self.catalogue.models}
+        self.overflow = settings.overflow == "on" or (settings.overflow == "auto" and settings.partitions > 1)
+        self.stages = Stages()
+        self.executor = ThreadPoolExecutor(2 * settings.partitions + 4, thread_name_prefix="desk")
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.view = LedgerView(settings, self.overflow)
+        self.plans = PlanReader(settings, self._plan_changed)
+        self.feed = OutcomeFeed(reader_config(settings), self.topics.outcomes, self._outcomes_came)
+        self.shared = Shared(
+            settings, lambda: self.models, self.plans, self.feed, self.stages, self._record_written
+        )
+        self._leave_one_out: Estimates | None = None
+        self.app = self._app()
+        self.ledger = self._table("ledger", self.topics.ledger, settings.partitions)
+        self.ledger.assign = self._assign
+        self.overflow_ledger = self._table("overflow-ledger", self.topics.overflow_ledger, 1)
+        self._agents()
+
+    # ---- the Faust app -----------------------------------------------------------------------------------
+
+    def _app(self) -> RouterApp:
+        settings = self.settings
+        return RouterApp(
+            settings.app_id,
+            broker=faust_brokers(settings),
+            broker_credentials=faust_credentials(settings),
+            store="memory://",
+            datadir=str(settings.data_dir / f"{settings.app_id}-{os.getpid()}"),
+            topic_partitions=settings.partitions,
+            topic_replication_factor=settings.replication_factor,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            broker_session_timeout=settings.session_timeout_seconds,
+            broker_heartbeat_interval=settings.session_timeout_seconds / 5,
+            broker_commit_interval=1.0,
+            broker_request_timeout=max(20.0, settings.session_timeout_seconds + 5),
+            consumer_max_fetch_size=settings.fetch_max_bytes,
+            consumer_auto_offset_reset="earliest",
+            table_standby_replicas=0,
+            stream_wait_empty=False,
+            value_serializer="raw",
+            key_serializer="raw",
+            web_enabled=False,
+            web_tables_enabled=False,
+            worker_redirect_stdouts=False,
+        )
+
+    def _table(self, name: str, topic: str, partitions: int) -> LedgerTable:
+        table = LedgerTable(
+            self.app,
+            name=name,
+            default=dict,
+            partitions=partitions,
+            changelog_topic=self.app.topic(topic, partitions=partitions, compacting=True, internal=True),
+        )
+        config = reader_config(self.settings)
+        table.end = lambda topic, partition: end_offset(config, topic, partition)
+        self.app.tables.add(table)
+        return table
+
+    def _agents(self) -> None:
+        app = self.app
+
+        async def to_lanes(batches: StreamT) -> None:
+            async for batch in batches:
+                lane = app.lanes.lane(batch.topic, batch.partition)
+                lane.add(batch.generation_id, batch.begin, batch.records)
+
+        for name, topic, partitions in (
+            ("route", self.topics.queries, self.settings.partitions),
+            ("overflow", self.topics.overflow, 1),
+            ("plan", self.topics.samples, 1),
+        ):
+            source = BatchTopic(
+                app, topics=[topic], partitions=partitions, acks=False,
+                value_serializer="raw", key_serializer="raw",
+            )  # fmt: skip
+            app.agent(source, name=name, concurrency=1)(to_lanes)
+
+        app.on_partitions_revoked.connect(self._revoked, weak=False)
+        app.on_before_shutdown.connect(self._before_shutdown, weak=False)
+
+        @app.timer(TICK_SECONDS)
+        async def tick() -> None:
+            app.lanes.nudge(self.topics.samples)
+
+        @app.timer(WATCH_SECONDS)
+        async def watch() -> None:
+            app.lanes.watch(app.cursor)
+            app.lanes.nudge(self.topics.queries, self.topics.overflow)
+
+        @app.task
+        async def begin() -> None:
+            self.start()
+
+    def start(self) -> None:
+        """Start what runs beside the app; the loop is there now."""
+        self.loop = asyncio.get_running_loop()
+        self.view.start()
+        self.plans.start()
+        self.feed.start()
+
+    async def _assign(self, assigned: set[TP], new: set[TP]) -> None:
+        await self.app.lanes.assign(set(assigned), set(new))
+
+    def prepare(self) -> None:
+        """Make the lanes; the app's loop must be running or about to."""
+        self.app.lanes = Lanes(
+            self._desk_for,
+            (self.topics.queries, self.topics.overflow, self.topics.samples),
+            self.executor,
+            lambda: int(self.app.consumer_generation_id),
+            self._crash,
+            batch_max=self.settings.batch_max,
+            room_max=self.settings.lane_room,
+            transaction_seconds=self.settings.transaction_seconds,
+        )
+
+    def _crash(self, error: BaseException) -> None:
+        self._crashing = asyncio.ensure_future(self.app.crash(error))
+
+    async def _revoked(self, *args: Any, **kwargs: Any) -> None:
+        await self.app.lanes.quiesce()
+
+    async def _before_shutdown(self, *args: Any, **kwargs: Any) -> None:
+        log.info("draining")
+        await self.app.lanes.leave()
+        await asyncio.get_running_loop().run_in_executor(None, self.stop)
+        log.info("drained")
+
+    def stop(self) -> None:
+        """Stop what runs beside the app."""
+        self.feed.stop()
+        self.plans.stop()
+        self.view.stop()
+
+    # ---- desks -------------------------------------------------------------------------------------------
+
+    def _desk_for(self, topic: str, partition: int) -> Desk:
+        if topic == self.topics.samples:
+            return PlannerDesk(self.settings, self._planner, self.view, self.stages)
+        if topic == self.topics.overflow:
+            intake = OverflowIntake(len(self.catalogue.models))
+            return RouterDesk(self.shared, self.settings.partitions, intake, self.topics.overflow_ledger, 0)
+        queries = QueryIntake(self.estimating.embedder, self.estimating.estimator, self._charger())
+        return RouterDesk(self.shared, partition, queries, self.topics.ledger, partition)
+
+    def _charger(self) -> Charger | None:
+        if self.settings.reserve == "estimate":
+            return None
+        models = self.catalogue.models
+        if missing := [m.name for m in models if m.input_price is None or m.output_price is None]:
+            raise ValueError(f"reserve: 'bound' needs input_price and output_price of {', '.join(missing)}")
+        inputs, outputs = (
+            np.array([getattr(model, name) for model in models], dtype=np.float64)
+            for name in ("input_price", "output_price")
+        )
+        default = self.settings.default_max_tokens
+
+        def charge(queries: Sequence[Query], estimates: Estimates) -> IntArray:
+            prompts = [query.prompt for query in queries]
+            most = [query.max_tokens for query in queries]
+            return bound_charges(prompts, most, inputs, outputs, default)
+
+        return charge
+
+    def _planner(self) -> Planner:
+        settings = self.settings
+        planning = planning_settings(settings)
+        needs_history = settings.warmup == "history" or settings.resolve == "every"
+        if needs_history and self._leave_one_out is None:
+            self._leave_one_out = self.estimating.leave_one_out()
+        return Planner(
+            planning,
+            self.catalogue.names,
+            self.catalogue.budgets(*self.estimating.means()),
+            lanes=settings.partitions,
+            overflow=self.overflow,
+            history=self._leave_one_out,
+            clock=time.time,
+        )
+
+    # ---- what threads tell -------------------------------------------------------------------------------
+
+    def _plan_changed(self, plan: Plan) -> None:
+        self._from_thread(self.topics.queries, self.topics.overflow)
+
+    def _outcomes_came(self, lane: int) -> None:
+        self._from_thread(self.topics.queries if lane < self.settings.partitions else self.topics.overflow)
+
+    def _from_thread(self, *topics: str) -> None:
+        if self.loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self.loop.call_soon_threadsafe(self.app.lanes.nudge, *topics)
+
+    def _record_written(self, record: LedgerRecord) -> None:
+        pool = record.lane == self.settings.partitions
+        table = self.overflow_ledger if pool else self.ledger
+        table.put(record.lane, 0 if pool else record.lane, record.to_dict())
+
+
+def planning_settings(settings: Settings) -> PlanningSettings:
+    """The part of the settings that is about learning prices."""
+    return PlanningSettings(
+        horizon=settings.horizon,
+        eps=settings.eps,
+        warmup=settings.warmup,
+        resolve=settings.resolve,
+        resolve_every=settings.resolve_every,
+        resolve_late=settings.resolve_late,
+        resolve_tail=settings.resolve_tail,
+        resolve_window=settings.resolve_window,
+        solver=settings.solver,
+    )
+
+
+def main(settings: Settings) -> int:
+    """Run a worker until it is told to stop.
+
+    Returns
+    -------
+    int
+        0 when it was told to stop, 1 when something made it stop.
+    """
+    configure_logs(settings.log_level, settings.log_format)
+    catalogue = settings.read_catalogue()
+    admin = wait_for_broker(settings)
+    existing = existing_partitions(admin)
+    specs = topic_specs(settings, catalogue)
+    if missing := [spec.name for spec in specs if spec.name not in existing]:
+        raise ValueError(f"topics: {', '.join(missing)} missing; run `python -m streams topics create`")
+    if problems := mismatches(specs, existing):
+        raise ValueError("; ".join(problems))
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    estimating = load_estimating(settings, catalogue)
+    return run(Router(settings, estimating))
+
+
+def run(router: Router) -> int:
+    """Run a router's app in this thread."""
+    worker = faust.Worker(
+        router.app, loglevel=None, override_logging=False, redirect_stdouts=False, console_port=0
+    )
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+
+    async def prepare() -> None:
+        router.prepare()
+
+    loop.run_until_complete(prepare())
+    worker.loop = loop
+    try:
+        return int(worker.execute_from_commandline() or 0)
+    except SystemExit as error:
+        return int(error.code or 0)
