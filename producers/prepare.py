@@ -127,7 +127,7 @@ def _demo(given: argparse.Namespace):  # type: ignore[no-untyped-def]
 
     history, queries = load_demo()
     if given.queries is not None:
-        queries = queries.select(slice(given.queries))
+        queries = queries.select(range(min(given.queries, len(queries))))
     vectors = None
     if given.embed_queries:
         vectors = embed_with_progress(load_embedder(given.embedder), queries.texts, "queries")

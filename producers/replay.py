@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; 1 when a query was not delivered, is missing or there twice, or a budget is broken."""
+    """Runs the command; 1 when a query was not delivered, is missing or twice, or a budget is broken."""
     given = parser().parse_args(arguments)
     return told_in_a_line(lambda: run(given))
 

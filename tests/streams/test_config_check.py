@@ -1,0 +1,164 @@
+"""`config check`: effective settings with their sources, and every mistake at once."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from routing.history import EmbeddedHistory, History
+from streams.__main__ import main
+from streams.config_check import Report, check_config
+from streams.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch):
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"PORT_{name.upper()}", raising=False)
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Report]:
+    def run(connect: bool = False, **variables: object) -> Report:
+        given = {f"PORT_{name.upper()}": str(value) for name, value in variables.items()}
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        return check_config(given, connect=connect)
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A catalogue and a history that fit together."""
+    (tmp_path / "catalogue.yaml").write_text("budget_usd: 1\nmodels: [a, b]\nsettings: {eps: 0.5}\n")
+    history = History(["x", "y"], ["p", "q"], ["t", "t"], ["a", "b"], np.ones((2, 2)), np.ones((2, 2)))
+    EmbeddedHistory(history, np.eye(2, dtype=np.float32), "test").save(tmp_path / "history")
+    return tmp_path
+
+
+def fitting(folder: Path) -> dict[str, object]:
+    return {
+        "catalogue": folder / "catalogue.yaml",
+        "history": folder / "history",
+        "bootstrap_servers": "localhost:9092",
+        "data_dir": folder / "data",
+    }
+
+
+def sources(report: Report) -> dict[str, tuple[str, str]]:
+    return {row.name: (row.value, row.source) for row in report.effective}
+
+
+def test_nothing_is_wrong_with_what_fits(check: Callable[..., Report], folder: Path):
+    report = check(**fitting(folder), horizon=77)
+
+    assert report.mistakes == []
+    found = sources(report)
+    assert found["horizon"] == ("77", "PORT_HORIZON")
+    assert found["eps"] == ("0.5", str(folder / "catalogue.yaml"))
+    assert found["k"] == ("5", "default")
+    assert list(found) == list(Settings.model_fields)
+
+
+def test_with_nothing_set_all_that_a_worker_needs_is_told(check: Callable[..., Report]):
+    told = "\n".join(check().mistakes)
+
+    assert "PORT_CATALOGUE" in told
+    assert "PORT_HISTORY" in told
+    assert "KAFKA_BOOTSTRAP_SERVERS" in told
+
+
+def test_every_mistake_is_told_at_once(check: Callable[..., Report], folder: Path):
+    (folder / "catalogue.yaml").write_text("budget_usd: -1\nmodels: [a, c/d, c d]\nsettings: {epz: 1}\n")
+
+    report = check(
+        **fitting(folder) | {"history": folder / "none", "bootstrap_servers": "no port"},
+        horizon="many",
+        security_protocol="SASL_SSL",
+        ssl_cafile=folder / "ca.pem",
+        sasl_password="hunter2",
+    )
+
+    told = "\n".join(report.mistakes)
+    for text in (
+        "horizon: 'many': ",
+        "bootstrap_servers: 'no port': ",
+        "epz: 1: there is no such setting",
+        "budget_usd: -1 must be",
+        "same topic llm.c-d",
+        f"history: {folder / 'none'} is not there",
+        f"ssl_cafile: {folder / 'ca.pem'} is not there",
+        "sasl_mechanism: not set",
+        "sasl_username: not set",
+    ):
+        assert text in told, told
+    assert "hunter2" not in told + repr(report)
+    assert sources(report)["sasl_password"] == ("**********", "PORT_SASL_PASSWORD")
+    assert sources(report)["horizon"] == ("10000", "default, for it is wrong")
+
+
+def test_an_llm_that_the_history_lacks_is_told(check: Callable[..., Report], folder: Path):
+    (folder / "catalogue.yaml").write_text("budget_usd: 1\nmodels: [a, z]\n")
+    (mistake,) = check(**fitting(folder)).mistakes
+    assert "knows nothing of z" in mistake
+
+    assert check(**fitting(folder), exploration=0.1).mistakes == []
+
+    (folder / "catalogue.yaml").write_text("budget_usd: 1\nmodels: [z]\n")
+    (mistake,) = check(**fitting(folder)).mistakes
+    assert "no LLM in common" in mistake
+
+
+def test_a_history_that_was_changed_is_told(check: Callable[..., Report], folder: Path):
+    for path in (folder / "history").glob("embeddings*"):
+        path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
+
+    (mistake,) = check(**fitting(folder)).mistakes
+
+    assert mistake.startswith("history: ")
+
+
+def test_a_slip_of_the_pen_is_a_mistake_and_a_strange_variable_a_note(
+    check: Callable[..., Report], folder: Path
+):
+    report = check(**fitting(folder), horizn=3, zzz=1)
+
+    assert report.mistakes == ["PORT_HORIZN: there is no such setting; PORT_HORIZON is meant?"]
+    assert report.notes == ["PORT_ZZZ: there is no such setting"]
+
+
+def test_a_broker_that_does_not_answer_is_told(check: Callable[..., Report], folder: Path):
+    report = check(connect=True, **fitting(folder) | {"bootstrap_servers": "127.0.0.1:1"})
+
+    (mistake,) = report.mistakes
+    assert "127.0.0.1:1 does not answer over PLAINTEXT" in mistake
+    assert "Connection refused" in mistake
+
+
+def test_the_command_prints_all_and_fails_on_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
+):
+    lines = [f"PORT_{name.upper()}={value}" for name, value in fitting(folder).items()]
+    (folder / "settings.env").write_text("\n".join(lines))
+    with monkeypatch.context():
+        monkeypatch.setenv("PORT_WEB_TOKEN", "hunter2")
+        command = ["--env-file", str(folder / "settings.env"), "config", "check", "--offline"]
+        for name in fitting(folder):  # so that what the file sets is undone
+            monkeypatch.setenv(f"PORT_{name.upper()}", "")
+            monkeypatch.delenv(f"PORT_{name.upper()}")
+
+        assert main(command) == 0
+        table = capsys.readouterr()
+        monkeypatch.setenv("PORT_EPS", "7")
+        assert main([*command, "--json"]) == 1
+        data = orjson.loads(capsys.readouterr().out)
+
+    assert "the settings are fine" in table.err
+    assert "hunter2" not in table.out + table.err
+    assert "localhost:9092" in table.out
+    assert [mistake.partition(":")[0] for mistake in data["mistakes"]] == ["eps"]
+    assert {"name", "value", "source", "description"} == set(data["settings"][0])

@@ -1,0 +1,51 @@
+"""Dead letters: the message's own headers stay, ours say what was wrong."""
+
+import pytest
+
+from streams.dead_letters import dead_letter_headers, split_dead_letter_headers
+from streams.messages import Refused
+
+OWN = [("traceparent", b"00-1"), ("x", None), ("x", b"\xff\x00")]
+
+
+def test_headers_say_what_where_and_when():
+    refused = Refused("decode", "prompt", "is missing; send a text — é")
+
+    headers = dead_letter_headers(OWN, refused, "queries", 3, 41, 1_700_000_000_123)
+
+    assert headers[:3] == OWN
+    assert headers[3:] == [
+        ("__router.errors.topic", b"queries"),
+        ("__router.errors.partition", b"3"),
+        ("__router.errors.offset", b"41"),
+        ("__router.errors.stage", b"decode"),
+        ("__router.errors.exception.class.name", b"Refused"),
+        ("__router.errors.exception.message", "prompt: is missing; send a text — é".encode()),
+        ("__router.errors.timestamp", b"1700000000123"),
+    ]
+
+
+@pytest.mark.parametrize("own", [None, [], OWN])
+def test_headers_there_and_back(own: list[tuple[str, bytes | None]] | None):
+    headers = dead_letter_headers(own, Refused("decode", "id", "is missing"), "queries", 0, 7, 1)
+
+    original, errors = split_dead_letter_headers(headers)
+
+    assert original == (own or [])
+    assert errors["offset"] == "7"
+    assert errors["exception.message"] == "id: is missing"
+
+
+def test_a_dead_letter_that_died_before_keeps_the_older_story_as_its_own():
+    first = dead_letter_headers(OWN, Refused("decode", "id", "one"), "queries", 0, 7, 1)
+    second = dead_letter_headers(first, Refused("decode", "id", "two"), "queries", 0, 9, 2)
+
+    original, errors = split_dead_letter_headers(second)
+
+    assert original == first
+    assert errors["exception.message"] == "id: two"
+
+
+def test_other_messages_are_no_dead_letters():
+    assert split_dead_letter_headers(OWN) == (OWN, {})
+    assert split_dead_letter_headers(None) == ([], {})

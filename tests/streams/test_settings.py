@@ -1,0 +1,175 @@
+"""Settings: where they come from, what goes before what, and that secrets stay secret."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from routing.catalogue import CatalogueError
+from streams.settings import Settings, read_catalogue
+from streams.topic_names import Topics
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch):
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"PORT_{name.upper()}", raising=False)
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Path:
+    path = tmp_path / "catalogue.yaml"
+    path.write_text(
+        "budget_usd: 3\nmodels: [a, b]\n"
+        "settings:\n  horizon: 500\n  eps: 0.5\n  history: history\n  bootstrap_servers: file:1\n"
+    )
+    return path
+
+
+def messages(**values: object) -> str:
+    with pytest.raises(ValidationError) as caught:
+        Settings(**values)  # type: ignore[arg-type]
+    return "\n".join(f"{error['loc']} {error['msg']}" for error in caught.value.errors())
+
+
+def test_defaults_are_those_of_the_paper():
+    settings = Settings()
+
+    assert (settings.k, settings.eps, settings.weighting, settings.resolve) == (5, 0.025, "uniform", "once")
+    assert settings.bootstrap_servers is None
+
+
+def test_every_setting_is_described():
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_environment_goes_before_the_file_and_the_constructor_before_both(
+    monkeypatch: pytest.MonkeyPatch, catalogue: Path
+):
+    monkeypatch.setenv("PORT_CATALOGUE", str(catalogue))
+    monkeypatch.setenv("PORT_HORIZON", "700")
+
+    settings = Settings(k=9)
+
+    assert (settings.k, settings.horizon, settings.eps) == (9, 700, 0.5)
+    assert Settings(horizon=9).horizon == 9
+
+
+def test_paths_in_the_file_are_beside_it(catalogue: Path):
+    assert Settings(catalogue=catalogue).history == catalogue.parent / "history"
+
+
+@pytest.mark.parametrize("variable", ["KAFKA_BOOTSTRAP_SERVERS", "PORT_BOOTSTRAP_SERVERS"])
+def test_the_broker_has_two_variables(monkeypatch: pytest.MonkeyPatch, catalogue: Path, variable: str):
+    assert Settings(catalogue=catalogue).bootstrap_servers == "file:1"
+    monkeypatch.setenv(variable, "a:1,b:2")
+
+    assert Settings(catalogue=catalogue).bootstrap_servers == "a:1,b:2"
+    assert Settings(catalogue=catalogue, bootstrap_servers="c:3").brokers() == "c:3"
+
+
+def test_no_broker_is_told_when_one_is_needed():
+    with pytest.raises(ValueError, match="KAFKA_BOOTSTRAP_SERVERS"):
+        Settings().brokers()
+
+
+def test_settings_do_not_change():
+    with pytest.raises(ValidationError):
+        Settings().horizon = 3  # type: ignore[misc]
+
+
+def test_secrets_are_masked():
+    settings = Settings(
+        security_protocol="SASL_SSL",
+        sasl_mechanism="PLAIN",
+        sasl_username="me",
+        sasl_password="hunter2",  # type: ignore[arg-type]
+        web_token="hunter2",  # type: ignore[arg-type]
+    )
+
+    assert "hunter2" not in f"{settings!r}{settings}{settings.model_dump()}{settings.model_dump_json()}"
+    assert settings.sasl_password is not None
+    assert settings.sasl_password.get_secret_value() == "hunter2"
+
+
+def test_a_wrong_secret_is_not_shown():
+    with pytest.raises(ValidationError) as caught:
+        Settings(sasl_password=["hunter2"])  # type: ignore[arg-type]
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_all_wrong_fields_are_told_at_once():
+    told = messages(horizon=0, eps=2, warmup="cold", bootstrap_servers="no port", topic_prefix="a/b")
+
+    for name in ("horizon", "eps", "warmup", "bootstrap_servers", "topic_prefix"):
+        assert name in told
+
+
+def test_an_unknown_setting_is_an_error(catalogue: Path):
+    assert "horizont" in messages(horizont=3)
+    catalogue.write_text("settings: {epz: 1}")
+    assert "epz" in messages(catalogue=catalogue)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"security_protocol": "SASL_SSL"}, ["sasl_mechanism", "sasl_username", "sasl_password"]),
+        ({"sasl_username": "me"}, ["PLAINTEXT does not log in"]),
+        ({"ssl_cafile": "ca.pem"}, ["PLAINTEXT does not encrypt"]),
+        ({"security_protocol": "SSL", "ssl_certfile": "c.pem"}, ["set both or none"]),
+        ({"lockstep": True}, ["needs one partition, there are 4"]),
+        ({"web_port": 1, "web_host": "0.0.0.0"}, ["web_token: not set"]),
+        ({"batch_max": 500, "lane_room": 100}, ["lane_room: 100 is less than batch_max 500"]),
+    ],
+)
+def test_what_does_not_fit_together_is_told(values: dict[str, object], told: list[str]):
+    for text in told:
+        assert text in messages(**values)
+
+
+def test_topics_have_the_prefix():
+    topics = Settings(topic_prefix="eu.").topics
+
+    assert (topics.queries, topics.unserved, topics.dlq) == (
+        "eu.queries",
+        "eu.queries.unserved",
+        "eu.queries.dlq",
+    )
+    assert topics.llm("gpt-4") == "eu.llm.gpt-4"
+    assert topics.overflow_ledger == "eu.router.ledger.overflow"
+    assert Settings().topics == Topics()
+
+
+def test_the_catalogue_is_read_without_the_settings(catalogue: Path):
+    found = Settings(catalogue=catalogue).read_catalogue()
+
+    assert (found.names, found.budget_usd) == (("a", "b"), 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"models: [a", "is not YAML"),
+        (b"\xff\xfe", "cannot be read"),
+        (b"7", "7 is not a mapping"),
+        (b"", "None is not a mapping"),
+        (b"models: [a]\nbudget_usd: 1e-3", "write 1.0e-3"),
+    ],
+)
+def test_what_is_wrong_with_the_file_is_told(tmp_path: Path, content: bytes, told: str):
+    path = tmp_path / "catalogue.yaml"
+    path.write_bytes(content)
+
+    with pytest.raises(CatalogueError, match=told):
+        read_catalogue(path)
+    Settings(catalogue=path)
+
+
+def test_a_missing_file_is_told(tmp_path: Path):
+    with pytest.raises(CatalogueError, match="No such file"):
+        read_catalogue(tmp_path / "nothing.yaml")
+    with pytest.raises(CatalogueError, match="set PORT_CATALOGUE"):
+        Settings().read_catalogue()

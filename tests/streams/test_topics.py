@@ -1,0 +1,148 @@
+"""The topics on a real broker: created once, refused when they are otherwise."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+
+from routing.catalogue import Catalogue, Model
+from streams.__main__ import main
+from streams.settings import Settings
+from streams.topics import TopicMismatch, TopicSpec, create_topics, existing_partitions, topic_specs
+
+CATALOGUE = Catalogue((Model("a/b"), Model("c")), budget_usd=1.0)
+
+
+@pytest.fixture
+def prefix(unique: Callable[[str], str], request: pytest.FixtureRequest) -> Iterator[str]:
+    name = unique("topics") + "."
+    yield name
+    if "admin" in request.fixturenames:
+        admin: AdminClient = request.getfixturevalue("admin")
+        made = [topic for topic in existing_partitions(admin) if topic.startswith(name)]
+        for future in (admin.delete_topics(made) if made else {}).values():
+            future.result(30)
+
+
+def specs(prefix: str, partitions: int = 3) -> list[TopicSpec]:
+    settings = Settings(topic_prefix=prefix, partitions=partitions, bootstrap_servers="unused:1")
+    return topic_specs(settings, CATALOGUE)
+
+
+def test_partitions_and_keeping():
+    by_name = {spec.name: spec for spec in specs("", partitions=3)}
+
+    assert {name: spec.partitions for name, spec in by_name.items()} == {
+        "queries": 3,
+        "queries.unserved": 3,
+        "queries.dlq": 1,
+        "outcomes": 4,
+        "outcomes.dlq": 1,
+        "answers": 3,
+        "router.samples": 1,
+        "router.plans": 1,
+        "router.overflow": 1,
+        "router.ledger": 3,
+        "router.ledger.overflow": 1,
+        "router.reservations": 4,
+        "router.periods": 1,
+        "router.catalogue": 1,
+        "llm.a-b": 3,
+        "llm.c": 3,
+    }
+    compacted = {name for name, spec in by_name.items() if spec.compacted}
+    assert compacted == {
+        "router.plans",
+        "router.ledger",
+        "router.ledger.overflow",
+        "router.periods",
+        "router.catalogue",
+    }
+    assert not [name for name in compacted if "retention.ms" in by_name[name].config]
+
+
+def test_created_once_and_visible_at_once(admin: AdminClient, prefix: str):
+    wanted = specs(prefix)
+
+    first = create_topics(admin, wanted)
+    existing = existing_partitions(admin)
+    second = create_topics(admin, wanted)
+
+    assert set(first.values()) == {True}
+    assert set(second.values()) == {False}
+    assert {spec.name: existing[spec.name] for spec in wanted} == {
+        spec.name: spec.partitions for spec in wanted
+    }
+    ledger = ConfigResource(ConfigResource.Type.TOPIC, prefix + "router.ledger")
+    config = admin.describe_configs([ledger])[ledger].result(10)
+    assert config["cleanup.policy"].value == "compact"
+
+
+def test_only_what_is_missing_is_created(admin: AdminClient, prefix: str):
+    create_topics(admin, specs(prefix)[:3])
+
+    found = create_topics(admin, specs(prefix))
+
+    assert [name.removeprefix(prefix) for name, created in found.items() if not created] == [
+        "queries",
+        "queries.unserved",
+        "queries.dlq",
+    ]
+
+
+def test_another_number_of_partitions_is_refused_and_nothing_is_created(admin: AdminClient, prefix: str):
+    create_topics(admin, specs(prefix)[:1])
+
+    with pytest.raises(TopicMismatch) as caught:
+        create_topics(admin, specs(prefix, partitions=5))
+
+    (problem,) = caught.value.problems
+    assert f"topic {prefix}queries: has 3 partitions and must have 5" in problem
+    assert "PORT_PARTITIONS" in problem
+    assert [name for name in existing_partitions(admin) if name.startswith(prefix)] == [prefix + "queries"]
+
+
+def test_a_ledger_that_would_forget_is_refused(admin: AdminClient, prefix: str):
+    name = prefix + "router.ledger"
+    admin.create_topics([NewTopic(name, 3)])[name].result(10)
+
+    with pytest.raises(TopicMismatch, match=r"cleanup\.policy is delete and must be compact"):
+        create_topics(admin, specs(prefix))
+
+
+def test_the_command(
+    bootstrap_servers: str,
+    admin: AdminClient,
+    prefix: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    (tmp_path / "catalogue.yaml").write_text("budget_usd: 1\nmodels: [a/b, c]\n")
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", bootstrap_servers)
+    monkeypatch.setenv("PORT_CATALOGUE", str(tmp_path / "catalogue.yaml"))
+    monkeypatch.setenv("PORT_TOPIC_PREFIX", prefix)
+    monkeypatch.setenv("PORT_PARTITIONS", "2")
+
+    assert main(["topics", "list"]) == 1
+    assert f"{prefix}queries" in capsys.readouterr().out
+    assert main(["topics", "create"]) == 0
+    assert capsys.readouterr().out.count("created") == 16
+    assert main(["topics", "create"]) == 0
+    assert capsys.readouterr().out.count("exists") == 16
+    assert main(["topics", "list"]) == 0
+    monkeypatch.setenv("PORT_PARTITIONS", "3")
+    assert main(["topics", "create"]) == 1
+    assert "has 2 partitions and must have 3" in capsys.readouterr().err
+
+
+def test_without_a_broker_the_command_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "catalogue.yaml").write_text("budget_usd: 1\nmodels: [a]\n")
+    monkeypatch.setenv("PORT_CATALOGUE", str(tmp_path / "catalogue.yaml"))
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+
+    assert main(["topics", "create"]) == 1
+    assert "127.0.0.1:1 does not answer" in capsys.readouterr().err
