@@ -242,8 +242,9 @@ def _column(values: Any) -> list[Any]:
         return values
     if isinstance(values, _Array):
         return values.values.tolist()
-    parts = values.state["_pa_array"]
-    return parts if isinstance(parts, list) else _column(parts)
+    if isinstance(values.state, dict):
+        return values.state["_pa_array"]
+    return next(part for part in values.state if isinstance(part, _Array)).values.tolist()
 
 
 def _plain(value: Any) -> Any:
@@ -260,7 +261,7 @@ def _plain(value: Any) -> Any:
 
 _BLOCK = _Function(lambda values, places, *_: _Block(values, places))
 _CHUNKS = _Function(lambda chunks, *_: [text for chunk in chunks for text in chunk])
-_NDARRAY, _INDEX, _TEXT_TYPE = _Kind, _Function(_index), _Function(lambda *_: None)
+_INDEX, _TEXT_TYPE = _Function(_index), _Function(lambda *_: None)
 
 _NAMES: dict[tuple[str, str], Any] = {
     ("pandas", "DataFrame"): _Frame,
@@ -279,7 +280,12 @@ _NAMES: dict[tuple[str, str], Any] = {
     ("pandas.core.arrays.string_", "StringDtype"): _TEXT_TYPE,
     ("pandas.arrays", "ArrowStringArray"): _TextArray,
     ("pandas.core.arrays.string_arrow", "ArrowStringArray"): _TextArray,
-    ("numpy", "ndarray"): _NDARRAY,
+    ("pandas.arrays", "StringArray"): _TextArray,
+    ("pandas.core.arrays.string_", "StringArray"): _TextArray,
+    ("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked"): _Function(lambda *_: _TextArray()),
+    ("pandas", "NA"): float("nan"),
+    ("pandas._libs.missing", "NA"): float("nan"),
+    ("numpy", "ndarray"): _Kind,
     ("numpy", "dtype"): _Dtype,
     ("numpy._core.multiarray", "_reconstruct"): _Function(lambda *_: _Array()),
     ("numpy._core.multiarray", "scalar"): _Function(_scalar),

@@ -90,7 +90,7 @@ def _kind(file: Path) -> str:
 def _read(file: Path, columns: Sequence[str] | None) -> pa.Table:
     kind = _kind(file)
     if kind == "parquet":
-        return _guarded(file, lambda: pq.read_table(file, columns=columns))
+        return _guarded(file, lambda: pq.ParquetFile(file).read(columns=columns))
     if kind == "arrow file":
         table = _guarded(file, lambda: pa.ipc.open_file(file).read_all())
     elif kind == "arrow stream":

@@ -138,9 +138,12 @@ def _models(frame: pd.DataFrame) -> list[str]:
 
 
 def _looks_like_quality(frame: pd.DataFrame, name: str) -> bool:
-    if name in (ID, PROMPT, TASK, QUERY) or "|" in name or not pd.api.types.is_float_dtype(frame[name].dtype):
+    if name in (ID, PROMPT, TASK, QUERY) or "|" in name or pd.api.types.is_bool_dtype(frame[name].dtype):
         return False
-    values = frame[name].to_numpy(dtype=np.float64)
+    try:
+        values = _column(frame, name)
+    except HistoryError:
+        return False
     return bool(((values >= 0) & (values <= 1)).all())
 
 

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from routing.index import TIE, NeighbourIndex
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def by_hand(history, query, k, own=None):
+    """The rule in words: nearer than a tie first, then ties of the k-th in row order."""
+    similarity = history.astype(np.float64) @ query.astype(np.float64)
+    if own is not None:
+        similarity[own] = -np.inf
+    kth = np.sort(similarity)[::-1][k - 1]
+    nearer = np.flatnonzero(similarity > kth + TIE)
+    ties = np.flatnonzero(np.abs(similarity - kth) <= TIE)
+    return set(nearer) | set(ties[: k - len(nearer)])
+
+
+@st.composite
+def histories_full_of_ties(draw):
+    """Few directions on a coarse grid, many times: similarities are equal, or clearly apart."""
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    rows, kinds = draw(st.integers(2, 120)), draw(st.integers(1, 12))
+    directions = unit(rng.integers(-2, 3, (kinds, 4)) + np.array([0.1, 0.01, 0.001, 0]))
+    return directions[rng.integers(0, kinds, rows)], directions[rng.integers(0, kinds, 30)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories_full_of_ties(), st.data())
+def test_ties_go_to_the_first_rows_whatever_the_batch(given_, data):
+    history, queries = given_
+    k = data.draw(st.integers(1, len(history)))
+    index = NeighbourIndex(history)
+    similarity, rows = index.search(queries, k)
+    assert rows.shape == similarity.shape == (len(queries), k)
+    for i, query in enumerate(queries):
+        assert set(rows[i]) == by_hand(history, query, k)
+        assert set(index.search(query[None], k)[1][0]) == set(rows[i])
+    assert np.all(np.diff(similarity, axis=1) <= TIE)
+    assert np.allclose(similarity, np.take_along_axis(queries @ history.T, rows, 1), atol=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(histories_full_of_ties(), st.data())
+def test_a_row_is_not_its_own_neighbour_but_its_duplicates_are(given_, data):
+    history, _ = given_
+    k = data.draw(st.integers(1, len(history) - 1))
+    _, rows = NeighbourIndex(history).search_own(k)
+    for i in range(len(history)):
+        assert i not in rows[i]
+        assert set(rows[i]) == by_hand(history, history[i], k, own=i)
+
+
+def test_every_row_alike_still_gives_the_first_k():
+    history = unit(np.ones((3000, 5)))
+    _, rows = NeighbourIndex(history).search(history[:25], 7)
+    assert np.array_equal(np.sort(rows, axis=1), np.tile(np.arange(7), (25, 1)))
+
+
+def test_the_graph_finds_nearly_what_the_exact_search_finds():
+    rng = np.random.default_rng(0)
+    history, queries = unit(rng.standard_normal((3000, 16))), unit(rng.standard_normal((200, 16)))
+    exact, graph = NeighbourIndex(history), NeighbourIndex(history, "hnsw")
+    found = [
+        len(set(a) & set(b))
+        for a, b in zip(exact.search(queries, 10)[1], graph.search(queries, 10)[1], strict=True)
+    ]
+    assert sum(found) >= 0.97 * 2000
+    own = graph.search_own(5)[1]
+    assert not (own == np.arange(3000)[:, None]).any()
+
+
+@pytest.mark.parametrize("k", [0, 11])
+def test_k_out_of_range_is_named(k):
+    with pytest.raises(ValueError, match=f"k: {k} must be 1 to 10"):
+        NeighbourIndex(unit(np.eye(10))).search(unit(np.eye(10)), k)
+
+
+def test_an_unknown_kind_is_named():
+    with pytest.raises(ValueError, match="'annoy' is neither"):
+        NeighbourIndex(unit(np.eye(3)), "annoy")

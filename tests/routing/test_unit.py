@@ -1,0 +1,26 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_np
+
+from routing.unit import normalised
+
+vectors = st_np.arrays(
+    np.float64, st.tuples(st.integers(0, 5), st.integers(1, 5)), elements=st.floats(-1e6, 1e6)
+)
+
+
+@settings(deadline=None)
+@given(vectors)
+def test_every_row_is_of_unit_length_and_of_its_own(rows):
+    unit = normalised(rows)
+    assert unit.dtype == np.float32
+    assert np.allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-6)
+    for i in range(len(rows)):
+        assert np.array_equal(normalised(rows[i : i + 1])[0], unit[i])
+
+
+def test_half_precision_comes_back_to_unit_length():
+    rows = normalised(np.random.default_rng(0).standard_normal((100, 384)))
+    again = normalised(rows.astype(np.float16))
+    assert np.abs((rows * again).sum(1) - 1).max() < 1e-6
