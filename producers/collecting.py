@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
 
 from routing.catalogue import Catalogue
 from streams.dead_letters import split_dead_letter_headers
 from streams.kafka import reader_config
 from streams.settings import Settings
+from streams.topics import end_offsets
 
 UNSERVED, DEAD = -1, -2
 """Where a query ended when it is not an LLM, whose number in the catalogue is zero or more."""
+FINAL_ERRORS = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}
 LINGER_SECONDS = 1.0
 """How long it goes on after the last query was seen, for those that come twice."""
 
@@ -138,9 +140,9 @@ class Collector:
 
     def _take(self, message: Message, read_at: float) -> None:
         if error := message.error():
-            if error.code() != KafkaError._PARTITION_EOF and not error.retriable() and error.code() > 0:
+            if error.code() in FINAL_ERRORS:
                 raise KafkaException(error)
-            return
+            return  # the end of a partition, or what passes
         where = self._where[message.topic() or ""]
         arrival = self._dead(message, read_at) if where == DEAD else self._routed(message, where, read_at)
         if self._ours(arrival):
@@ -166,24 +168,3 @@ class Collector:
         except (ValueError, KeyError, TypeError):
             identity = self._places.get(place, f"partition {place[0]} offset {place[1]}")
         return Arrival(str(identity), DEAD, *place, errors, message.timestamp()[1] / 1000, read_at)
-
-
-def end_offsets(admin: AdminClient, topics: Sequence[str]) -> dict[tuple[str, int], int]:
-    """The end of every partition of some topics.
-
-    Raises
-    ------
-    ValueError
-        A topic is not there.
-    """
-    existing = admin.list_topics(timeout=10).topics
-    missing = [name for name in topics if name not in existing]
-    if missing:
-        raise ValueError(f"topic {missing[0]}: is not there; run `python -m streams topics create` first")
-    asked = {
-        TopicPartition(name, number): OffsetSpec.latest()
-        for name in topics
-        for number in existing[name].partitions
-    }
-    found = admin.list_offsets(asked, request_timeout=10)
-    return {(place.topic, place.partition): future.result(10).offset for place, future in found.items()}

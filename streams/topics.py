@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
 
 from routing.catalogue import Catalogue
 from streams.messages import MAX_VALUE_BYTES
@@ -18,6 +18,16 @@ VISIBLE_SECONDS = 30.0
 DAY_MS = 24 * 3600 * 1000
 KEPT_DAYS = 30
 """How long samples are kept: they are the planner's memory of a period."""
+
+# librdkafka's admin client does not call these retriable, though they pass while leaders are elected
+PASSING_ERRORS = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+}
 
 log = structlog.get_logger(__name__)
 
@@ -176,3 +186,35 @@ def _wait_until_visible(admin: AdminClient, specs: list[TopicSpec]) -> None:
         time.sleep(0.05)
     if problems := mismatches(specs, existing):
         raise TopicMismatch(problems)
+    end_offsets(admin, [spec.name for spec in specs])  # leaders that are named may not lead yet
+
+
+def end_offsets(admin: AdminClient, topics: Iterable[str]) -> dict[tuple[str, int], int]:
+    """The end of every partition of some topics, by topic and partition.
+
+    Raises
+    ------
+    ValueError
+        A topic is not there.
+    KafkaException
+        The broker does not say.
+    """
+    existing = admin.list_topics(timeout=10).topics
+    if missing := [name for name in topics if name not in existing]:
+        raise ValueError(f"topic {missing[0]}: is not there; run `python -m streams topics create` first")
+    left = [TopicPartition(name, number) for name in topics for number in existing[name].partitions]
+    ends: dict[tuple[str, int], int] = {}
+    deadline = time.monotonic() + VISIBLE_SECONDS
+    while left:
+        again = []
+        asked = {place: OffsetSpec.latest() for place in left}
+        for place, future in admin.list_offsets(asked, request_timeout=10).items():
+            try:
+                ends[(place.topic, place.partition)] = future.result(10).offset
+            except KafkaException as error:
+                if error.args[0].code() not in PASSING_ERRORS or time.monotonic() > deadline:
+                    raise
+                again.append(place)
+        left = again
+        time.sleep(0.05 if left else 0)
+    return ends
