@@ -1,0 +1,1 @@
+"""Policies behind one interface; `experiments.registry` knows them by name."""

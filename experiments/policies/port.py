@@ -1,0 +1,103 @@
+"""PORT and what goes past it: the router itself, run in memory; and the authors' published form."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from experiments.policies.base import Decisions
+from experiments.split import Case, Source
+from routing.estimators.base import FloatArray
+from routing.planning import PlanningSettings
+from routing.simulate import simulate, spent_usd
+
+
+@dataclass(frozen=True)
+class Port:
+    """The router of this project, by the same code as the stream.
+
+    Parameters
+    ----------
+    name : str
+    source : Source
+        Of its estimates.
+    planning : dict
+        Fields of `routing.planning.PlanningSettings`, the horizon left out.
+    settle : bool
+        Outcomes replace reservations before the next query, as when fleets answer at once; else estimated
+        costs stay charged.
+    """
+
+    name: str
+    source: Source
+    planning: dict[str, object]
+    settle: bool = True
+    block: int | None = 1
+
+    def decide(self, case: Case) -> Decisions:
+        """See `experiments.policies.base.Policy`."""
+        settings = PlanningSettings(horizon=case.horizon, **self.planning)  # type: ignore[arg-type]
+        needs_history = settings.warmup == "history" or settings.resolve == "every"
+        result = simulate(
+            case.estimates(self.source),
+            case.budgets,
+            settings,
+            models=case.models,
+            history=case.own(self.source) if needs_history else None,
+            true_cost=case.cost if self.settle else None,
+            settle_after=0 if self.settle else None,
+            seed=case.seed,
+        )
+        return Decisions(result.choice, spent_usd(result.accounts))
+
+
+@dataclass(frozen=True)
+class PortPublished:
+    """The authors' published form: alpha-scaled scores, prices in [0, 1], no unserved option.
+
+    Parameters
+    ----------
+    source : Source
+        Of its estimates.
+    eps : float
+        Share of the queries that are routed at random, over M + 1 choices the last of which drops the query,
+        and that the prices are learned from.
+    alpha : float
+        Scale of quality in the scores.
+    """
+
+    source: Source
+    eps: float = 0.025
+    alpha: float = 1e-4
+    name: str = "port-published"
+    block: int | None = 1
+
+    def decide(self, case: Case) -> Decisions:
+        """See `experiments.policies.base.Policy`."""
+        estimates = case.estimates(self.source)
+        models = len(case.models)
+        n = max(1, math.ceil(self.eps * case.horizon - 1e-9))
+        draws = np.random.default_rng(case.seed).integers(models + 1, size=n)
+        choice = np.full(len(case), -1)
+        first = min(n, len(case))
+        choice[:first] = np.where(draws[:first] == models, -1, draws[:first])
+        if len(case) <= n:
+            return Decisions(choice)
+        quality, cost = self.alpha * estimates.quality, estimates.cost
+        prices = published_prices(quality[:n], cost[:n], case.budgets * self.eps)
+        choice[n:] = (quality[n:] - prices * cost[n:]).argmax(axis=1)
+        return Decisions(choice)
+
+
+def published_prices(quality: FloatArray, cost: FloatArray, budgets: FloatArray) -> FloatArray:
+    """Prices in [0, 1] by L-BFGS-B from 1/M, without the option to leave a query unserved."""
+    models = len(budgets)
+
+    def dual(prices: FloatArray) -> float:
+        return float(prices @ budgets + (quality - prices * cost).max(axis=1).sum())
+
+    found = minimize(dual, np.full(models, 1 / models), method="L-BFGS-B", bounds=[(0, 1)] * models)
+    return np.asarray(found.x)

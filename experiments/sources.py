@@ -1,0 +1,135 @@
+"""Sources of estimates for policies: neighbours, presets and their variants, and the truth."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from experiments.split import Split
+from routing.bytes_embedder import fit_bytes
+from routing.estimators.base import Estimates, FloatArray
+from routing.estimators.neighbours import Neighbours
+from routing.estimators.ridge import RidgeSettings, fit_ridge
+from routing.history import EmbeddedHistory
+from routing.presets import choose_preset
+from routing.static_embedder import StaticEmbedder
+
+
+@dataclass(frozen=True)
+class NeighbourSource:
+    """Neighbours in the history by the given embeddings; see `routing.estimators.neighbours`."""
+
+    k: int = 5
+    weights: Literal["uniform", "similarity"] = "uniform"
+    cost: Literal["mean", "per-length"] = "mean"
+    index: Literal["exact", "hnsw"] = "exact"
+
+    @property
+    def key(self) -> str:
+        """Names the settings."""
+        return f"neighbours {self.k} {self.weights} {self.cost} {self.index}"
+
+    def make(self, split: Split) -> tuple[Estimates, Estimates | None]:
+        """See `experiments.split.Source`."""
+        k = min(self.k, len(split.history) - 1)
+        estimator = Neighbours(split.history, k, self.weights, cost=self.cost, index=self.index)
+        return estimator.estimate(split.batch()), estimator.leave_one_out()
+
+
+@dataclass(frozen=True)
+class TruthSource:
+    """True quality, true cost, or both, in the place of a source's estimates: what each is worth."""
+
+    base: NeighbourSource | RidgeSource | None = None
+    quality: bool = True
+    cost: bool = True
+
+    @property
+    def key(self) -> str:
+        """Names the settings."""
+        base = "" if self.base is None else self.base.key
+        return f"truth {self.quality} {self.cost} {base}"
+
+    def make(self, split: Split) -> tuple[Estimates, Estimates | None]:
+        """See `experiments.split.Source`."""
+        out = []
+        for part, rows in enumerate((split.test, split.past)):
+            truth = Estimates(split.data.quality[rows], split.data.cost[rows])
+            base = truth if self.base is None else split.estimates(self.base)[part]
+            if base is None:
+                raise ValueError("base: has no leave-one-out estimates of the history")
+            out.append(
+                Estimates(
+                    truth.quality if self.quality else base.quality,
+                    truth.cost if self.cost else base.cost,
+                )
+            )
+        return out[0], out[1]
+
+
+@dataclass(frozen=True)
+class RidgeSource:
+    """The kernel estimator on the data set's embeddings, on hashed words, or on a static table.
+
+    Parameters
+    ----------
+    ridge : RidgeSettings
+        Parts of the estimator.
+    embedder : {"model", "bytes", "static"}
+        What the texts are embedded by; "model" takes the data set's own embeddings.
+    table : str
+        Folder of the static table.
+    dimension : int
+        Of the bytes embedder.
+    """
+
+    ridge: RidgeSettings
+    embedder: Literal["model", "bytes", "static"] = "model"
+    table: str = ""
+    dimension: int = 0
+
+    @property
+    def key(self) -> str:
+        """Names the settings."""
+        return f"ridge {self.embedder} {self.dimension} {self.table} {sorted(asdict(self.ridge).items())}"
+
+    def make(self, split: Split) -> tuple[Estimates, Estimates | None]:
+        """See `experiments.split.Source`."""
+        features: FloatArray = split.features
+        past, vectors, history = split.past, None, split.history
+        if self.embedder != "model":
+            answers = history.history
+            texts = answers.texts
+            if self.embedder == "bytes":
+                more = {"dimension": self.dimension} if self.dimension else {}
+                table = fit_bytes(texts, history.embeddings, **more)
+                own, vectors, name = table.embed(texts), table.embed(split.texts).embeddings, table.identity
+            else:
+                static = StaticEmbedder(self.table)
+                own, vectors, name = (
+                    static.embed(texts),
+                    static.embed(split.texts).embeddings,
+                    static.identity,
+                )
+            history = EmbeddedHistory(answers, own.embeddings, name)
+        estimator = fit_ridge(history, self.ridge, features[past])
+        return estimator.estimate(split.batch(vectors)), estimator.leave_one_out()
+
+
+def preset_source(name: str, rows: int, table: str = "") -> NeighbourSource | RidgeSource:
+    """The estimates that a preset of the router makes from a history of so many rows."""
+    preset = choose_preset(rows, name)[0]
+    if preset.ridge is None:
+        return NeighbourSource(k=5)
+    return RidgeSource(preset.ridge, preset.embedder, table if preset.embedder == "static" else "")
+
+
+def without(source: RidgeSource, part: str) -> RidgeSource:
+    """The source with one part of the recipe left out: "cues", "across" or "cost"."""
+    if part == "cues":
+        return replace(source, ridge=replace(source.ridge, cue_weight=0.0))
+    if part == "across":
+        return replace(source, ridge=replace(source.ridge, across=False))
+    if part == "cost":
+        return replace(source, ridge=replace(source.ridge, cost_parts=("kernel",)))
+    raise ValueError(f"part: {part!r} is not cues, across or cost")
