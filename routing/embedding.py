@@ -49,6 +49,7 @@ def load_embedder(
     max_tokens: int | None = None,
     batch_size: int = 32,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> Embedder:
     """An embedder out of a folder or by name.
 
@@ -65,6 +66,8 @@ def load_embedder(
         Texts in one pass of the model.
     threads : int, optional
         Threads of torch; torch's own choice where not given.
+    device : str
+        Where torch runs the model, as `cuda`.
 
     Raises
     ------
@@ -76,7 +79,7 @@ def load_embedder(
         return BytesEmbedder.load(folder)
     if _is_model2vec(folder):
         return StaticEmbedder(folder)
-    return SentenceTransformerEmbedder(folder, max_tokens, batch_size, threads)
+    return SentenceTransformerEmbedder(folder, max_tokens, batch_size, threads, device)
 
 
 class SentenceTransformerEmbedder:
@@ -86,7 +89,7 @@ class SentenceTransformerEmbedder:
     ----------
     folder : path
         Folder of the model.
-    max_tokens, batch_size, threads
+    max_tokens, batch_size, threads, device
         As in `load_embedder`.
 
     Raises
@@ -101,6 +104,7 @@ class SentenceTransformerEmbedder:
         max_tokens: int | None = None,
         batch_size: int = 32,
         threads: int | None = None,
+        device: str = "cpu",
     ) -> None:
         self.folder = Path(folder)
         if not (self.folder / "modules.json").exists() and not (self.folder / "config.json").exists():
@@ -108,6 +112,7 @@ class SentenceTransformerEmbedder:
         self.max_tokens = max_tokens or token_limit(self.folder)
         self.batch_size = batch_size
         self.threads = threads
+        self.device = device
         self.identity = f"st-{identity_of(self.folder, self.max_tokens)}"
         self._model: Any = None
 
@@ -121,7 +126,10 @@ class SentenceTransformerEmbedder:
         if not len(prompts):
             return QueryBatch(prompts, np.zeros((0, self.dimension), dtype=np.float32))
         vectors = self._loaded().encode(
-            list(prompts), batch_size=self.batch_size, show_progress_bar=False, convert_to_numpy=True
+            [_whole(text) for text in prompts],
+            batch_size=self.batch_size,
+            show_progress_bar=False,
+            convert_to_numpy=True,
         )
         return QueryBatch(prompts, normalised(vectors))
 
@@ -133,10 +141,15 @@ class SentenceTransformerEmbedder:
             if self.threads is not None:
                 torch.set_num_threads(self.threads)
             with _no_progress_bar():
-                self._model = SentenceTransformer(str(self.folder), device="cpu", local_files_only=True)
+                self._model = SentenceTransformer(str(self.folder), device=self.device, local_files_only=True)
             if self.max_tokens is not None:
                 self._model.max_seq_length = self.max_tokens
         return self._model
+
+
+def _whole(text: str) -> str:
+    """The text with halves of surrogate pairs replaced, which tokenizers refuse."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 @contextmanager

@@ -31,12 +31,19 @@ def check_lengths(ids: Texts, prompts: Texts, tasks: Texts, embed_texts: Texts |
 
 
 def check_texts(ids: Texts, prompts: Texts, tasks: Texts, embed_texts: Texts | None) -> None:
-    """All are strings, and no id appears twice."""
+    """All are strings that UTF-8 can hold, and no id appears twice."""
     fields = (("ids", ids), ("prompts", prompts), ("tasks", tasks), ("embed_texts", embed_texts or ()))
     for name, values in fields:
         for row, value in enumerate(values):
             if not isinstance(value, str):
                 raise HistoryError(f"{name}: row {row} is {value!r}; give a string")
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise HistoryError(
+                    f"{name}: row {row}: character {error.start} is half of a pair ({value[error.start]!r}); "
+                    "replace it, as no file can hold it"
+                ) from None
     _check_once("ids", ids, "row")
 
 

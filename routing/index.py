@@ -93,7 +93,17 @@ class NeighbourIndex:
         similarity : ndarray of float32, shape [n, k]
             Falling.
         rows : ndarray of int64, shape [n, k]
+
+        Raises
+        ------
+        ValueError
+            k is out of range, a query is not finite, or its length is not the history's.
         """
+        if queries.ndim != 2 or queries.shape[1] != self._vectors.shape[1]:
+            raise ValueError(
+                f"embeddings: shape {queries.shape}, the history's have length {self._vectors.shape[1]}; "
+                "embed queries by the model that embedded the history"
+            )
         return self._settled(np.ascontiguousarray(queries, dtype=np.float32), k, None)
 
     def search_own(self, k: int) -> tuple[Similarities, Rows]:
@@ -102,6 +112,11 @@ class NeighbourIndex:
         Returns
         -------
         similarity, rows : as `search`, with n = H; k is 1 to H - 1.
+
+        Raises
+        ------
+        ValueError
+            k is out of range.
         """
         return self._settled(self._vectors, k, np.arange(len(self), dtype=np.int64))
 
@@ -140,8 +155,17 @@ class NeighbourIndex:
                 efSearch=max(HNSW_SEARCH, wide)
             )
             similarity, rows = self._index.search(queries, wide, params=parameters)
+            # a graph may not reach as many rows as were asked for, above all among many duplicates
+            short = np.flatnonzero((rows < 0).any(axis=1))
+            if len(short):
+                similarity[short], rows[short] = faiss.downcast_index(self._index.storage).search(
+                    queries[short], wide
+                )
         else:
             similarity, rows = self._index.search(queries, wide)
+        if (rows < 0).any():
+            row = int(np.argmax((rows < 0).any(axis=1)))
+            raise ValueError(f"embeddings: row {row} is not finite; embed the query again or refuse it")
         if own is None:
             return similarity, rows
         mine = rows == own[:, None]

@@ -9,7 +9,13 @@ from routing.datasets import load_demo
 from routing.embedding import EmbedderError, SentenceTransformerEmbedder, load_embedder
 from routing.history import EmbeddedHistory, HistoryError
 
-TEXTS = ["How many moons has Mars?", "", "def f(x):\n    return x", "那是什么？", "the end " * 400]
+TEXTS = [
+    "How many moons has Mars?",
+    "half \ud800 a pair",
+    "def f(x):\n    return x",
+    "那是什么？",
+    "the end " * 400,
+]
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,7 @@ def embedded(history, seed=0, d=8, embedder="a-model"):
         ({"cost": [[1, 1]]}, ["cost", "shape (1, 2)", "[4, 2]"]),
         ({"ids": ["a", "b", "a", "c"]}, ["ids", "'a'", "rows 0 and 2", "drop"]),
         ({"ids": ["a", "b", 3, "c"]}, ["ids", "row 2", "3", "string"]),
+        ({"prompts": ["a", "b", "c", "d\ud800"]}, ["prompts", "row 3", "character 1", "replace"]),
         ({"models": ["m", "m"]}, ["models", "'m'", "twice"]),
         ({"models": ["prompt", "m"]}, ["models", "'prompt'"]),
         ({"models": ["m", "m|total_cost"]}, ["models", "'m|total_cost'"]),

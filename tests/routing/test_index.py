@@ -75,6 +75,30 @@ def test_the_graph_finds_nearly_what_the_exact_search_finds():
     assert not (own == np.arange(3000)[:, None]).any()
 
 
+@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+@pytest.mark.parametrize("n", [1, 30])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_query_that_is_not_finite_is_named(kind, n, value):
+    index = NeighbourIndex(unit(np.eye(8)), kind)
+    queries = np.tile(unit(np.ones((1, 8))), (n, 1))
+    queries[-1, 3] = value
+    with pytest.raises(ValueError, match=f"embeddings: row {n - 1} is not finite"):
+        index.search(queries, 3)
+
+
+def test_a_query_of_another_length_is_named():
+    with pytest.raises(ValueError, match=r"shape \(1, 4\), the history's have length 8"):
+        NeighbourIndex(unit(np.eye(8))).search(unit(np.ones((1, 4))), 3)
+
+
+def test_a_graph_of_duplicates_still_gives_as_many_rows_as_asked_for():
+    history = unit(np.repeat(np.eye(6), 200, axis=0))
+    similarity, rows = NeighbourIndex(history, "hnsw").search(history[::100], 300)
+    assert rows.shape == (12, 300)
+    assert all(len(set(row)) == 300 for row in rows)
+    assert similarity[:, 0] == pytest.approx(np.ones(12), abs=1e-6)
+
+
 @pytest.mark.parametrize("k", [0, 11])
 def test_k_out_of_range_is_named(k):
     with pytest.raises(ValueError, match=f"k: {k} must be 1 to 10"):
