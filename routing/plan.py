@@ -47,6 +47,13 @@ class Plan:
         Where the prices come from, for people and for the planner's next owner.
     created_at, began_at : float
         When the plan was made and when its period began; seconds since the epoch, given by the caller.
+    catalogue : int
+        Version of the catalogue that the plan is for.
+    measured : dict of str to list
+        LLMs without a history: answers with a quality, their mean quality, mean cost in USD
+        (`routing.alignment.Measured`).
+    cost_factor : dict of str to float
+        How much an LLM's list price has changed since its history.
     """
 
     period: int
@@ -65,6 +72,9 @@ class Plan:
     solved_from: dict[str, Any] = field(default_factory=dict)
     created_at: float = 0.0
     began_at: float = 0.0
+    catalogue: int = 0
+    measured: dict[str, list[float]] = field(default_factory=dict)
+    cost_factor: dict[str, float] = field(default_factory=dict)
 
     @property
     def lanes(self) -> int:

@@ -139,8 +139,7 @@ class Planner:
         )
         if self.settings.warmup == "history":
             self._price_from_history()
-        self.plan = self.plan.changed(solved_from=self._origin())
-        self.plan = self.plan.changed(until=self._next_solve())
+        self._restart()
         return self.hand_out()
 
     def resume(self, plan: Plan) -> None:
@@ -149,6 +148,78 @@ class Planner:
         self.seen = [Account.fresh(plan.period, len(plan.models)) for _ in self.seen]
         self.observed = 0
         self._forget()
+
+    def apply_catalogue(
+        self,
+        version: int,
+        models: tuple[str, ...],
+        budgets: FloatArray,
+        cost_factor: dict[str, float] | None = None,
+    ) -> Plan:
+        """Another catalogue: LLMs are added at the end, those not in it any more are closed.
+
+        Parameters
+        ----------
+        version : int
+            Of the catalogue.
+        models : tuple of str
+            All LLMs of the catalogue.
+        budgets : ndarray of float64, shape [len(models)]
+            USD a period. A lower one binds at once: what lanes hold beyond it they give back.
+        cost_factor : dict of str to float, optional
+            How much list prices have changed since the history.
+        """
+        plan = self.plan
+        names = plan.models + tuple(name for name in models if name not in plan.models)
+        more = len(names) - len(plan.models)
+        wanted = {name: int(amount) for name, amount in zip(models, to_pico(budgets), strict=True)}
+        rows = np.zeros((len(plan.granted), more), dtype=np.int64)
+        self.plan = plan.changed(
+            models=names,
+            active=np.array([name in wanted for name in names]),
+            budgets=np.array(
+                [
+                    wanted.get(name, int(old))
+                    for name, old in zip(names, [*plan.budgets, *rows[0]], strict=True)
+                ],
+                dtype=np.int64,
+            ),
+            prices=np.concatenate([plan.prices, self._first_prices(more)]),
+            granted=np.hstack([plan.granted, rows]),
+            target=np.hstack([plan.target, rows]),
+            catalogue=version,
+            cost_factor=cost_factor or {},
+            created_at=self.clock(),
+        )
+        self.seen = [account.widened(len(names)) for account in self.seen]
+        self.mean_cost = np.concatenate([self.mean_cost, np.full(more, self.mean_cost.mean())])
+        if self.history is not None and more:
+            n = len(self.history)
+            self.history = Estimates(
+                np.hstack([self.history.quality, np.zeros((n, more))]),
+                np.hstack([self.history.cost, np.ones((n, more))]),
+            )
+        # samples of before know nothing of the change: new prices are learned as at the start of a period
+        self._forget()
+        self._restart()
+        return self.hand_out()
+
+    def _first_prices(self, more: int) -> FloatArray:
+        """Of LLMs that were added: a query costs as much quality as it does on the others, on average."""
+        worth = float((self.plan.prices * self.mean_cost).mean()) if len(self.plan.prices) else 0.0
+        return np.full(more, worth / max(float(self.mean_cost.mean()), 1.0))
+
+    def _restart(self) -> None:
+        """Count samples from here on."""
+        self.observed = 0
+        self.plan = self.plan.changed(solved_from=self._origin(), created_at=self.clock())
+        self.plan = self.plan.changed(until=self._until())
+
+    def measure(self, measured: dict[str, list[float]]) -> Plan:
+        """What outcomes say of LLMs without a history; the same plan object when nothing changes."""
+        if measured != self.plan.measured:
+            self.plan = self.plan.changed(measured=measured, created_at=self.clock())
+        return self.plan
 
     # ---- what lanes report -------------------------------------------------------------------------------
 
@@ -223,7 +294,7 @@ class Planner:
         estimates = self._samples()
         spent = sum((account.charged for account in self.seen), np.zeros(len(self.plan.models), np.int64))
         left = to_usd(np.maximum(self.plan.budgets - spent, 0))
-        horizon = max(1, self.plan.horizon - (0 if self._waits() else at))
+        horizon = max(1, self.plan.horizon - self.arrived)
         prices = self.prices(estimates, left * (len(estimates) / horizon))
         self.mean_cost = np.ceil(estimates.cost.mean(0) * 1e12)
         self.plan = self.plan.changed(
@@ -231,7 +302,7 @@ class Planner:
         )
         origin = self._origin(observed=at, rows=len(estimates))
         self.plan = self.plan.changed(solved_from=origin)
-        self.plan = self.plan.changed(until=self._next_solve())
+        self.plan = self.plan.changed(until=self._until())
         if self.settings.resolve == "once":
             self._forget()
         return self.plan
@@ -267,14 +338,10 @@ class Planner:
 
     # ---- inside ------------------------------------------------------------------------------------------
 
-    def _waits(self) -> bool:
-        """The sampled queries have not been decided yet."""
-        return not self.plan.learned and self.settings.warmup == "buffer"
-
     def _next_solve(self) -> int | None:
-        """Samples of the period at which the next solve is due; None when no other will be."""
+        """Samples since the last restart at which the next solve is due; None when no other will be."""
         s, n = self.settings, self.settings.warmup_queries
-        done = int(self.plan.solved_from.get("observed", 0))
+        done, base = (int(self.plan.solved_from.get(name, 0)) for name in ("observed", "base"))
         if not done and s.warmup != "history":
             return n
         if s.resolve == "once":
@@ -284,13 +351,19 @@ class Planner:
             while upcoming <= done:
                 upcoming *= 2
         else:
-            late = done >= (1 - s.resolve_tail) * self.plan.horizon
+            late = base + done >= (1 - s.resolve_tail) * self.plan.horizon
             upcoming = done + (s.resolve_late if late else s.resolve_every)
-        return upcoming if upcoming < self.plan.horizon else None
+        return upcoming if base + upcoming < self.plan.horizon else None
+
+    def _until(self) -> int | None:
+        """Queries of the period at which the next solve is due."""
+        upcoming = self._next_solve()
+        return None if upcoming is None else int(self.plan.solved_from.get("base", 0)) + upcoming
 
     def _origin(self, observed: int = 0, rows: int = 0) -> dict[str, object]:
         where = self.plan.solved_from.get("samples_from") if observed else None
         return {
+            "base": int(self.plan.solved_from.get("base", 0)) if observed else self.arrived,
             "samples_from": where,
             "period": self.plan.period,
             "observed": observed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from routing.account import Account
 from routing.decision import (
@@ -56,6 +57,8 @@ def route(
     *,
     charge: IntArray | None = None,
     seed: int = 0,
+    comparable: NDArray[np.bool_] | None = None,
+    explore: IntArray | None = None,
 ) -> Routed:
     """Route a batch of one lane by the plan in force.
 
@@ -74,6 +77,10 @@ def route(
         Picodollars to reserve, by default the estimated costs.
     seed : int
         Of random routing in warm-up.
+    comparable : ndarray of bool, shape [M], optional
+        LLMs whose estimates mean something; the others are chosen only where explored.
+    explore : ndarray of int64, shape [n], optional
+        The LLM that a query shall measure, or negative.
 
     Returns
     -------
@@ -88,19 +95,46 @@ def route(
     granted = plan.granted[lane]
     account = account.released_to(granted, plan.target[lane])
     charge = to_pico(estimates.cost) if charge is None else charge
-    score = np.where(plan.active, scores(estimates.quality, estimates.cost, plan.prices), -np.inf)
+    open_models = plan.active if comparable is None else plan.active & comparable
+    score = np.where(open_models, scores(estimates.quality, estimates.cost, plan.prices), -np.inf)
+    if explore is not None:
+        _prefer(score, explore, plan.active)
     if plan.learned:
         exhausted = Exhausted.DEFER if plan.overflow and lane != plan.pool else Exhausted.NEXT_BEST
         choice = choose(score, charge, account.available(granted), exhausted)
     else:
         choice = choose_random(
-            random_keys(seed, lane, offsets), charge, account.available(granted), plan.active
+            random_keys(seed, lane, offsets), charge, account.available(granted), open_models
         )
         if plan.overflow and lane != plan.pool:
             choice[choice < 0] = DEFERRED
     served = choice >= 0
     taken = np.where(served, charge[np.arange(len(choice)), np.where(served, choice, 0)], 0)
     return Routed(choice, taken, score, account.routed(choice, charge))
+
+
+def _prefer(score: FloatArray, explore: IntArray, active: NDArray[np.bool_]) -> None:
+    """Put the LLM to be measured above all others; where it cannot pay, the best of them is next."""
+    rows = np.flatnonzero(explore >= 0)
+    rows = rows[active[explore[rows]]]
+    top = score[rows].max(1, initial=0.0)
+    score[rows, explore[rows]] = np.where(np.isfinite(top), top, 0.0) + 1.0
+
+
+def explored(keys: NDArray[np.uint64], share: float, unmeasured: IntArray) -> IntArray:
+    """Which queries measure an LLM without a history, and which LLM: by their keys alone, shape [n].
+
+    Examples
+    --------
+    >>> explored(np.arange(4, dtype=np.uint64), 0.0, np.array([7])).tolist()
+    [-1, -1, -1, -1]
+    """
+    none = np.full(len(keys), -1, dtype=np.int64)
+    if not share or not len(unmeasured):
+        return none
+    # the high bits say whether, the low ones which
+    chosen = (keys >> np.uint64(11)) < np.uint64(share * 2**53)
+    return np.where(chosen, unmeasured[(keys % np.uint64(len(unmeasured))).astype(np.int64)], none)
 
 
 def enter(account: Account, plan: Plan) -> Account:

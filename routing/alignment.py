@@ -1,0 +1,97 @@
+"""Estimates in the catalogue's order: columns by name, and constants for LLMs that no history covers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routing.decision import IntArray
+from routing.estimators.base import Estimates
+
+ENOUGH = 30
+"""Reported answers after which an LLM without a history is routed to by its means; until then explored."""
+
+CLOSED_COST = 1.0
+"""USD; stands in the column of an LLM that cannot be estimated and so is not chosen."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the outcomes of explored queries say of an LLM without a history.
+
+    Parameters
+    ----------
+    answers : int
+        Outcomes that carried a quality.
+    quality : float
+        Their mean.
+    cost : float
+        Mean USD of a settled query; before there is one, what the list price suggests.
+    """
+
+    answers: int
+    quality: float
+    cost: float
+
+    @property
+    def enough(self) -> bool:
+        """It can be compared with the others."""
+        return self.answers >= ENOUGH
+
+
+class Alignment:
+    """From an estimator's columns to a plan's.
+
+    Parameters
+    ----------
+    source : tuple of str
+        The estimator's LLMs.
+    target : tuple of str, length M
+        The plan's.
+    measured : mapping of str to Measured
+        LLMs of the plan that the estimator does not know.
+    cost_factor : mapping of str to float
+        By how much an LLM's price has changed since its history; 1 where absent.
+
+    Examples
+    --------
+    >>> estimates = Estimates(np.array([[0.1, 0.2]]), np.array([[1.0, 2.0]]))
+    >>> aligned = Alignment(("a", "b"), ("b", "c"), {"c": Measured(99, 0.7, 0.5)}).apply(estimates)
+    >>> aligned.quality.tolist(), aligned.cost.tolist()
+    ([[0.2, 0.7]], [[2.0, 0.5]])
+    """
+
+    def __init__(
+        self,
+        source: tuple[str, ...],
+        target: tuple[str, ...],
+        measured: Mapping[str, Measured] | None = None,
+        cost_factor: Mapping[str, float] | None = None,
+    ) -> None:
+        measured, cost_factor = measured or {}, cost_factor or {}
+        self._same = source == target and not cost_factor
+        where = {name: number for number, name in enumerate(source)}
+        self._columns = np.array([where.get(name, -1) for name in target], dtype=np.intp)
+        self._known = self._columns >= 0
+        self._factor = np.array([cost_factor.get(name, 1.0) for name in target])
+        self._quality, self._cost = np.zeros(len(target)), np.full(len(target), CLOSED_COST)
+        self.comparable: NDArray[np.bool_] = self._known.copy()
+        """LLMs that may be chosen by score, [M]."""
+        self.unmeasured: IntArray = np.flatnonzero(~self._known)
+        """Positions of LLMs that wait for exploration."""
+        for i in self.unmeasured:
+            if (known := measured.get(target[i])) is not None:
+                self._quality[i], self._cost[i] = known.quality, known.cost
+                self.comparable[i] = known.enough
+        self.unmeasured = np.array([i for i in self.unmeasured if not self.comparable[i]], dtype=np.int64)
+
+    def apply(self, estimates: Estimates) -> Estimates:
+        """The estimates with the plan's columns, [n, M]."""
+        if self._same:
+            return estimates
+        quality = np.where(self._known, estimates.quality[:, self._columns], self._quality)
+        cost = np.where(self._known, estimates.cost[:, self._columns], self._cost) * self._factor
+        return Estimates(quality, cost)
