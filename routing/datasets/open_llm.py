@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from routing.datasets import list_prices
-from routing.datasets.list_prices import Prices, priced
+from routing.datasets.list_prices import OPEN_LLM, Prices, priced
 from routing.datasets.pickled import read_pickled_values
 from routing.datasets.tables import read_schema, read_table
 from routing.history import History
@@ -57,7 +56,7 @@ def load_open_llm(
         A file, a column, a price or a value is missing or wrong.
     """
     place = Path(path)
-    prices = list_prices.OPEN_LLM if prices is None else prices
+    prices = OPEN_LLM if prices is None else prices
     count = count_tokens or (lambda _, texts: four_bytes_a_token(texts))
     try:
         if place.is_dir() and (place / QUESTIONS).exists():
@@ -83,7 +82,7 @@ def four_bytes_a_token(texts: Sequence[str]) -> NDArray[np.float64]:
 
 def correctness_columns(schema: pa.Schema, prices: Prices | None = None) -> list[str]:
     """The columns of a table that are an LLM of the price list."""
-    prices = list_prices.OPEN_LLM if prices is None else prices
+    prices = OPEN_LLM if prices is None else prices
     return [name for name in schema.names if name in prices]
 
 

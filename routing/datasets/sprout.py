@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from routing.datasets import list_prices
-from routing.datasets.list_prices import Prices, priced
+from routing.datasets.list_prices import SPROUT, Prices, priced
 from routing.datasets.tables import read_schema, read_table, split_of, table_files
 from routing.datasets.tabular import Incomplete
 from routing.history import History
@@ -54,7 +53,7 @@ def load_sprout(
         )
     models = llm_columns(read_schema(files[0]))
     try:
-        paid = priced(models, list_prices.SPROUT if prices is None else prices)
+        paid = priced(models, SPROUT if prices is None else prices)
         parts = [_part(file, models, paid, prefix=len(files) > 1) for file in files]
         return _joined(parts, models, incomplete)
     except HistoryError as error:
