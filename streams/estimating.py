@@ -25,6 +25,11 @@ class Estimating:
     estimator: Estimator
     history: EmbeddedHistory
 
+    @property
+    def dimension(self) -> int:
+        """Length of an embedding, as the history has it: no model has to be loaded to know it."""
+        return int(self.history.embeddings.shape[1])
+
     def leave_one_out(self) -> Estimates:
         """Estimates for the history's own rows, [H, M]."""
         return self.estimator.leave_one_out()

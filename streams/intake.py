@@ -58,13 +58,18 @@ class QueryIntake:
     ----------
     embedder : Embedder
         For queries that carry no embedding.
+    dimension : int
+        Length d of an embedding. The history's: asking the embedder may load its model, which takes longer
+        than routing thousands of queries that carry their embeddings.
     estimator : Estimator
     charger : callable
         What queries reserve; by default their estimated cost.
     """
 
-    def __init__(self, embedder: Embedder, estimator: Estimator, charger: Charger | None = None) -> None:
-        self.embedder, self.estimator = embedder, estimator
+    def __init__(
+        self, embedder: Embedder, dimension: int, estimator: Estimator, charger: Charger | None = None
+    ) -> None:
+        self.embedder, self.dimension, self.estimator = embedder, dimension, estimator
         self._charger = charger or (lambda queries, estimates: to_pico(estimates.cost))
         self._known: OrderedDict[int, tuple[FloatArray, FloatArray]] = OrderedDict()
 
@@ -80,7 +85,7 @@ class QueryIntake:
         good, queries, refused = [], [], []
         for record in records:
             try:
-                queries.append(decode_query(record.value, self.embedder.dimension))
+                queries.append(decode_query(record.value, self.dimension))
                 good.append(record)
             except Refused as error:
                 refused.append((record, error))
@@ -119,7 +124,7 @@ class QueryIntake:
     def _embed(self, queries: list[Query]) -> tuple[QueryBatch, dict[int, Refused]]:
         """Embeddings that the messages carry, and for the others the embedder's."""
         prompts = [query.prompt for query in queries]
-        carried = stack_embeddings(queries, self.embedder.dimension)
+        carried = stack_embeddings(queries, self.dimension)
         if carried.missing.all():
             return self._embed_texts(prompts)
         matrix, bad = carried.matrix, dict(carried.refused)
@@ -139,7 +144,7 @@ class QueryIntake:
     def _embed_singly(self, prompts: list[str]) -> tuple[QueryBatch, dict[int, Refused]]:
         """One text that the embedder cannot take must not stop the others; a broken embedder must stop us."""
         self.embedder.embed(["Does the embedder work at all?"])
-        matrix: NDArray[np.float32] = np.zeros((len(prompts), self.embedder.dimension), dtype=np.float32)
+        matrix: NDArray[np.float32] = np.zeros((len(prompts), self.dimension), dtype=np.float32)
         bad: dict[int, Refused] = {}
         for row, prompt in enumerate(prompts):
             try:

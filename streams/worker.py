@@ -205,7 +205,10 @@ class Router:
         if topic == self.topics.overflow:
             intake = OverflowIntake(len(self.catalogue.models))
             return RouterDesk(self.shared, self.settings.partitions, intake, self.topics.overflow_ledger, 0)
-        queries = QueryIntake(self.estimating.embedder, self.estimating.estimator, self._charger())
+        estimating = self.estimating
+        queries = QueryIntake(
+            estimating.embedder, estimating.dimension, estimating.estimator, self._charger()
+        )
         return RouterDesk(self.shared, partition, queries, self.topics.ledger, partition)
 
     def _charger(self) -> Charger | None:
