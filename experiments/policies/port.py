@@ -80,7 +80,8 @@ class PortPublished:
         estimates = case.estimates(self.source)
         models = len(case.models)
         n = max(1, math.ceil(self.eps * case.horizon - 1e-9))
-        draws = np.random.default_rng(case.seed).integers(models + 1, size=n)
+        # the published code draws from NumPy's legacy generator: its figures come back draw for draw
+        draws = np.random.RandomState(case.seed).randint(0, models + 1, n)
         choice = np.full(len(case), -1)
         first = min(n, len(case))
         choice[:first] = np.where(draws[:first] == models, -1, draws[:first])

@@ -64,7 +64,10 @@ class GreedyQuality:
 
 @dataclass(frozen=True)
 class GreedyBudget:
-    """The LLM with the most budget left, by the estimated cost charged so far."""
+    """The LLM with the most budget left, by the estimated cost charged so far.
+
+    As published it sends on when nothing is left; such queries are lost by the accounting rule.
+    """
 
     name: str
     source: Source
@@ -74,18 +77,11 @@ class GreedyBudget:
         """See `experiments.policies.base.Policy`."""
         cost = case.estimates(self.source).cost
         left = np.array(case.budgets)
-        choice = np.full(len(case), -1)
+        choice = np.empty(len(case), np.int64)
         for j in range(len(case)):
-            llm = int(left.argmax())
-            if left[llm] < cost[j, llm]:
-                # the fullest cannot pay: the fullest of those that can, if any
-                able = np.flatnonzero(left >= cost[j])
-                if not len(able):
-                    continue
-                llm = int(able[left[able].argmax()])
-            choice[j] = llm
+            choice[j] = llm = int(left.argmax())
             left[llm] -= cost[j, llm]
-        return Decisions(choice, case.budgets - left)
+        return Decisions(choice)
 
 
 @dataclass(frozen=True)
