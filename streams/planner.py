@@ -17,7 +17,7 @@ from streams.lanes import Record
 from streams.ledger import account_from_dict
 from streams.messages import Refused, decode_samples
 from streams.periods import encode_period, summarise
-from streams.plan_messages import PLAN_KEY, decode_plan, encode_plan
+from streams.plan_messages import PLAN_KEY, decode_plan, encode_plan, same_but_for_rights
 from streams.settings import Settings
 from streams.stages import Stages
 from streams.transactions import FencedProducer, read_to_end
@@ -56,6 +56,7 @@ class PlannerDesk:
         self._planner: Planner | None = None
         self._next = 0
         self._published = -1
+        self._logged: Plan | None = None
         self._first_sample: float | None = None
         self._summaries: dict[int, bytes] = {}
 
@@ -77,6 +78,7 @@ class PlannerDesk:
         else:
             self._planner.resume(last)
             self._published = last.revision
+            self._logged = last
             self._next = int(last.solved_from.get("samples_from", 0))
         log.info("planner_open", plan=self._planner.plan.version, samples_from=self._next)
 
@@ -172,8 +174,10 @@ class PlannerDesk:
         value = encode_plan(plan)
         self._producer.begin()
         self._producer.produce(self._topics.plans, value, PLAN_KEY, partition=0)
+        if self._logged is None or not same_but_for_rights(self._logged, plan):
+            self._producer.produce(self._topics.plan_log, value, str(plan.version).encode(), partition=0)
         self._producer.commit()
-        self._published = plan.revision
+        self._published, self._logged = plan.revision, plan
         log.info(
             "plan_published", plan=plan.version, revision=plan.revision, period=plan.period,
             learned=plan.learned, **{k: v for k, v in plan.solved_from.items() if k in ("observed", "rows")},

@@ -44,6 +44,9 @@ class Reserved:
         Picodollars that the lane could spend before the first of them.
     created_at : float
         Seconds since the epoch.
+    begin, end : int
+        The transaction decided the lane's input from offset `begin` up to before `end`, those included that
+        were not served; -1 where that is not known.
     paid : ndarray of int64, shape [n]
         What settled ones really cost, `OPEN` for the others; not part of the message.
     """
@@ -59,6 +62,8 @@ class Reserved:
     outcomes_next: int
     available: IntArray
     created_at: float
+    begin: int = -1
+    end: int = -1
     paid: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
@@ -78,7 +83,7 @@ _COLUMNS: tuple[tuple[str, str, Any], ...] = (
     ("quality", "<f4", np.float64),
     ("ids", "<u8", np.uint64),
 )
-_PLAIN = ("period", "version", "revision", "outcomes_next", "created_at")
+_PLAIN = ("period", "version", "revision", "outcomes_next", "created_at", "begin", "end")
 
 
 def encode_reserved(reserved: Reserved) -> bytes:
@@ -99,7 +104,7 @@ def decode_reserved(value: bytes) -> Reserved:
         for name, dtype, kind in _COLUMNS
     }
     available = np.array(body["available"], dtype=np.int64)
-    return Reserved(**columns, available=available, **{name: body[name] for name in _PLAIN})
+    return Reserved(**columns, available=available, **{name: body[name] for name in _PLAIN if name in body})
 
 
 def id_digest(text: str) -> int:

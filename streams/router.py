@@ -287,10 +287,10 @@ class RouterDesk:
         routed: Routed,
         offsets: np.ndarray,
     ) -> tuple[list[int], Reserved] | None:
-        """Write down what was reserved; the list gets the offset where."""
-        rows = np.flatnonzero(routed.choice >= 0)
-        if not rows.size:
+        """Write down what was reserved, and by which rights even when nothing was; the list gets where."""
+        if not len(offsets):
             return None
+        rows = np.flatnonzero(routed.choice >= 0)
         picked = routed.choice[rows]
         reserved = Reserved(
             period=plan.period,
@@ -304,6 +304,8 @@ class RouterDesk:
             outcomes_next=record.outcomes_next,
             available=begun.available(plan.granted[self.lane]),
             created_at=time.time(),
+            begin=self.record.next,
+            end=record.next,
         )
         where: list[int] = []
         self._out(

@@ -25,12 +25,15 @@ class Topics:
     answers: str = "answers"
     samples: str = "router.samples"
     plans: str = "router.plans"
+    plan_log: str = "router.plans.log"
     overflow: str = "router.overflow"
     ledger: str = "router.ledger"
     overflow_ledger: str = "router.ledger.overflow"
     reservations: str = "router.reservations"
     periods: str = "router.periods"
     catalogue: str = "router.catalogue"
+    replayed: str = "router.dlq.replayed"
+    batches: str = "router.batches"
 
     @classmethod
     def with_prefix(cls, prefix: str) -> Topics:

@@ -17,7 +17,7 @@ from streams.settings import Settings
 VISIBLE_SECONDS = 30.0
 DAY_MS = 24 * 3600 * 1000
 KEPT_DAYS = 30
-"""How long samples are kept: they are the planner's memory of a period."""
+"""How long samples, reservations and the log of plans are kept: the planner's memory, and what explains."""
 
 # librdkafka's admin client does not call these retriable, though they pass while leaders are elected
 PASSING_ERRORS = {
@@ -84,11 +84,14 @@ def topic_specs(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
         TopicSpec(names.samples, 1, LARGE | kept),
         TopicSpec(names.overflow, 1, LARGE),
         TopicSpec(names.plans, 1, COMPACTED),
+        TopicSpec(names.plan_log, 1, LARGE | kept),
         TopicSpec(names.ledger, count, COMPACTED),
         TopicSpec(names.overflow_ledger, 1, COMPACTED),
         TopicSpec(names.reservations, count + 1, LARGE | kept),
         TopicSpec(names.periods, 1, COMPACTED),
         TopicSpec(names.catalogue, 1, COMPACTED),
+        TopicSpec(names.replayed, 1, COMPACTED),
+        TopicSpec(names.batches, 1, COMPACTED),
     ]
     return specs + [TopicSpec(names.llm(slug), count, LARGE) for slug in catalogue.slugs]
 

@@ -42,12 +42,15 @@ def test_partitions_and_keeping():
         "answers": 3,
         "router.samples": 1,
         "router.plans": 1,
+        "router.plans.log": 1,
         "router.overflow": 1,
         "router.ledger": 3,
         "router.ledger.overflow": 1,
         "router.reservations": 4,
         "router.periods": 1,
         "router.catalogue": 1,
+        "router.dlq.replayed": 1,
+        "router.batches": 1,
         "llm.a-b": 3,
         "llm.c": 3,
     }
@@ -58,6 +61,8 @@ def test_partitions_and_keeping():
         "router.ledger.overflow",
         "router.periods",
         "router.catalogue",
+        "router.dlq.replayed",
+        "router.batches",
     }
     assert not [name for name in compacted if "retention.ms" in by_name[name].config]
 
