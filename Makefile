@@ -26,6 +26,15 @@ lint: $(STAMP) ## ruff and mypy only
 	$(BIN)/ruff check $(PACKAGES) tests benchmarks
 	$(BIN)/mypy $(PACKAGES)
 
+chaos: $(STAMP) ## the long form: three brokers, workers and brokers killed, frozen, stopped; one JSON line (FAULTS=100)
+	$(BIN)/python -m tests.chaos --faults $(or $(FAULTS),100)
+
+bench: $(STAMP) ## measure the stream against a bare Kafka loop; JSON in build/bench.json
+	$(BIN)/python -m benchmarks.stream --json build/bench.json
+
+fit: $(STAMP) ## fit estimates to a history; ARGS are those of `python -m routing fit`
+	$(BIN)/python -m routing fit $(ARGS)
+
 broker-up: $(STAMP) ## start a broker and print KAFKA_BOOTSTRAP_SERVERS (KIND=native|docker|embedded, BROKERS=1|3)
 	@$(BIN)/python -m infra.broker up $(if $(KIND),--kind $(KIND)) $(if $(BROKERS),--brokers $(BROKERS))
 

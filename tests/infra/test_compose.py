@@ -1,0 +1,160 @@
+"""docker-compose.yml and the Dockerfile, as far as a machine without an engine can judge them."""
+
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from confluent_kafka.admin import AdminClient, ConfigResource
+
+from infra.broker.docker import COMPOSE_FILE, SERVICE
+from streams.settings import BROKER_VARIABLES, PREFIX, Settings
+from tests.conftest import ROOT
+
+TEXT = COMPOSE_FILE.read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = [name for name, service in SERVICES.items() if "build" in service]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def words(service: dict[str, Any]) -> list[str]:
+    """Give a service's command, that of a shell in it taken apart."""
+    command = service["command"]
+    return shlex.split(command[-1]) if command[:2] == ["sh", "-c"] else command
+
+
+def test_docker_compose_accepts_it() -> None:
+    if shutil.which("docker") is None:
+        pytest.skip("no `docker` on the PATH, whose `compose config` checks the schema")
+    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no compose plugin for `docker`, whose `compose config` checks the schema")
+    command = ["docker", "compose", "--file", str(COMPOSE_FILE), "--profile", "replay", "config", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_services_and_their_order() -> None:
+    assert {SERVICE, "topics", "router", "replay", "kafka-ui"} <= SERVICES.keys()
+    for name, service in SERVICES.items():
+        for other, wanted in service.get("depends_on", {}).items():
+            assert other in SERVICES, f"{name} depends on {other}"
+            if wanted["condition"] == "service_healthy":
+                assert "healthcheck" in SERVICES[other], f"{name} waits for the health of {other}"
+            if wanted["condition"] == "service_completed_successfully":
+                assert "restart" not in SERVICES[other], f"{name} waits for {other}, which never ends"
+    assert SERVICES["topics"]["depends_on"][SERVICE]["condition"] == "service_healthy"
+    assert SERVICES["router"]["depends_on"]["topics"]["condition"] == "service_completed_successfully"
+
+
+def test_routers_can_be_scaled() -> None:
+    for key in ("container_name", "hostname", "ports"):
+        assert key not in SERVICES["router"], f"two routers could not both have this {key}"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_images_are_pinned_and_ports_stay_on_this_machine(name: str) -> None:
+    service = SERVICES[name]
+    assert re.fullmatch(r"[a-z0-9/-]+:v?\d+\.\d+\.\d+", service["image"])
+    assert [port for port in service.get("ports", []) if not port.startswith("127.0.0.1:")] == []
+
+
+def test_every_variable_has_a_default_and_is_told_of() -> None:
+    used = re.findall(r"(?<!\$)\$\{(\w+)(:-[^}]*)?\}", TEXT)
+    assert used
+    assert [name for name, default in used if not default] == []
+    told = re.search(r"# Variables .*: (.*)\.\n", TEXT)
+    assert told is not None
+    assert set(told.group(1).split(", ")) == {name for name, _ in used}
+
+
+def test_volumes_and_build_contexts_exist() -> None:
+    for name, service in SERVICES.items():
+        for volume in service.get("volumes", []):
+            source = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", volume).split(":")[0]
+            assert source in COMPOSE["volumes"] or (ROOT / source).exists(), f"{name}: {volume}"
+        if "build" in service:
+            context = ROOT / service["build"]["context"]
+            assert (context / service["build"].get("dockerfile", "Dockerfile")).is_file()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_settings_are_ones_that_the_router_knows(name: str) -> None:
+    known = {PREFIX + field.upper() for field in Settings.model_fields} | set(BROKER_VARIABLES)
+    others = {"OMP_NUM_THREADS", "DATASET"}
+    assert SERVICES[name]["environment"].keys() - known - others == set()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_commands_are_ones_that_the_project_has(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = words(SERVICES[name])
+    module, *arguments = command[command.index("-m") + 1 :]
+    # Asking for help proves module, sub-commands and options without running them.
+    sub_commands = [word for word in arguments if not word.startswith(("-", "/", "$"))]
+    told = ""
+    for asked in ([], sub_commands):
+        monkeypatch.setattr(sys, "argv", [module, *asked, "--help"])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        assert ended.value.code in (0, None)
+        told += capsys.readouterr().out
+    assert [word for word in (*arguments, *sub_commands) if word.startswith("--") and word not in told] == []
+
+
+def test_the_broker_knows_all_its_settings(bootstrap_servers: str) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    broker = ConfigResource(
+        ConfigResource.Type.BROKER, str(next(iter(admin.list_topics(timeout=30).brokers)))
+    )
+    known = admin.describe_configs([broker])[broker].result(30)
+    # as the image turns variables into properties: KAFKA_LOG_DIRS is log.dirs
+    asked = [key.removeprefix("KAFKA_").lower().replace("_", ".") for key in SERVICES[SERVICE]["environment"]]
+    assert [key for key in asked if key not in known] == []
+
+
+def test_one_broker_asks_for_no_second_replica() -> None:
+    for key, value in SERVICES[SERVICE]["environment"].items():
+        if key.endswith(("REPLICATION_FACTOR", "MIN_ISR")):
+            assert value == 1, key
+
+
+def test_the_dockerfile_copies_what_is_there_and_the_context_has_it() -> None:
+    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    copied = [
+        source
+        for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.MULTILINE)
+        for source in line.split()[:-1]
+    ]
+    assert copied
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert source in kept, f"{source} is not let in by .dockerignore"
+
+
+def test_the_image_runs_without_root_on_cpu_torch_and_pinned_versions() -> None:
+    users = re.findall(r"^USER (\w+)$", DOCKERFILE, re.MULTILINE)
+    assert users
+    assert users[-1] not in ("root", "0")
+    assert "--torch-backend=cpu" in DOCKERFILE
+    assert "--constraint constraints.txt" in DOCKERFILE
+    assert all(
+        image.endswith("-slim-bookworm") for image in re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    )
+
+
+def test_no_package_that_the_image_copies_imports_one_that_it_lacks() -> None:
+    copied = set(re.findall(r"^COPY (\w+) /app/\w+$", DOCKERFILE, re.MULTILINE))
+    assert {"routing", "streams", "producers"} <= copied
+    lacking = {path.name for path in ROOT.iterdir() if (path / "__init__.py").is_file()} - copied
+    for package in copied:
+        for path in Path(ROOT / package).rglob("*.py"):
+            imported = set(re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE))
+            assert imported & lacking == set(), path

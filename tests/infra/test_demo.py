@@ -1,0 +1,78 @@
+"""`python -m infra.demo`: from nothing to a report, and everything stopped when it is interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import ROOT
+
+KEYS = {"queries", "served", "unserved", "dead", "missing", "twice", "over_budget"}
+KEYS |= {"performance", "cost", "budget", "relative", "latency_ms"}
+
+
+def demo(tmp_path: Path, *arguments: str, capture: bool = True) -> "subprocess.Popen[str]":
+    """Start the demo in a session of its own, without a broker from outside."""
+    environment = {key: value for key, value in os.environ.items() if key != "KAFKA_BOOTSTRAP_SERVERS"}
+    command = [sys.executable, "-m", "infra.demo", "--folder", str(tmp_path / "demo")]
+    command += ["--json", str(tmp_path / "demo.json"), *arguments]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture
+def no_leftovers() -> Iterator[None]:
+    before = set(psutil.pids())
+    yield
+    left = [process for process in psutil.process_iter(["pid", "cmdline"]) if process.pid not in before]
+    ours = [p for p in left if any(word in " ".join(p.info["cmdline"] or []) for word in ("tansu", "demo"))]
+    assert ours == []
+
+
+@pytest.mark.usefixtures("no_leftovers")
+def test_from_nothing_to_a_report(tmp_path: Path) -> None:
+    process = demo(tmp_path, "--queries", "20")
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    report = json.loads((tmp_path / "demo.json").read_text())
+    assert report.keys() >= KEYS
+    assert report["queries"] == 20
+    assert report["served"] + report["unserved"] == 20
+    assert report["dead"] == report["missing"] == report["twice"] == 0
+    assert "embedded broker at 127.0.0.1:" in output
+
+
+@pytest.mark.usefixtures("no_leftovers")
+def test_interrupted_it_stops_everything(tmp_path: Path) -> None:
+    process = demo(tmp_path)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "worker runs" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)  # a terminal's ctrl-C goes to the whole group
+    output = process.stdout.read()
+    assert process.wait(60) == 130, output
+    assert "demo: interrupted; everything is stopped" in output
+    assert not (tmp_path / "demo.json").exists()
+
+
+def test_a_data_set_that_is_not_there(tmp_path: Path) -> None:
+    process = demo(tmp_path, "--dataset", str(tmp_path / "none.csv"), "--queries", "5")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "none.csv" in output
+    assert "demo: prepare:" in output
+    assert "Traceback" not in output
