@@ -133,9 +133,9 @@ def test_the_command(
     assert main(["topics", "list"]) == 1
     assert f"{prefix}queries" in capsys.readouterr().out
     assert main(["topics", "create"]) == 0
-    assert capsys.readouterr().out.count("created") == 16
+    assert capsys.readouterr().out.count("created") == 19
     assert main(["topics", "create"]) == 0
-    assert capsys.readouterr().out.count("exists") == 16
+    assert capsys.readouterr().out.count("exists") == 19
     assert main(["topics", "list"]) == 0
     monkeypatch.setenv("PORT_PARTITIONS", "3")
     assert main(["topics", "create"]) == 1
