@@ -16,6 +16,7 @@ from routing.money import to_pico, to_usd
 from routing.newton import newton_prices
 from routing.plan import Plan
 from routing.prices import solve_lp
+from routing.remaining import RemainingMix
 
 TRAFFIC_MEMORY = 2000
 """Queries after which a lane's past traffic counts for 1/e."""
@@ -46,6 +47,9 @@ class PlanningSettings:
         Recent queries that "every" solves on, topped up with rows of the history.
     solver : {"exact", "newton"}
         HiGHS, or the smoothed dual.
+    mix : {"recent", "remaining"}
+        What "every" solves on: the recent queries, or the history's rows weighted by what of their kind is
+        still to come (`routing.remaining`; needs the history and the solver "newton").
     """
 
     horizon: int
@@ -57,6 +61,7 @@ class PlanningSettings:
     resolve_tail: float = 0.2
     resolve_window: int = 2000
     solver: Literal["exact", "newton"] = "exact"
+    mix: Literal["recent", "remaining"] = "recent"
 
     def __post_init__(self) -> None:
         if self.horizon < 1:
@@ -107,6 +112,7 @@ class Planner:
             raise ValueError("warmup: 'history' needs the history's leave-one-out estimates")
         self.settings, self.lanes, self.overflow, self.clock = settings, lanes, overflow, clock
         self.history = _shuffled(history)
+        self.mix = self._new_mix()
         self._quality: list[FloatArray] = []
         self._cost: list[FloatArray] = []
         self._rows = 0
@@ -199,6 +205,8 @@ class Planner:
                 np.hstack([self.history.quality, np.zeros((n, more))]),
                 np.hstack([self.history.cost, np.ones((n, more))]),
             )
+        if more:
+            self.mix = None  # kinds are made of the estimates of the LLMs that were known at the start
         # samples of before know nothing of the change: new prices are learned as at the start of a period
         self._forget()
         self._restart()
@@ -241,6 +249,8 @@ class Planner:
         self.observed += len(estimates)
         if self._next_solve() is None:
             return
+        if self.mix is not None:
+            self.mix.observe(estimates)
         self._quality.append(estimates.quality)
         self._cost.append(estimates.cost)
         self._rows += len(estimates)
@@ -291,11 +301,14 @@ class Planner:
         if upcoming is None or (self.observed < upcoming and not (early and self._rows)):
             return None
         at = self.observed
-        estimates = self._samples()
+        estimates, weights = self._samples(), None
+        if self.mix is not None and self.plan.learned:
+            estimates, weights = self.mix.rows, self.mix.weights()
         spent = sum((account.charged for account in self.seen), np.zeros(len(self.plan.models), np.int64))
         left = to_usd(np.maximum(self.plan.budgets - spent, 0))
         horizon = max(1, self.plan.horizon - self.arrived)
-        prices = self.prices(estimates, left * (len(estimates) / horizon))
+        stands_for = len(estimates) if weights is None else float(weights.sum())
+        prices = self.prices(estimates, left * (stands_for / horizon), weights)
         self.mean_cost = np.ceil(estimates.cost.mean(0) * 1e12)
         self.plan = self.plan.changed(
             version=self.plan.version + 1, prices=prices, learned=True, created_at=self.clock()
@@ -307,14 +320,17 @@ class Planner:
             self._forget()
         return self.plan
 
-    def prices(self, estimates: Estimates, budgets: FloatArray) -> FloatArray:
+    def prices(
+        self, estimates: Estimates, budgets: FloatArray, weights: FloatArray | None = None
+    ) -> FloatArray:
         """Dual prices by the solver in the settings; closed LLMs are left out. Shape [M]."""
         budgets = np.where(self.plan.active, budgets, 0.0)
         if self.settings.solver == "exact":
             return solve_lp(estimates.quality, estimates.cost, budgets).prices
         start = self.plan.prices if self.plan.version else None
         floor = 1e-9 * np.maximum(to_usd(self.plan.budgets), 1e-12)
-        return newton_prices(estimates.quality, estimates.cost, np.maximum(budgets, floor), start=start)
+        funds = np.maximum(budgets, floor)
+        return newton_prices(estimates.quality, estimates.cost, funds, start=start, weights=weights)
 
     def hand_out(self) -> Plan:
         """Grant rights on what was last seen of the lanes; the same plan object when nothing changes."""
@@ -379,6 +395,14 @@ class Planner:
 
     def _forget(self) -> None:
         self._quality, self._cost, self._rows = [], [], 0
+        if self.mix is not None:
+            self.mix.reset()
+
+    def _new_mix(self) -> RemainingMix | None:
+        s = self.settings
+        if s.mix == "recent" or s.resolve != "every" or s.solver != "newton" or self.history is None:
+            return None
+        return RemainingMix(self.history, s.horizon, s.resolve_window)
 
     def _samples(self) -> Estimates:
         """The samples to solve on: for "every" recent ones, topped up with the history's rows."""
