@@ -125,16 +125,19 @@ class OpenReservations:
     most : int
         Queries kept; beyond, the oldest settled ones are forgotten, and beyond four times as many the oldest
         open ones are given up as if their time had passed.
+    start : int
+        Offset in the topic of reservations from which on batches may come.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, start: int = 0) -> None:
+        self._most, self._after = most, start
         self._batches: list[tuple[int, Reserved]] = []
         self._firsts: list[int] = []
         self.size = 0
 
     def add(self, where: int, reserved: Reserved) -> None:
         """Add the reservations of a transaction, which are at offset `where` of their topic."""
+        self._after = where + 1
         if len(reserved.offsets):
             self._batches.append((where, reserved))
             self._firsts.append(int(reserved.offsets[0]))
@@ -156,9 +159,9 @@ class OpenReservations:
         """Offset of the oldest query that is kept."""
         return self._firsts[0] if self._firsts else None
 
-    def oldest(self) -> int | None:
-        """Where the oldest batch is in its topic."""
-        return self._batches[0][0] if self._batches else None
+    def oldest(self) -> int:
+        """Where the oldest batch is in its topic; without any, where the next one will not be before."""
+        return self._batches[0][0] if self._batches else self._after
 
     def has_old(self, before: float) -> bool:
         """The oldest batch was made before this time."""

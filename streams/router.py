@@ -114,7 +114,7 @@ class RouterDesk:
             if taken < record.outcomes_next
             else []
         )
-        self._settlement.rebuild(batches, outcomes)
+        self._settlement.rebuild(record, batches, outcomes)
         self.shared.feed.watch(self.lane, record.outcomes_next, self._settlement.inbox)
         self.shared.on_record(record)
         self.look()
@@ -130,8 +130,8 @@ class RouterDesk:
     def look(self) -> None:
         """Take up the newest plan."""
         plan = self.shared.plans.latest
-        if plan is None or plan.period < self.record.account.period:
-            # of before this lane's last transaction: its reader has not caught up yet
+        if plan is None or plan.revision < self.record.revision:
+            # of before this lane's last transaction: this worker's reader of plans has not caught up yet
             self._plan = None
             return
         self._plan, self._waiting = plan, waits(plan, self._settings.warmup)
@@ -349,10 +349,9 @@ class RouterDesk:
     def _commit(self, record: LedgerRecord, reserved: tuple[list[int], Reserved] | None = None) -> None:
         """Write the record and commit; only then is it true."""
         assert self._producer is not None
+        # never kept from before when all have lapsed: a restart would let them lapse a second time
         oldest = self._settlement.reservations.oldest()
-        if oldest is not None:
-            record = replace(record, reservations_from=oldest)
-        record = replace(record, written_at=time.time())
+        record = replace(record, reservations_from=oldest, written_at=time.time())
         topic, partition = self._ledger
         self._out(topic, record.encode(), str(self.lane).encode(), partition=partition)
         self._producer.commit()

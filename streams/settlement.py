@@ -53,22 +53,28 @@ class Settlement:
         self.reservations = OpenReservations(ROOM)
         self.inbox: deque[Message] = deque()
 
-    def rebuild(self, batches: Sequence[tuple[int, Reserved]], outcomes: Sequence[Message]) -> None:
+    def rebuild(
+        self, record: LedgerRecord, batches: Sequence[tuple[int, Reserved]], outcomes: Sequence[Message]
+    ) -> None:
         """Restore from the logs what was known at the last commit.
 
         Parameters
         ----------
+        record : LedgerRecord
+            The last committed.
         batches : sequence of (offset, Reserved)
             From the ledger's `reservations_from` on.
         outcomes : sequence of Message
             From the oldest batch's `outcomes_next` up to the ledger's: those that were taken in since.
         """
-        self.reservations, self.inbox = OpenReservations(ROOM), deque()
+        self.reservations = OpenReservations(ROOM, record.reservations_from)
+        self.inbox = deque()
         for where, reserved in batches:
             self.reservations.add(where, reserved)
         for message in outcomes:
             try:
-                self._match(decode_outcome(message.value()), 2**62)
+                # refused then is refused now: what contradicted a reservation has not settled it
+                self._match(decode_outcome(message.value()), 2**62, record.models)
             except Refused:
                 continue
 
