@@ -26,6 +26,7 @@ RESOLVE = {
     "resolve_tail": 0.2,
     "resolve_window": 2_000,
     "solver": "newton",
+    "mix": "remaining",
 }
 
 
