@@ -61,6 +61,19 @@ class FencedProducer:
             options["on_delivery"] = lambda error, message: error or on_offset(message.offset())
         self._producer.produce(topic, value, key, partition=partition, **options)
 
+    def send_offsets(self, offsets: list[TopicPartition], membership: object) -> None:
+        """Add a consumer group's offsets to the open transaction.
+
+        Parameters
+        ----------
+        offsets : list of TopicPartition
+            The next to read of each partition, with metadata.
+        membership : object
+            `Consumer.consumer_group_metadata()` of when the partitions were assigned: the broker refuses it
+            once the group has gone on without this member.
+        """
+        self._producer.send_offsets_to_transaction(offsets, membership, END_SECONDS)
+
     def commit(self) -> None:
         """Commit the open transaction."""
         # the flush is what runs `on_offset`; the commit would wait for the same acknowledgements
