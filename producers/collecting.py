@@ -157,6 +157,8 @@ class Collector:
     def _routed(self, message: Message, where: int, read_at: float) -> Arrival:
         fields = orjson.loads(message.value() or b"{}")
         routing = fields.get("routing") or {}
+        if where == UNSERVED:
+            routing["reason"] = fields.get("reason")
         place = int(routing.get("partition", -1)), int(routing.get("offset", -1))
         return Arrival(fields["id"], where, *place, routing, message.timestamp()[1] / 1000, read_at)
 

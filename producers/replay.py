@@ -166,15 +166,8 @@ def compare(
     asked: Asked, history: EmbeddedHistory, budgets: NDArray[np.float64]
 ) -> tuple[str, dict[str, Reached]]:
     """What simpler ways reach, by name, and which LLM is the best single one."""
-    whole = np.full(len(budgets), budgets.sum())
     name, best = reach_best_single(asked, history.history, budgets)
-    other, best_of_all = reach_best_single(asked, history.history, whole)
-    baselines = {
-        "random": reach_random(asked, budgets),
-        "best-single": best,
-        "best-single, all the budget": best_of_all,
-    }
-    return f"{name} ({other} with all the budget)", baselines
+    return name, {"random": reach_random(asked, budgets), "best-single": best}
 
 
 def query_vectors(prepared: Prepared, folder: Path) -> NDArray[np.float32]:

@@ -18,7 +18,10 @@ MASK = "**********"
 # what a library says at this level or above is of use to who runs a worker
 LIBRARY_LEVELS = {
     "faust": logging.INFO,
-    "mode": logging.INFO,
+    # our ledgers load themselves: what Faust tells about recovery is about nothing
+    "faust.tables.recovery": logging.WARNING,
+    "faust.transport": logging.WARNING,
+    "mode": logging.WARNING,
     "aiokafka": logging.WARNING,
     "kafka": logging.WARNING,
     "aiohttp": logging.WARNING,

@@ -1,0 +1,161 @@
+"""What a fleet reads and writes: routed queries in, answers and outcomes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from streams.messages import MAX_OUTCOME_USD, Outcome, Refused, encode_outcome
+
+Headers = list[tuple[str, bytes | None]]
+
+OURS = frozenset({"model", "messages", "stream", "stream_options", "n"})
+"""Parameters of a request that a query cannot set: the router chose the LLM, and one whole answer is asked."""
+
+TRACE_HEADERS = ("traceparent", "tracestate")
+
+
+@dataclass(frozen=True)
+class Work:
+    """A query that was routed to this fleet's LLM.
+
+    Parameters
+    ----------
+    id : str
+    fields : dict
+        The whole message.
+    lane, lane_offset : int
+        Its reservation: partition and offset that `routing` names, for the outcome.
+    reserved : float
+        USD that the router reserved.
+    headers : list of (str, bytes)
+    """
+
+    id: str
+    fields: dict[str, Any]
+    lane: int
+    lane_offset: int
+    reserved: float
+    headers: Headers
+
+    @property
+    def chat(self) -> bool:
+        """It carries messages rather than a prompt, so that the LLM's whole reply is wanted."""
+        return "messages" in self.fields
+
+    @property
+    def trace(self) -> dict[str, str]:
+        """W3C trace headers, to go on to the LLM."""
+        return {name: value.decode("ascii", "replace") for name, value in self.headers
+                if name in TRACE_HEADERS and value is not None}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens that an LLM counted."""
+
+    prompt: int = 0
+    completion: int = 0
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(self.prompt + other.prompt, self.completion + other.completion)
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """List prices of an LLM, in USD per million tokens.
+
+    Examples
+    --------
+    >>> Pricing(0.5, 1.5).cost(Tokens(prompt=1000, completion=200))
+    0.0008
+    """
+
+    input_price: float
+    output_price: float
+
+    def cost(self, tokens: Tokens) -> float:
+        """USD for these tokens."""
+        return (tokens.prompt * self.input_price + tokens.completion * self.output_price) / 1e6
+
+
+def read_work(value: bytes | None, headers: Sequence[tuple[str, bytes | None]] | None) -> Work:
+    """A routed query out of a message's value.
+
+    Raises
+    ------
+    Refused
+        Stage "fleet": nobody could be told what became of it, because it does not say where it was routed.
+    """
+    try:
+        fields = orjson.loads(value or b"")
+    except orjson.JSONDecodeError as error:
+        raise Refused("fleet", "value", f"is not JSON ({error})") from None
+    routing = fields.get("routing") if isinstance(fields, dict) else None
+    if not isinstance(routing, dict):
+        raise Refused("fleet", "routing", "is missing; only the router writes to an LLM's topic")
+    identity, cost = fields.get("id"), routing.get("cost")
+    places = [routing.get(name) for name in ("partition", "offset")]
+    if not isinstance(identity, str) or not all(type(place) is int and place >= 0 for place in places):
+        raise Refused("fleet", "routing", "has no id, partition and offset; only the router writes them")
+    reserved = float(cost) if isinstance(cost, int | float) else 0.0
+    lane, offset = (int(place) for place in places if place is not None)
+    return Work(identity, fields, lane, offset, reserved, list(headers or ()))
+
+
+def chat_request(work: Work, model: str, default_max_tokens: int | None) -> dict[str, Any]:
+    """What is asked of the LLM, as a request of the chat completions API.
+
+    Parameters
+    ----------
+    work : Work
+        Its `messages` go as they are, else its prompt as the user's message; `parameters` go along.
+    model : str
+        Name of the LLM at its endpoint.
+    default_max_tokens : int or None
+        Most tokens of an answer to a query that names none.
+
+    Raises
+    ------
+    ValueError
+        The query cannot be asked; names the field and the fix.
+    """
+    fields = work.fields
+    messages = fields.get("messages")
+    if messages is None:
+        if not isinstance(fields.get("prompt"), str):
+            raise ValueError("prompt: is no text; send `prompt` or `messages`")
+        messages = [{"role": "user", "content": fields["prompt"]}]
+    if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
+        raise ValueError("messages: is no list of objects; send them as the chat completions API has them")
+    parameters = fields.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise ValueError("parameters: is no object; send parameters of the chat completions API")
+    request = {key: value for key, value in (parameters or {}).items() if key not in OURS}
+    most = fields.get("max_tokens") or default_max_tokens
+    if most is not None and "max_completion_tokens" not in request:
+        request["max_tokens"] = most
+    return {**request, "model": model, "messages": messages}
+
+
+def encode_answer(work: Work, model: str, cost: float, reply: dict[str, Any]) -> bytes:
+    """An answer as a message's value: `reply` has answer, finish_reason, usage, error and so on."""
+    fields = {
+        "id": work.id,
+        "model": model,
+        **reply,
+        "cost": cost,
+        "partition": work.lane,
+        "offset": work.lane_offset,
+    }
+    return orjson.dumps(fields)
+
+
+def encode_spent(work: Work, model: str, cost: float) -> bytes:
+    """The outcome that settles the query's reservation; cost in USD."""
+    return encode_outcome(
+        Outcome(work.id, model, min(cost, MAX_OUTCOME_USD), None, work.lane, work.lane_offset)
+    )

@@ -1,0 +1,189 @@
+"""`python -m producers.send`: puts prompts of one's own on the stream, and shows where each went."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from producers.collecting import DEAD, UNSERVED, Arrival, Collector
+from producers.producing import Load, encode_query
+from routing.catalogue import Catalogue
+from streams.command_line import load_variables, told_in_a_line
+from streams.kafka import reach_broker
+from streams.settings import Settings
+from streams.topics import existing_partitions
+
+SHOWN = 60
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command can be told."""
+    parser = argparse.ArgumentParser(
+        prog="python -m producers.send",
+        description=__doc__,
+        epilog="A line of JSON may have any field of a query: "
+        '{"id": "a1", "prompt": "Why?", "max_tokens": 100, "metadata": {"team": "x"}}. '
+        "Without arguments and --file, standard input is read.",
+    )
+    parser.add_argument("prompts", nargs="*", metavar="PROMPT")
+    parser.add_argument("--file", type=Path, metavar="FILE", help="a prompt a line; .jsonl: a query a line")
+    parser.add_argument("--jsonl", action="store_true", help="lines are JSON, whatever the file is called")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="most tokens of each answer")
+    parser.add_argument("--rate", type=float, metavar="Q", help="queries a second")
+    parser.add_argument("--follow", action="store_true", help="show where each went")
+    parser.add_argument(
+        "--deadline",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="give up after S quiet seconds [%(default)s]",
+    )
+    parser.add_argument("--env-file", metavar="FILE", help="file of variables; those already set win")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; 1 when a query was not delivered, or with --follow did not arrive."""
+    given = parser().parse_args(arguments)
+    if given.env_file and not load_variables(given.env_file):
+        parser().error(f"--env-file: {given.env_file} cannot be read or has no variables")
+    return told_in_a_line(lambda: run(given))
+
+
+def run(given: argparse.Namespace) -> int:
+    """Sends, and follows where asked to."""
+    queries = list(read_queries(given))
+    if not queries:
+        raise ValueError("PROMPT: there is none; give prompts, a --file, or lines on standard input")
+    settings = Settings()
+    admin = reach_broker(settings)
+    partitions = existing_partitions(admin).get(settings.topics.queries, 0)
+    if not partitions:
+        raise ValueError(
+            f"topic {settings.topics.queries}: is not there; run `python -m streams topics create`"
+        )
+    load = Load(settings, partitions, given.rate)
+    if not given.follow:
+        load.run(queries)
+        print(f"{load.delivered} of {len(queries)} queries are on {settings.topics.queries}", file=sys.stderr)
+        return _told(load)
+    catalogue = settings.read_catalogue()
+    collector = Collector(settings, catalogue, admin, load.places)
+    try:
+        load.run(queries)
+        missing = follow(collector, catalogue, dict(queries), given.deadline)
+    finally:
+        collector.stop()
+    for identity in missing:
+        print(f"{identity}  is nowhere yet", file=sys.stderr)
+    return _told(load) or bool(missing)
+
+
+def follow(
+    collector: Collector, catalogue: Catalogue, queries: dict[str, bytes], deadline: float
+) -> list[str]:
+    """Prints each query's place as it is read; returns the ids that did not come."""
+    collector.until(queries)
+    shown = 0
+    while True:
+        running = collector.running
+        arrivals = collector.arrivals
+        for arrival in arrivals[shown:]:
+            if arrival.id in queries:
+                print(describe(arrival, catalogue, queries[arrival.id]), flush=True)
+        shown = len(arrivals)
+        if not running or time.monotonic() - collector.newest > deadline:
+            break
+        time.sleep(0.05)
+    if collector.failure:
+        raise ValueError(f"reading stopped: {collector.failure}")
+    seen = {arrival.id for arrival in collector.arrivals}
+    return [identity for identity in queries if identity not in seen]
+
+
+def describe(arrival: Arrival, catalogue: Catalogue, value: bytes) -> str:
+    """One line about where a query went."""
+    prompt = " ".join(str(orjson.loads(value).get("prompt", "")).split())
+    prompt = prompt if len(prompt) <= SHOWN else prompt[: SHOWN - 3] + "..."
+    routing = arrival.routing
+    if arrival.where == DEAD:
+        place = f"dead letter: {routing.get('exception.message', 'no reason given')}"
+    elif arrival.where == UNSERVED:
+        place = f"unserved: {routing.get('reason') or 'no reason given'}"
+    else:
+        place = catalogue.names[arrival.where]
+    figures = ""
+    if arrival.where >= 0:
+        quality, cost = float(routing.get("quality", 0)), float(routing.get("cost", 0))
+        figures = f"  quality {quality:.3f}, cost {cost:.3g} USD"
+    return f"{arrival.id}  {place}{figures}  {prompt}"
+
+
+def read_queries(given: argparse.Namespace) -> Iterator[tuple[str, bytes]]:
+    """The queries of arguments, file or standard input: id and message.
+
+    Raises
+    ------
+    ValueError
+        A line is no JSON object, or an id is there twice.
+    """
+    seen: set[str] = set()
+    for identity, value in _read_all(given):
+        if identity in seen:
+            raise ValueError(f"id: {identity!r} is there twice; ids tell queries apart")
+        seen.add(identity)
+        yield identity, value
+
+
+def _read_all(given: argparse.Namespace) -> Iterator[tuple[str, bytes]]:
+    for prompt in given.prompts:
+        yield _from_prompt(prompt, given.max_tokens)
+    if given.file is not None:
+        with open(given.file, encoding="utf-8") as lines:
+            yield from _from_lines(lines, given.jsonl or given.file.suffix == ".jsonl", given.max_tokens)
+    elif not given.prompts:
+        yield from _from_lines(sys.stdin, given.jsonl, given.max_tokens)
+
+
+def _from_lines(lines: Iterable[str], jsonl: bool, max_tokens: int | None) -> Iterator[tuple[str, bytes]]:
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text:
+            continue
+        yield _from_json(text, number, max_tokens) if jsonl else _from_prompt(text, max_tokens)
+
+
+def _from_prompt(prompt: str, max_tokens: int | None) -> tuple[str, bytes]:
+    identity = str(uuid.uuid4())
+    return identity, encode_query(identity, prompt, max_tokens=max_tokens)
+
+
+def _from_json(text: str, number: int, max_tokens: int | None) -> tuple[str, bytes]:
+    try:
+        fields: Any = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"line {number}: is not JSON ({error})") from None
+    if not isinstance(fields, dict):
+        raise ValueError(f"line {number}: is a {type(fields).__name__}; give an object with a prompt")
+    # the router is who judges a query; only what it would count on is added
+    fields.setdefault("id", str(uuid.uuid4()))
+    if max_tokens is not None:
+        fields.setdefault("max_tokens", max_tokens)
+    return str(fields["id"]), orjson.dumps(fields)
+
+
+def _told(load: Load) -> bool:
+    if load.errors:
+        print(f"error: {len(load.errors)} queries were not delivered: {load.errors[-1]}", file=sys.stderr)
+    return bool(load.errors)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
