@@ -132,6 +132,8 @@ class Split:
     def _digest(self) -> str:
         hasher = hashlib.sha256(self.data.digest().encode())
         hasher.update(np.ascontiguousarray(self.embeddings).tobytes())
+        # the length too: two cuts of one permutation are the same rows in the same order
+        hasher.update(len(self.test).to_bytes(8, "little"))
         hasher.update(np.ascontiguousarray(self.test).tobytes() + np.ascontiguousarray(self.past).tobytes())
         return hasher.hexdigest()[:24]
 

@@ -67,38 +67,55 @@ def grant(
     [50, 50]
     """
     lanes = len(granted) - 1 if overflow else len(granted)
-    traffic = np.asarray(traffic, dtype=np.float64)[:lanes]
-    share = (traffic + 1.0) / (traffic + 1.0).sum()
-    left = np.maximum(budgets - charged.sum(0), 0).astype(np.float64)
-    local = left
-    if overflow:
-        local = np.where(left < lanes * LUMP * mean_cost, 0.0, (1 - RESERVE) * left)
-    target = np.zeros_like(granted)
-    target[:lanes] = np.floor(share[:, None] * local).astype(np.int64)
+    left = np.maximum(budgets - charged.sum(0), 0)
     held = granted - released - charged
     free = np.maximum(budgets - (granted - released).sum(0), 0)
+    target = np.zeros_like(granted)
+    target[:lanes] = _targets(left, lanes, traffic, mean_cost, overflow)
     need = np.maximum(target[:lanes] - held[:lanes], 0)
-    total = need.sum(0)
-    part = np.where(total > 0, np.minimum(1.0, free / np.maximum(total, 1)), 0.0)
-    handed = np.floor(need * part).astype(np.int64)
-    # a float product can be one too high beyond 2**53; never hand out more than is free
-    handed -= np.where(handed.sum(0) > free, np.minimum(handed, 1 + handed // 2**50), 0)
+    handed = _shares(need, free)
+    rest = free - handed.sum(0)
     result = granted.copy()
     result[:lanes] += handed
-    rest = free - handed.sum(0)
     if overflow:
         result[lanes] += rest
-        # the pool gives back what the lanes as a whole lack
-        lack = np.maximum(target[:lanes].sum(0) - held[:lanes].sum(0) - handed.sum(0), 0)
-        target[lanes] = np.maximum(held[lanes] + rest - lack, 0)
+        # the pool gives back what the lanes as a whole lack, and what a lowered budget does not cover
+        lack = np.maximum((target[:lanes] - held[:lanes] - handed).sum(0), 0)
+        uncovered = left - target[:lanes].sum(0)
+        target[lanes] = np.maximum(np.minimum(held[lanes] + rest - lack, uncovered), 0)
     elif lanes == 1:
         # one lane holds everything; only a budget that was lowered makes it give back
         result[0] += rest
         over = (granted - released).sum(0) > budgets
-        target[0] = np.where(over, left.astype(np.int64), np.maximum(budgets, result[0]))
-    else:
-        # crumbs of rounding
-        crumbs = np.where(rest <= lanes, rest, 0)
-        result[0] += crumbs
-        target[0] += crumbs
+        target[0] = np.where(over, left, np.maximum(budgets, result[0]))
     return Grants(result, target)
+
+
+def _targets(
+    left: IntArray, lanes: int, traffic: FloatArray, mean_cost: FloatArray, overflow: bool
+) -> IntArray:
+    """What each lane should hold of what is left, by its share of the traffic, shape [lanes, M]."""
+    traffic = np.asarray(traffic, dtype=np.float64)[:lanes] + 1.0
+    share = traffic / traffic.sum()
+    local = left
+    if overflow:
+        local = np.where(left < lanes * LUMP * mean_cost, 0, ((1 - RESERVE) * left).astype(np.int64))
+    target = np.floor(share[:, None] * local).astype(np.int64)
+    # rounding's rest, or where floats are coarse its excess, is the busiest lane's
+    target[share.argmax()] += local - target.sum(0)
+    return np.maximum(target, 0)
+
+
+def _shares(need: IntArray, free: IntArray) -> IntArray:
+    """Divide what is free in proportion to needs; together never more than is free, shape [lanes, M]."""
+    total = need.sum(0)
+    part = np.where(total > 0, np.minimum(1.0, free / np.maximum(total, 1)), 0.0)
+    handed = np.minimum(np.floor(need * part).astype(np.int64), need)
+    # a float product can be too high beyond 2**53; never hand out more than is free
+    handed -= np.where(handed.sum(0) > free, np.minimum(handed, 1 + handed // 2**50), 0)
+    # picodollars of rounding go where most is needed, or they would stay with nobody
+    models = np.arange(need.shape[1])
+    neediest = need.argmax(0)
+    crumbs = np.minimum(free - handed.sum(0), need[neediest, models] - handed[neediest, models])
+    handed[neediest, models] += np.maximum(crumbs, 0)
+    return handed
