@@ -9,7 +9,7 @@ import structlog
 
 from routing.catalogue import Catalogue
 from routing.embedding import Embedder, load_embedder
-from routing.estimators.base import Estimates, Estimator
+from routing.estimators.base import Estimates, Estimator, FloatArray
 from routing.estimators.neighbours import Neighbours
 from routing.history import EmbeddedHistory
 from streams.settings import Settings
@@ -34,9 +34,12 @@ class Estimating:
         """Estimates for the history's own rows, [H, M]."""
         return self.estimator.leave_one_out()
 
-    def means(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean quality and cost (USD) by LLM over the history, each [M]."""
-        return self.history.history.quality.mean(0), self.history.history.cost.mean(0)
+    def budgets(self, catalogue: Catalogue) -> FloatArray:
+        """USD a period of every LLM of a catalogue; those without a history count as mean ones."""
+        quality, cost = self.history.history.quality.mean(0), self.history.history.cost.mean(0)
+        where = {name: number for number, name in enumerate(self.history.models)}
+        rows = [where.get(name, -1) for name in catalogue.names]
+        return catalogue.budgets(np.append(quality, quality.mean())[rows], np.append(cost, cost.mean())[rows])
 
 
 def load_estimating(settings: Settings, catalogue: Catalogue) -> Estimating:
@@ -50,7 +53,14 @@ def load_estimating(settings: Settings, catalogue: Catalogue) -> Estimating:
     if settings.history is None:
         raise ValueError("history: not set; set PORT_HISTORY to the folder that `producers.prepare` saved")
     embedder = load_embedder(settings.embedder) if settings.embedder else load_embedder()
-    history = EmbeddedHistory.load(settings.history, embedder.identity).with_models(catalogue.names)
+    history = EmbeddedHistory.load(settings.history, embedder.identity)
+    if not set(history.models) & set(catalogue.names):
+        raise ValueError(
+            f"catalogue: none of {', '.join(catalogue.names)} is in the history, which has "
+            f"{', '.join(history.models)}; correct the names"
+        )
+    if unknown := [name for name in catalogue.names if name not in history.models]:
+        log.warning("models_without_history", models=unknown, exploration=settings.exploration)
     estimator = Neighbours(
         history,
         k=min(settings.k, len(history)),

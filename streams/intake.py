@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from routing.decision import IntArray
 from routing.embedding import Embedder
 from routing.estimators.base import Estimates, Estimator, FloatArray, QueryBatch
-from routing.money import to_pico
 from streams.lanes import Record
 from streams.messages import Query, Refused, decode_query, stack_embeddings
 
@@ -21,8 +20,6 @@ log = structlog.get_logger(__name__)
 
 REMEMBERED = 20_000
 """Estimates that a lane keeps from warm-up until it routes."""
-
-Charger = Callable[[Sequence[Query], Estimates], IntArray]
 
 
 @dataclass
@@ -35,10 +32,10 @@ class Arrivals:
         Those that are queries.
     queries : list of Query, length n
     estimates : Estimates
-        [n, M].
-    charge : ndarray of int64, shape [n, M]
-        Picodollars to reserve.
+        [n, M], in the order of the estimator's LLMs, or of the plan's when deferred.
     refused : list of (Record, Refused)
+    charge : ndarray of int64, shape [n, M], optional
+        Picodollars to reserve, for deferred queries: as it was when they were deferred.
     sources : list of (partition, offset), optional
         Where deferred queries came from.
     """
@@ -46,8 +43,8 @@ class Arrivals:
     records: list[Record]
     queries: list[Query]
     estimates: Estimates
-    charge: IntArray
     refused: list[tuple[Record, Refused]] = field(default_factory=list)
+    charge: IntArray | None = None
     sources: list[tuple[int, int]] | None = None
 
 
@@ -62,15 +59,11 @@ class QueryIntake:
         Length d of an embedding. The history's: asking the embedder may load its model, which takes longer
         than routing thousands of queries that carry their embeddings.
     estimator : Estimator
-    charger : callable
-        What queries reserve; by default their estimated cost.
     """
 
-    def __init__(
-        self, embedder: Embedder, dimension: int, estimator: Estimator, charger: Charger | None = None
-    ) -> None:
+    def __init__(self, embedder: Embedder, dimension: int, estimator: Estimator) -> None:
         self.embedder, self.dimension, self.estimator = embedder, dimension, estimator
-        self._charger = charger or (lambda queries, estimates: to_pico(estimates.cost))
+        self.models: tuple[str, ...] | None = estimator.models
         self._known: OrderedDict[int, tuple[FloatArray, FloatArray]] = OrderedDict()
 
     def take(self, records: Sequence[Record], *, remember: bool = False) -> Arrivals:
@@ -97,7 +90,7 @@ class QueryIntake:
             estimates = estimates.rows(keep)
         if remember:
             self._remember(good, estimates)
-        return Arrivals(good, queries, estimates, self._charger(queries, estimates), refused)
+        return Arrivals(good, queries, estimates, refused)
 
     def forget(self) -> None:
         """Drop remembered estimates."""

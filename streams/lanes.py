@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -182,6 +182,7 @@ class Lane:
             await self.house.call(self.desk.open)
             self.open = self.send_back = self.attention = True
         except KafkaException as error:
+            self.house.events["not_opened"] += 1
             log.error("lane_not_opened", topic=self.topic, partition=self.partition, reason=str(error))
             await asyncio.sleep(RETRY_SECONDS)
         finally:
@@ -204,6 +205,7 @@ class Lane:
         if stretch.generation != self.house.generation():
             return True  # of before a rebalance: it comes again
         if stretch.records and stretch.begin > self.desk.position:
+            self.house.events["hole"] += 1
             log.warning(
                 "hole",
                 topic=self.topic,
@@ -225,6 +227,7 @@ class Lane:
             self._learn_pace(time.monotonic() - began, len(records))
         except KafkaException as error:
             # fenced, timed out, broker gone: the log says what was committed
+            self.house.events["reload"] += 1
             log.error("lane_reloads", topic=self.topic, partition=self.partition, reason=str(error)[:300])
             await self._reload()
         finally:
@@ -290,6 +293,8 @@ class Lanes:
         self.batch_max, self.room_max, self.transaction_seconds = batch_max, room_max, transaction_seconds
         self.gate, self.room = asyncio.Event(), asyncio.Event()
         self.all: dict[tuple[str, int], Lane] = {}
+        self.events: Counter[str] = Counter()
+        """What went wrong and was mended: holes, lost tails, reloads, openings that failed (metrics)."""
         self._desk_for, self._executor = desk_for, executor
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
@@ -308,7 +313,7 @@ class Lanes:
         return [lane for (name, _), lane in self.all.items() if name == topic and lane.assigned]
 
     async def assign(self, assigned: set[tuple[str, int]], new: set[tuple[str, int]]) -> None:
-        """Open what this worker now owns, let go of what it lost, and open the gate."""
+        """Open what this worker now owns and let go of what it lost; `go` opens the gate."""
         mine = {tp for tp in assigned if tp[0] in self.topics}
         for key, lane in list(self.all.items()):
             lane.clear()
@@ -319,10 +324,13 @@ class Lanes:
         for lane in opening:
             lane.assigned = True
         await asyncio.gather(*(lane._opened() for lane in opening if not lane.open))
-        self.gate.set()
-        for lane in opening:
-            lane.nudge()
         log.info("lanes_assigned", lanes=sorted(f"{topic}:{number}" for topic, number in mine))
+
+    def go(self) -> None:
+        """Open the gate. Not before Faust is done with its recovery: what lanes write it would wait for."""
+        self.gate.set()
+        for lane in self.all.values():
+            lane.nudge()
 
     async def quiesce(self) -> None:
         """Close the gate and wait for batches in flight: a worker that joins must not fence them."""
@@ -367,6 +375,7 @@ class Lanes:
             state = (cursor(lane.topic, lane.partition), lane.desk.position)
             idle = not lane.pending and not lane.busy
             if idle and (state[0] is None or state[0] > state[1]) and state == lane.seen:
+                self.events["tail"] += 1
                 log.warning(
                     "tail", topic=lane.topic, partition=lane.partition, cursor=state[0], next=state[1]
                 )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from routing.alignment import CLOSED_COST
 from routing.decision import IntArray
 from routing.estimators.base import Estimates, FloatArray
 from streams.intake import Arrivals
@@ -18,10 +19,11 @@ from streams.messages import Query, Refused, decode_query
 HEADER = "__router.overflow"
 
 
-def overflow_headers(lane: int, offset: int, arrivals: Arrivals, row: int) -> list[tuple[str, bytes | None]]:
+def overflow_headers(
+    lane: int, offset: int, estimates: Estimates, charge: IntArray, row: int
+) -> list[tuple[str, bytes | None]]:
     """The header that a deferred query carries: where it came from, its estimates and charges."""
-    estimates = arrivals.estimates
-    numbers = (estimates.quality[row], estimates.cost[row], arrivals.charge[row])
+    numbers = (estimates.quality[row], estimates.cost[row], charge[row])
     body = {
         "partition": lane,
         "offset": offset,
@@ -33,16 +35,10 @@ def overflow_headers(lane: int, offset: int, arrivals: Arrivals, row: int) -> li
 
 
 class OverflowIntake:
-    """Takes records of the topic `router.overflow`; nothing is embedded or estimated again.
+    """Takes records of the topic `router.overflow`; nothing is embedded or estimated again."""
 
-    Parameters
-    ----------
-    models : int
-        M, at least as many LLMs as any deferred query has estimates for.
-    """
-
-    def __init__(self, models: int) -> None:
-        self._models = models
+    models: tuple[str, ...] | None = None
+    """Estimates are in the order of the plan by which the query was deferred."""
 
     def take(self, records: Sequence[Record], *, remember: bool = False) -> Arrivals:
         """Decode a batch; its records go on without our header."""
@@ -65,11 +61,11 @@ class OverflowIntake:
                 columns, (("quality", "<f8"), ("cost", "<f8"), ("charge", "<i8")), strict=True
             ):
                 column.append(np.frombuffer(binascii.a2b_base64(body[name]), dtype))
-        shape = (len(good), len(columns[0][0]) if good else self._models)
-        quality: FloatArray = np.array(columns[0], dtype=np.float64).reshape(shape)
-        cost: FloatArray = np.array(columns[1], dtype=np.float64).reshape(shape)
-        charge: IntArray = np.array(columns[2], dtype=np.int64).reshape(shape)
-        return Arrivals(good, queries, Estimates(quality, cost), charge, refused, sources)
+        width = max((len(numbers) for numbers in columns[0]), default=0)
+        quality: FloatArray = _stack(columns[0], width, 0.0)
+        cost: FloatArray = _stack(columns[1], width, CLOSED_COST)
+        charge: IntArray = _stack(columns[2], width, 0).astype(np.int64)
+        return Arrivals(good, queries, Estimates(quality, cost), refused, charge, sources)
 
     def forget(self) -> None:
         """Nothing is remembered."""
@@ -98,3 +94,12 @@ def _split(record: Record) -> tuple[dict[str, Any], Record]:
 
 def _pack(numbers: np.ndarray, dtype: str) -> str:
     return binascii.b2a_base64(np.ascontiguousarray(numbers, dtype).tobytes(), newline=False).decode()
+
+
+def _stack(rows: list[np.ndarray], width: int, missing: float) -> np.ndarray:
+    """Rows of one width: a query deferred before an LLM was added knows nothing of it."""
+    dtype = rows[0].dtype if rows else np.float64
+    stacked = np.full((len(rows), width), missing, dtype=dtype)
+    for row, numbers in enumerate(rows):
+        stacked[row, : len(numbers)] = numbers
+    return stacked

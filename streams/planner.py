@@ -11,7 +11,10 @@ import structlog
 from routing.estimators.base import Estimates
 from routing.plan import Plan
 from routing.planning import Planner
+from streams.catalogue_versions import CatalogueReader
 from streams.cluster import LedgerView
+from streams.estimating import Estimating
+from streams.exploring import measured
 from streams.kafka import reader_config, transactional_config
 from streams.lanes import Record
 from streams.ledger import account_from_dict
@@ -41,6 +44,9 @@ class PlannerDesk:
     view : LedgerView
         What lanes have committed.
     stages : Stages
+    catalogue : CatalogueReader
+    estimating : Estimating
+        What the history says of LLMs, to split budgets by.
     """
 
     def __init__(
@@ -49,9 +55,12 @@ class PlannerDesk:
         make_planner: Callable[[], Planner],
         view: LedgerView,
         stages: Stages,
+        catalogue: CatalogueReader,
+        estimating: Estimating,
     ) -> None:
         self._settings, self._topics = settings, settings.topics
         self._make_planner, self._view, self._stages = make_planner, view, stages
+        self._catalogue, self._estimating = catalogue, estimating
         self._producer: FencedProducer | None = None
         self._planner: Planner | None = None
         self._next = 0
@@ -117,6 +126,7 @@ class PlannerDesk:
             self._next = records[-1].offset + 1
             return
         self._look_at_ledgers(planner)
+        self._look_at_catalogue(planner)
         if self._too_slow(planner) and (plan := planner.solve(early=True)) is not None:
             log.warning("warmup_time_limit", samples=plan.solved_from["observed"])
             self._publish(plan)
@@ -150,6 +160,22 @@ class PlannerDesk:
         for lane, ledger in self._view.records().items():
             if lane < len(planner.seen):
                 planner.see(lane, ledger.account)
+
+    def _look_at_catalogue(self, planner: Planner) -> None:
+        """Take up another catalogue, and what is known by now of LLMs without a history."""
+        version = self._catalogue.latest
+        if version.version > planner.plan.catalogue:
+            planner.apply_catalogue(
+                version.version,
+                version.catalogue.names,
+                self._estimating.budgets(version.catalogue),
+                version.cost_factors(self._catalogue.base),
+            )
+            log.info("catalogue_applied", version=version.version)
+        known = set(self._estimating.estimator.models)
+        unknown = [name for name in planner.plan.models if name not in known]
+        if unknown:
+            planner.measure(measured(unknown, self._catalogue.models, self._view.records()))
 
     def _too_slow(self, planner: Planner) -> bool:
         """Warm-up lasts longer than queries may wait."""

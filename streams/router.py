@@ -12,11 +12,14 @@ import structlog
 from confluent_kafka import Message
 
 from routing.account import Account
-from routing.catalogue import Model
-from routing.decision import DEFERRED, TOLERANCE
+from routing.alignment import Alignment, Measured
+from routing.decision import DEFERRED, TOLERANCE, IntArray, random_keys
+from routing.estimators.base import Estimates
 from routing.money import to_usd
 from routing.plan import Plan
-from routing.policy import Routed, enter, route, waits
+from routing.policy import Routed, enter, explored, route, waits
+from streams.catalogue_versions import CatalogueReader
+from streams.charging import Charger
 from streams.dead_letters import dead_letter_headers
 from streams.intake import Arrivals
 from streams.kafka import reader_config, transactional_config
@@ -41,6 +44,9 @@ OUTCOMES_MAX = 2000
 class Intake(Protocol):
     """Where arrivals come from: queries, or what lanes deferred."""
 
+    models: tuple[str, ...] | None
+    """What the columns of estimates stand for; None: the plan's LLMs."""
+
     def take(self, records: Sequence[Record], *, remember: bool = False) -> Arrivals:
         """Decode and estimate records."""
         ...
@@ -55,7 +61,8 @@ class Shared:
     """What all desks of a worker use."""
 
     settings: Settings
-    models: Callable[[], dict[str, Model]]
+    catalogue: CatalogueReader
+    charge: Charger
     plans: PlanReader
     feed: OutcomeFeed
     stages: Stages
@@ -88,6 +95,7 @@ class RouterDesk:
         self._out: Callable[..., None] = _no_transaction
         self._waiting = False
         self._plan: Plan | None = None
+        self._aligned: tuple[Plan, Alignment] | None = None
         self.record = LedgerRecord.fresh(lane)
 
     # ---- a lane's desk -----------------------------------------------------------------------------------
@@ -130,8 +138,9 @@ class RouterDesk:
     def look(self) -> None:
         """Take up the newest plan."""
         plan = self.shared.plans.latest
-        if plan is None or plan.revision < self.record.revision:
-            # of before this lane's last transaction: this worker's reader of plans has not caught up yet
+        stale = plan is None or plan.revision < self.record.revision
+        if stale or plan is None or plan.catalogue > self.shared.catalogue.latest.version:
+            # a reader has not caught up yet with what this lane's last transaction rests on
             self._plan = None
             return
         self._plan, self._waiting = plan, waits(plan, self._settings.warmup)
@@ -189,11 +198,11 @@ class RouterDesk:
         with self.shared.stages.stage("sample", len(records)):
             self._begin()
             record = self._settle(record)
-            self._produce_samples(plan, record, arrivals, 0)
+            self._produce_samples(plan, record, self._alignment(plan).apply(arrivals.estimates))
             self._commit(record)
 
-    def _produce_samples(self, plan: Plan, record: LedgerRecord, arrivals: Arrivals, first: int) -> None:
-        """Estimates of the queries from row `first` on, with the account they belong to."""
+    def _produce_samples(self, plan: Plan, record: LedgerRecord, estimates: Estimates) -> None:
+        """Estimates for the planner, with the account they belong to."""
         header = {
             "period": plan.period,
             "lane": self.lane,
@@ -201,8 +210,7 @@ class RouterDesk:
             "next": record.next,
             "models": plan.models,
         }
-        estimates = arrivals.estimates
-        value = encode_samples(header, estimates.quality[first:], estimates.cost[first:], "<f8")
+        value = encode_samples(header, estimates.quality, estimates.cost, "<f8")
         self._out(self._topics.samples, value, partition=0)
 
     # ---- routing -----------------------------------------------------------------------------------------
@@ -215,9 +223,12 @@ class RouterDesk:
         with stages.stage("decide", len(records)):
             offsets = np.fromiter((r.offset for r in arrivals.records), np.int64, len(arrivals.records))
             begun = record.account.released_to(plan.granted[self.lane], plan.target[self.lane])
+            alignment = self._alignment(plan)
+            estimates = alignment.apply(arrivals.estimates)
+            charge = self._charge(plan, arrivals, estimates)
             routed = route(
-                begun, plan, self.lane, arrivals.estimates, offsets,
-                charge=arrivals.charge, seed=self._settings.seed,
+                begun, plan, self.lane, estimates, offsets, charge=charge, seed=self._settings.seed,
+                comparable=alignment.comparable, explore=self._explore(plan, alignment, offsets),
             )  # fmt: skip
             account = replace(routed.account, dead=routed.account.dead + len(arrivals.refused))
             sampled_from = max(record.sampled, record.next)
@@ -228,21 +239,48 @@ class RouterDesk:
             )  # fmt: skip
         with stages.stage("produce", len(records)):
             self._begin()
-            self._produce_queries(plan, arrivals, routed)
+            self._produce_queries(plan, arrivals, estimates, charge, routed)
             self._produce_refused(arrivals)
             record = self._settle(record)
-            reserved = self._reserve(plan, record, begun, arrivals, routed, offsets)
+            reserved = self._reserve(plan, record, begun, arrivals, estimates, routed, offsets)
             wanted = (plan.until is not None or not plan.learned) and self.lane != plan.pool
             if wanted and records:
-                self._produce_samples(plan, record, arrivals, int(np.searchsorted(offsets, sampled_from)))
+                first = int(np.searchsorted(offsets, sampled_from))
+                self._produce_samples(plan, record, estimates.rows(slice(first, None)))
         with stages.stage("commit", len(records)):
             self._commit(record, reserved)
 
-    def _produce_queries(self, plan: Plan, arrivals: Arrivals, routed: Routed) -> None:
+    def _alignment(self, plan: Plan) -> Alignment:
+        """From the intake's columns to the plan's; made anew when the plan changes."""
+        if self._aligned is None or self._aligned[0] is not plan:
+            measured = {
+                name: Measured(int(answers), quality, cost)
+                for name, (answers, quality, cost) in plan.measured.items()
+            }
+            source = self.intake.models or plan.models
+            factor = plan.cost_factor if self.intake.models else None
+            self._aligned = (plan, Alignment(source, plan.models, measured, factor))
+        return self._aligned[1]
+
+    def _charge(self, plan: Plan, arrivals: Arrivals, estimates: Estimates) -> IntArray:
+        """Picodollars that each query would reserve on each LLM, [n, M]."""
+        if arrivals.charge is not None:
+            return arrivals.charge
+        return self.shared.charge(arrivals.queries, estimates, plan.models)
+
+    def _explore(self, plan: Plan, alignment: Alignment, offsets: IntArray) -> IntArray | None:
+        if not self._settings.exploration or not alignment.unmeasured.size or self.intake.models is None:
+            return None
+        keys = random_keys(self._settings.seed + 1, self.lane, offsets)
+        return explored(keys, self._settings.exploration, alignment.unmeasured)
+
+    def _produce_queries(
+        self, plan: Plan, arrivals: Arrivals, estimates: Estimates, charge: IntArray, routed: Routed
+    ) -> None:
         now = time.time()
-        models = self.shared.models()
+        models = self.shared.catalogue.models
         topics = [self._topics.llm(models[name].slug) for name in plan.models]
-        quality, cost = arrivals.estimates.quality, to_usd(routed.charge)
+        quality, cost = estimates.quality, to_usd(routed.charge)
         for row, (source, query) in enumerate(zip(arrivals.records, arrivals.queries, strict=True)):
             i = int(routed.choice[row])
             routing: dict[str, Any] = {
@@ -262,7 +300,7 @@ class RouterDesk:
                 routing["price"] = plan.prices[i]
                 self._out(topics[i], encode_routed(query, routing), source.key, headers)
             elif i == DEFERRED:
-                headers += overflow_headers(self.lane, source.offset, arrivals, row)
+                headers += overflow_headers(self.lane, source.offset, estimates, charge, row)
                 self._out(self._topics.overflow, query.value, source.key, headers, partition=0)
             else:
                 worth = bool((routed.score[row] > TOLERANCE).any())
@@ -284,8 +322,9 @@ class RouterDesk:
         record: LedgerRecord,
         begun: Account,
         arrivals: Arrivals,
+        estimates: Estimates,
         routed: Routed,
-        offsets: np.ndarray,
+        offsets: IntArray,
     ) -> tuple[list[int], Reserved] | None:
         """Write down what was reserved, and by which rights even when nothing was; the list gets where."""
         if not len(offsets):
@@ -299,7 +338,7 @@ class RouterDesk:
             offsets=offsets[rows],
             model=picked,
             charge=routed.charge[rows],
-            quality=arrivals.estimates.quality[rows, picked],
+            quality=estimates.quality[rows, picked],
             ids=id_digests([arrivals.queries[row].id for row in rows]),
             outcomes_next=record.outcomes_next,
             available=begun.available(plan.granted[self.lane]),

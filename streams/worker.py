@@ -6,29 +6,29 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import faust
-import numpy as np
 import structlog
+from confluent_kafka import KafkaError, KafkaException
 from faust.types import TP, StreamT
 
-from routing.decision import IntArray
+from routing.alignment import Alignment
 from routing.estimators.base import Estimates
 from routing.plan import Plan
 from routing.planning import Planner, PlanningSettings
-from routing.reserve import bound_charges
+from streams.catalogue_versions import CatalogueReader, CatalogueVersion
+from streams.charging import Charger, charge_bounds, charge_estimates
 from streams.cluster import LedgerView
 from streams.estimating import Estimating, load_estimating
 from streams.fetching import BatchTopic, RouterApp
-from streams.intake import Charger, QueryIntake
+from streams.intake import QueryIntake
 from streams.kafka import faust_brokers, faust_credentials, reader_config, wait_for_broker
 from streams.lanes import Desk, Lanes
 from streams.ledger import LedgerRecord
 from streams.logs import configure_logs
-from streams.messages import Query
 from streams.outcome_feed import OutcomeFeed
 from streams.overflow import OverflowIntake
 from streams.planner import PlannerDesk
@@ -47,6 +47,8 @@ TICK_SECONDS = 0.2
 
 WATCH_SECONDS = 1.0
 
+CATALOGUE_SECONDS = 30.0
+
 
 class Router:
     """Everything a worker consists of.
@@ -60,8 +62,7 @@ class Router:
     def __init__(self, settings: Settings, estimating: Estimating) -> None:
         self.settings, self.estimating = settings, estimating
         self.topics = settings.topics
-        self.catalogue = settings.read_catalogue()
-        self.models = {model.name: model for model in self.catalogue.models}
+        self.catalogue = CatalogueReader(settings, self._catalogue_changed)
         self.overflow = settings.overflow == "on" or (settings.overflow == "auto" and settings.partitions > 1)
         self.stages = Stages()
         self.executor = ThreadPoolExecutor(2 * settings.partitions + 4, thread_name_prefix="desk")
@@ -70,7 +71,13 @@ class Router:
         self.plans = PlanReader(settings, self._plan_changed)
         self.feed = OutcomeFeed(reader_config(settings), self.topics.outcomes, self._outcomes_came)
         self.shared = Shared(
-            settings, lambda: self.models, self.plans, self.feed, self.stages, self._record_written
+            settings,
+            self.catalogue,
+            self._charger(),
+            self.plans,
+            self.feed,
+            self.stages,
+            self._record_written,
         )
         self._leave_one_out: Estimates | None = None
         self.app = self._app()
@@ -141,6 +148,7 @@ class Router:
             app.agent(source, name=name, concurrency=1)(to_lanes)
 
         app.on_partitions_revoked.connect(self._revoked, weak=False)
+        app.on_rebalance_complete.connect(self._recovered, weak=False)
         app.on_before_shutdown.connect(self._before_shutdown, weak=False)
 
         @app.timer(TICK_SECONDS)
@@ -152,14 +160,10 @@ class Router:
             app.lanes.watch(app.cursor)
             app.lanes.nudge(self.topics.queries, self.topics.overflow)
 
-        @app.task
-        async def begin() -> None:
-            self.start()
-
     def start(self) -> None:
-        """Start what runs beside the app; the loop is there now."""
-        self.loop = asyncio.get_running_loop()
+        """Start the threads that follow topics: lanes wait for what they read."""
         self.view.start()
+        self.catalogue.start()
         self.plans.start()
         self.feed.start()
 
@@ -167,7 +171,8 @@ class Router:
         await self.app.lanes.assign(set(assigned), set(new))
 
     def prepare(self) -> None:
-        """Make the lanes; the app's loop must be running or about to."""
+        """Make the lanes and start what runs beside the app, in the app's loop before it starts."""
+        self.loop = asyncio.get_running_loop()
         self.app.lanes = Lanes(
             self._desk_for,
             (self.topics.queries, self.topics.overflow, self.topics.samples),
@@ -178,12 +183,16 @@ class Router:
             room_max=self.settings.lane_room,
             transaction_seconds=self.settings.transaction_seconds,
         )
+        self.start()
 
     def _crash(self, error: BaseException) -> None:
         self._crashing = asyncio.ensure_future(self.app.crash(error))
 
     async def _revoked(self, *args: Any, **kwargs: Any) -> None:
         await self.app.lanes.quiesce()
+
+    async def _recovered(self, *args: Any, **kwargs: Any) -> None:
+        self.app.lanes.go()
 
     async def _before_shutdown(self, *args: Any, **kwargs: Any) -> None:
         log.info("draining")
@@ -195,40 +204,34 @@ class Router:
         """Stop what runs beside the app."""
         self.feed.stop()
         self.plans.stop()
+        self.catalogue.stop()
         self.view.stop()
 
     # ---- desks -------------------------------------------------------------------------------------------
 
     def _desk_for(self, topic: str, partition: int) -> Desk:
         if topic == self.topics.samples:
-            return PlannerDesk(self.settings, self._planner, self.view, self.stages)
+            return PlannerDesk(
+                self.settings, self._planner, self.view, self.stages, self.catalogue, self.estimating
+            )
         if topic == self.topics.overflow:
-            intake = OverflowIntake(len(self.catalogue.models))
-            return RouterDesk(self.shared, self.settings.partitions, intake, self.topics.overflow_ledger, 0)
+            overflow = OverflowIntake()
+            return RouterDesk(self.shared, self.settings.partitions, overflow, self.topics.overflow_ledger, 0)
         estimating = self.estimating
-        queries = QueryIntake(
-            estimating.embedder, estimating.dimension, estimating.estimator, self._charger()
-        )
+        queries = QueryIntake(estimating.embedder, estimating.dimension, estimating.estimator)
         return RouterDesk(self.shared, partition, queries, self.topics.ledger, partition)
 
-    def _charger(self) -> Charger | None:
+    def _charger(self) -> Charger:
         if self.settings.reserve == "estimate":
-            return None
-        models = self.catalogue.models
-        if missing := [m.name for m in models if m.input_price is None or m.output_price is None]:
-            raise ValueError(f"reserve: 'bound' needs input_price and output_price of {', '.join(missing)}")
-        inputs, outputs = (
-            np.array([getattr(model, name) for model in models], dtype=np.float64)
-            for name in ("input_price", "output_price")
-        )
-        default = self.settings.default_max_tokens
-
-        def charge(queries: Sequence[Query], estimates: Estimates) -> IntArray:
-            prompts = [query.prompt for query in queries]
-            most = [query.max_tokens for query in queries]
-            return bound_charges(prompts, most, inputs, outputs, default)
-
-        return charge
+            return charge_estimates
+        unpriced = [
+            model.name
+            for model in self.catalogue.latest.catalogue.models
+            if model.input_price is None or model.output_price is None
+        ]
+        if unpriced:
+            raise ValueError(f"reserve: 'bound' needs input_price and output_price of {', '.join(unpriced)}")
+        return charge_bounds(lambda: self.catalogue.models, self.settings.default_max_tokens)
 
     def _planner(self) -> Planner:
         settings = self.settings
@@ -236,20 +239,33 @@ class Router:
         needs_history = settings.warmup == "history" or settings.resolve == "every"
         if needs_history and self._leave_one_out is None:
             self._leave_one_out = self.estimating.leave_one_out()
-        return Planner(
+        if not self.catalogue.wait(CATALOGUE_SECONDS):
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the catalogue's topic was not read"))
+        version = self.catalogue.latest
+        names = version.catalogue.names
+        history = self._leave_one_out
+        if history is not None:
+            history = Alignment(self.estimating.estimator.models, names).apply(history)
+        planner = Planner(
             planning,
-            self.catalogue.names,
-            self.catalogue.budgets(*self.estimating.means()),
+            names,
+            self.estimating.budgets(version.catalogue),
             lanes=settings.partitions,
             overflow=self.overflow,
-            history=self._leave_one_out,
+            history=history,
             clock=time.time,
         )
+        factors = version.cost_factors(self.catalogue.base)
+        planner.plan = replace(planner.plan, catalogue=version.version, cost_factor=factors)
+        return planner
 
     # ---- what threads tell -------------------------------------------------------------------------------
 
     def _plan_changed(self, plan: Plan) -> None:
         self._from_thread(self.topics.queries, self.topics.overflow)
+
+    def _catalogue_changed(self, version: CatalogueVersion) -> None:
+        self._from_thread(self.topics.queries, self.topics.overflow, self.topics.samples)
 
     def _outcomes_came(self, lane: int) -> None:
         self._from_thread(self.topics.queries if lane < self.settings.partitions else self.topics.overflow)

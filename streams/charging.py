@@ -1,0 +1,51 @@
+"""What a query reserves on each LLM, by the setting `reserve`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from routing.catalogue import Model
+from routing.decision import IntArray
+from routing.estimators.base import Estimates
+from routing.money import to_pico
+from routing.reserve import bound_charges
+from streams.messages import Query
+
+Charger = Callable[[Sequence[Query], Estimates, tuple[str, ...]], IntArray]
+"""Queries, their estimates [n, M] and the M LLMs, to picodollars [n, M]."""
+
+UNPRICED = 9.0e6
+"""USD per million tokens of an LLM without a list price: nothing can be reserved on it."""
+
+
+def charge_estimates(queries: Sequence[Query], estimates: Estimates, models: tuple[str, ...]) -> IntArray:
+    """The estimated cost: spending can pass the budget by what answers cost beyond their estimates."""
+    return to_pico(estimates.cost)
+
+
+def charge_bounds(catalogue: Callable[[], Mapping[str, Model]], default_max_tokens: int) -> Charger:
+    """Prompt and `max_tokens` at list price: spending cannot pass the budget.
+
+    Parameters
+    ----------
+    catalogue : callable
+        The LLMs by name, as they are in force.
+    default_max_tokens : int
+        For queries that name none.
+    """
+
+    def charge(queries: Sequence[Query], estimates: Estimates, models: tuple[str, ...]) -> IntArray:
+        known = catalogue()
+        inputs = np.array([_price(known[name].input_price) for name in models])
+        outputs = np.array([_price(known[name].output_price) for name in models])
+        prompts = [query.prompt for query in queries]
+        most = [query.max_tokens for query in queries]
+        return bound_charges(prompts, most, inputs, outputs, default_max_tokens)
+
+    return charge
+
+
+def _price(price: float | None) -> float:
+    return UNPRICED if price is None else price
