@@ -1,0 +1,286 @@
+"""The baselines that need training: RoBERTa with M outputs, one for quality and one for cost."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import structlog
+from tqdm import tqdm
+
+from experiments.split import IntArray, Split
+from routing.estimators.base import Estimates, FloatArray
+from routing.folder import write_atomically
+from routing.history import History
+
+log = structlog.get_logger()
+
+Target = Literal["quality", "cost"]
+
+_STATE, _FACTS, _BEST, _LAST = "state.pt", "facts.json", "best", "last"
+_HELD_OUT = 0.1
+_LEAST_COST = 1e-12
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How the models are fine-tuned.
+
+    Parameters
+    ----------
+    model : str
+        Name or folder of a RoBERTa.
+    epochs : int
+        At most so many.
+    batch : int
+        Queries a step.
+    rate : float
+        Learning rate after warm-up; it falls linearly to 0.
+    patience : int
+        Epochs without gain on the held-out tenth before it stops.
+    tokens : int
+        At which prompts are cut.
+    """
+
+    model: str = "roberta-base"
+    epochs: int = 3
+    batch: int = 16
+    rate: float = 2e-5
+    patience: int = 1
+    tokens: int = 512
+
+
+def train(history: History, settings: TrainSettings, out: Path, seed: int = 0) -> dict[str, list[float]]:
+    """Fine-tune both models on a history; goes on from the last finished epoch when it was interrupted.
+
+    Quality is multi-label classification (binary cross-entropy on qualities in [0, 1]), cost is regression
+    on standardised log cost. The epoch with the least loss on the held-out tenth is kept.
+
+    Parameters
+    ----------
+    history : History
+        H answered queries.
+    settings : TrainSettings
+    out : path
+        Gets folders `quality` and `cost`.
+    seed : int
+        Of weights, order and the held-out rows.
+
+    Returns
+    -------
+    dict
+        Held-out losses by epoch for each target.
+    """
+    return {target: _Training(history, settings, out / target, target, seed).run() for target in TARGETS}
+
+
+TARGETS: tuple[Target, ...] = ("quality", "cost")
+
+
+class _Training:
+    """One model's training loop."""
+
+    def __init__(
+        self, history: History, settings: TrainSettings, out: Path, target: Target, seed: int
+    ) -> None:
+        import torch
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
+
+        set_seed(seed)
+        self.torch, self.settings, self.out, self.target, self.seed = torch, settings, out, target, seed
+        self.history = history
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.goal, self.scale = _goals(history, target)
+        self.tokenizer = AutoTokenizer.from_pretrained(settings.model)
+        kind = "multi_label_classification" if target == "quality" else "regression"
+        self.model: Any = AutoModelForSequenceClassification.from_pretrained(
+            settings.model, num_labels=len(history.models), problem_type=kind
+        ).to(self.device)
+        order = np.random.default_rng(seed).permutation(len(history))
+        held = max(1, int(_HELD_OUT * len(history)))
+        self.held, self.rows = order[:held], order[held:]
+        self.steps = math.ceil(len(self.rows) / settings.batch)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=settings.rate, weight_decay=0.01)
+        total, warm = settings.epochs * self.steps, max(1, int(0.06 * settings.epochs * self.steps))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser,
+            lambda step: min((step + 1) / warm, max(0.0, (total - step) / max(1, total - warm))),
+        )
+        self.losses: list[float] = []
+
+    def run(self) -> list[float]:
+        """Train until the epochs are over or nothing is gained any more."""
+        self._resume()
+        while len(self.losses) < self.settings.epochs and not self._stalled():
+            epoch = len(self.losses)
+            trained = self._epoch(epoch)
+            loss = self._held_out_loss()
+            self.losses.append(loss)
+            if loss <= min(self.losses):
+                self._save_best()
+            self._save_state()
+            log.info("roberta_epoch", target=self.target, epoch=epoch, train_loss=trained, held_out_loss=loss)
+        return self.losses
+
+    def _stalled(self) -> bool:
+        best = int(np.argmin(self.losses)) if self.losses else 0
+        return bool(self.losses) and len(self.losses) - 1 - best > self.settings.patience - 1
+
+    def _epoch(self, epoch: int) -> float:
+        self.model.train()
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.rows)
+        total = 0.0
+        with tqdm(total=self.steps, desc=f"{self.target} epoch {epoch}", unit="step", disable=None) as bar:
+            for rows in _batches(order, self.settings.batch):
+                loss = self._loss(rows)
+                loss.backward()
+                self.torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+                self.optimiser.step()
+                self.schedule.step()
+                self.optimiser.zero_grad()
+                found = float(loss.detach())
+                total += found * len(rows)
+                bar.set_postfix_str(f"loss {found:.4f}")
+                bar.update()
+        return total / len(order)
+
+    def _held_out_loss(self) -> float:
+        self.model.eval()
+        with self.torch.inference_mode():
+            parts = [float(self._loss(rows)) * len(rows) for rows in _batches(self.held, self.settings.batch)]
+        return sum(parts) / len(self.held)
+
+    def _loss(self, rows: IntArray) -> Any:
+        inputs = self.tokenizer(
+            [self.history.prompts[i] for i in rows],
+            padding=True,
+            truncation=True,
+            max_length=self.settings.tokens,
+            return_tensors="pt",
+        ).to(self.device)
+        labels = self.torch.tensor(self.goal[rows], dtype=self.torch.float32, device=self.device)
+        return self.model(**inputs, labels=labels).loss
+
+    def _save_best(self) -> None:
+        self.model.save_pretrained(self.out / _BEST)
+        self.tokenizer.save_pretrained(self.out / _BEST)
+        facts = {
+            "target": self.target,
+            "models": list(self.history.models),
+            "history": self.history.digest(),
+            "scale": [part.tolist() for part in self.scale],
+            "settings": asdict(self.settings),
+        }
+        text = json.dumps(facts, indent=1).encode()
+        write_atomically(self.out / _FACTS, lambda file: file.write(text))
+
+    def _save_state(self) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        state = {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "losses": self.losses,
+            "history": self.history.digest(),
+        }
+        write_atomically(self.out / _STATE, lambda file: self.torch.save(state, file))
+
+    def _resume(self) -> None:
+        path = self.out / _STATE
+        if not path.exists():
+            return
+        state = self.torch.load(path, map_location=self.device, weights_only=True)
+        if state["history"] != self.history.digest():
+            raise ValueError(f"out: {self.out} was trained on another history; give another folder")
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.losses = list(state["losses"])
+        log.info("roberta_resumed", target=self.target, epochs=len(self.losses))
+
+
+def _goals(history: History, target: Target) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
+    """What is learned, [H, M], and the mean and scale that turn it back."""
+    models = len(history.models)
+    if target == "quality":
+        return history.quality, (np.zeros(models), np.ones(models))
+    logs = np.log(np.maximum(history.cost, _LEAST_COST))
+    mean, scale = logs.mean(axis=0), logs.std(axis=0) + 1e-6
+    return (logs - mean) / scale, (mean, scale)
+
+
+def _batches(rows: IntArray, size: int) -> Iterator[IntArray]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+@dataclass(frozen=True)
+class RobertaSource:
+    """Quality and cost as the trained models predict them.
+
+    Parameters
+    ----------
+    folder : str
+        What `train` was given as `out`; the split's seed names the folder within.
+    """
+
+    folder: str
+
+    @property
+    def key(self) -> str:
+        """Names the settings."""
+        return f"roberta {self.folder}"
+
+    def make(self, split: Split) -> tuple[Estimates, Estimates | None]:
+        """See `experiments.split.Source`."""
+        place = Path(self.folder) / f"seed-{split.seed}"
+        prompts = [split.data.prompts[i] for i in split.test]
+        quality, cost = (
+            predict(place / target, prompts, split.history.history.digest()) for target in TARGETS
+        )
+        return Estimates(quality, cost), None
+
+
+def predict(folder: Path, prompts: Sequence[str], history: str, batch: int = 32) -> FloatArray:
+    """Predictions of a trained model, [n, M]: quality in [0, 1], or cost in USD.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing was trained there.
+    ValueError
+        It was trained on another history: its figures would mean nothing on these test queries.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    path = folder / _FACTS
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: nothing was trained there; run `python -m experiments train`")
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    if facts["history"] != history:
+        raise ValueError(f"roberta: {folder} was trained on another history, train it on this one")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer = AutoTokenizer.from_pretrained(folder / _BEST)
+    model = AutoModelForSequenceClassification.from_pretrained(folder / _BEST).to(device).eval()
+    out = np.empty((len(prompts), len(facts["models"])))
+    order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
+    with torch.inference_mode():
+        for rows in _batches(order, batch):
+            inputs = tokenizer(
+                [prompts[i] for i in rows],
+                padding=True,
+                truncation=True,
+                max_length=facts["settings"]["tokens"],
+                return_tensors="pt",
+            ).to(device)
+            out[rows] = model(**inputs).logits.float().cpu().numpy()
+    if facts["target"] == "quality":
+        return 1 / (1 + np.exp(-out))
+    mean, scale = np.array(facts["scale"])
+    return np.maximum(np.exp(out * scale + mean), _LEAST_COST)

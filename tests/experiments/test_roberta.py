@@ -1,0 +1,73 @@
+"""RoBERTa's training from end to end, with a tiny one made at random in a local folder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from experiments.registry import Context, make_policy
+from experiments.roberta import RobertaSource, TrainSettings, predict, train
+from experiments.split import Case, Split
+from routing.history import History
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A RoBERTa of 2 layers and 32 units, with a byte-level tokenizer trained on a few words."""
+    from tokenizers import ByteLevelBPETokenizer
+
+    folder = tmp_path_factory.mktemp("roberta")
+    tokenizer = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    tokenizer.train_from_iterator(["easy hard question"] * 4, vocab_size=300, special_tokens=special)
+    tokenizer.save_model(str(folder))
+    transformers.RobertaTokenizerFast(
+        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=64
+    ).save_pretrained(folder)
+    config = transformers.RobertaConfig(
+        vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=70, pad_token_id=1, bos_token_id=0, eos_token_id=2,
+    )  # fmt: skip
+    transformers.set_seed(0)
+    transformers.RobertaModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def split():
+    rng = np.random.default_rng(0)
+    hard = rng.random(120) > 0.5
+    prompts = [("hard " if h else "easy ") * 3 + "question" for h in hard]
+    quality = np.where(hard[:, None], [0.1, 0.9], [0.9, 0.9])
+    cost = np.where(hard[:, None], [2e-5, 2e-4], [1e-5, 1e-4]) * rng.uniform(0.99, 1.01, (120, 2))
+    history = History([f"q{i}" for i in range(120)], prompts, ["t"] * 120, ["a", "b"], quality, cost)
+    vectors = np.tile(np.array([1, 0], np.float32), (120, 1))
+    return Split.of(history, vectors, "none", 30, 0)
+
+
+def test_trains_keeps_the_best_resumes_and_routes(tiny, split, tmp_path):
+    past = split.data.select(split.past)
+    first = TrainSettings(str(tiny), epochs=2, batch=8, rate=5e-3, patience=4, tokens=32)
+    out = tmp_path / "trained"
+    losses = train(past, first, out / "seed-0")
+    assert len(losses["quality"]) == 2
+    more = TrainSettings(str(tiny), epochs=6, batch=8, rate=5e-3, patience=4, tokens=32)
+    again = train(past, more, out / "seed-0")
+    assert again["quality"][:2] == losses["quality"]
+    assert 2 < len(again["cost"]) <= 6
+    assert min(again["cost"]) < losses["cost"][0]
+    found = predict(
+        out / "seed-0" / "quality", ["easy easy easy question", "hard hard hard question"], past.digest()
+    )
+    assert found.shape == (2, 2)
+    assert found[0, 0] > found[1, 0]
+    case = Case(split, np.arange(30), np.array([1e-3, 1e-3]), 30)
+    for name in ("roberta-perf", "roberta-cost"):
+        choice = make_policy(name, Context(rows=90, roberta=str(out))).decide(case).choice
+        assert set(choice) <= {0, 1}
+    with pytest.raises(ValueError, match="another history"):
+        predict(out / "seed-0" / "cost", ["x"], "another")
+    with pytest.raises(FileNotFoundError, match="train"):
+        RobertaSource(str(tmp_path)).make(split)
