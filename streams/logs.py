@@ -62,7 +62,9 @@ def configure_logs(level: str = "info", form: str = "json", stream: TextIO | Non
             structlog.processors.JSONRenderer(serializer=_to_json),
         ]
     else:
-        last = [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        # not the pretty one: it shows the values of variables, and one may be a password
+        plain = structlog.dev.plain_traceback
+        last = [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

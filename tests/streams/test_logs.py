@@ -130,3 +130,19 @@ def test_for_people():
 
     assert "plan_applied" in stream.getvalue()
     assert "plan=3" in stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_traceback_does_not_show_the_values_of_variables(form: str):
+    stream = io.StringIO()
+    configure_logs("info", form, stream)
+    password = "-".join(["hunter", "2"])
+
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        structlog.get_logger("a").exception("lane_died")
+        logging.getLogger("faust").exception("crashed")
+
+    assert stream.getvalue().count("ValueError: broken") == 2
+    assert password not in stream.getvalue()
