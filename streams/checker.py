@@ -1,0 +1,148 @@
+"""The invariants, stated over all topics as a consumer sees them that reads committed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from streams.checks.landings import Arrival, Landing, read_arrival, read_landing
+from streams.checks.ledgers import (
+    Budgets,
+    check_grants,
+    check_periods,
+    check_rights,
+    check_spending,
+    compare_ledgers,
+    newest_ledger,
+)
+from streams.checks.logs import Entry, Logs
+from streams.checks.places import Places
+from streams.checks.plans import Prices, check_samples, read_plans
+from streams.checks.sums import Books
+from streams.checks.verdict import Verdict
+from streams.ledger import LedgerRecord
+from streams.periods import decode_period
+from streams.topic_names import Topics
+
+__all__ = ["Verdict", "check"]
+
+
+def check(logs: Logs, topics: Topics, *, complete: bool = False) -> Verdict:
+    """Read every topic from its beginning and state the invariants.
+
+    1. Every query is in exactly one place, once, as it came in: on one LLM's topic, unserved, or a dead
+       letter. One that no lane has come to yet waits.
+    2. Each ledger is the sum of the output topics, settlement included; granted - released - charged is
+       never negative, granted - released sums to at most the budget, and no period's charges pass it. What
+       settled above its reservation is told and taken out.
+    3. A lane's `next` is where its decisions end.
+    4. A version of the plan has one set of prices, and queries were routed by them; no query was sampled
+       twice.
+
+    Right while the stream runs, too: topics are summed up to the ledgers as they were at first.
+
+    Parameters
+    ----------
+    logs : Logs
+    topics : Topics
+    complete : bool
+        Nothing is to come any more: a query that waits is missing.
+
+    Returns
+    -------
+    Verdict
+
+    Raises
+    ------
+    ValueError
+        There is no topic of queries.
+    """
+    return _Check(logs, topics, Verdict()).run(complete)
+
+
+class _Check:
+    """One run of the checker."""
+
+    def __init__(self, logs: Logs, topics: Topics, verdict: Verdict) -> None:
+        self.logs, self.topics, self.verdict = logs, topics, verdict
+        known = logs.partitions()
+        if topics.queries not in known:
+            raise ValueError(f"topic {topics.queries}: is not there; set PORT_TOPIC_PREFIX to the router's")
+        self.lanes = known[topics.queries]
+        self.llms = sorted(name for name in known if name.startswith(topics.llm("")))
+        self.outputs = [*self.llms, topics.unserved, topics.dlq, topics.overflow]
+
+    def run(self, complete: bool) -> Verdict:
+        """Order matters: plan, ledgers, topics, ledgers, plan."""
+        verdict, topics = self.verdict, self.topics
+        plans = read_plans(self.logs.read(topics.plans), keyed=True)
+        ledgers = self.ledgers(verdict)
+        inputs = self.inputs()
+        gone = self.gone()
+        places, books = Places(topics, inputs, gone, verdict), Books(ledgers, gone, verdict)
+        for entry in self.logs.read(topics.reservations):
+            books.reserve(entry)
+        prices = Prices(verdict)
+        log = read_plans(self.logs.read(topics.plan_log), keyed=False)
+        prices.follow(log)
+        for landing in self.landings():
+            places.land(landing)
+            books.land(landing)
+            prices.land(landing)
+        books.settle(self.logs.read(topics.outcomes), self.logs.read(topics.outcomes_dlq), topics.outcomes)
+        books.conclude()
+        check_samples(self.logs.read(topics.samples), ledgers, verdict)
+        summaries = [decode_period(entry.value) for entry in self.logs.read(topics.periods) if entry.value]
+        after = self.ledgers(Verdict())
+        places.conclude([ledger.next for ledger in ledgers], [ledger.next for ledger in after], complete)
+        later = read_plans(self.logs.read(topics.plans), keyed=True)
+        prices.follow(later)
+        if gone:
+            verdict.notes.append("records have been deleted by age: sums over topics are not compared")
+        elif later:
+            budgets = Budgets()
+            for plan in [*log, *plans, *later]:
+                budgets.see(plan.period, plan.models, plan.budgets.tolist())
+            compare_ledgers(ledgers, books, verdict)
+            check_spending(books, budgets, verdict)
+            check_rights(later[-1], ledgers, books, verdict)
+            if plans:
+                check_grants(plans[-1], ledgers, budgets, verdict)
+            check_periods(list({s.period: s for s in summaries}.values()), ledgers, books, verdict)
+        return verdict
+
+    def ledgers(self, verdict: Verdict) -> list[LedgerRecord]:
+        """By lane, the overflow lane last."""
+        entries: defaultdict[int, list[Entry]] = defaultdict(list)
+        for entry in self.logs.read(self.topics.ledger, self.topics.overflow_ledger):
+            entries[self.lanes if entry.topic == self.topics.overflow_ledger else entry.partition].append(
+                entry
+            )
+        return [newest_ledger(lane, entries[lane], verdict) for lane in range(self.lanes + 1)]
+
+    def inputs(self) -> list[dict[int, Arrival]]:
+        """By lane, the overflow lane last: its input's records by offset."""
+        found: list[dict[int, Arrival]] = [{} for _ in range(self.lanes + 1)]
+        for entry in self.logs.read(self.topics.queries, self.topics.overflow):
+            deferred = entry.topic == self.topics.overflow
+            lane = self.lanes if deferred else entry.partition
+            found[lane][entry.offset] = read_arrival(entry, deferred)
+        self.verdict.queries = sum(len(inputs) for inputs in found[: self.lanes])
+        return found
+
+    def landings(self) -> Iterator[Landing]:
+        """Everything that lanes wrote for queries."""
+        verdict = self.verdict
+        for entry in self.logs.read(*self.outputs):
+            landing = read_landing(entry, self.topics, self.lanes)
+            if landing is None:
+                verdict.add("foreign", f"{entry.place}: is not what the router writes there")
+                continue
+            setattr(verdict, landing.kind, getattr(verdict, landing.kind) + 1)
+            yield landing
+
+    def gone(self) -> bool:
+        """Records of some topic were deleted by age."""
+        topics = self.topics
+        kept = [*self.outputs, topics.queries, topics.reservations, topics.outcomes, topics.outcomes_dlq]
+        return any(self.logs.first(name) for name in kept if name in self.logs.partitions())

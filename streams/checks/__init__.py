@@ -1,0 +1,1 @@
+"""The parts of `streams.checker`, one invariant or source a file."""

@@ -1,0 +1,128 @@
+"""What the checker reads: every committed record of a topic, from a broker or from anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+SILENCE_SECONDS = 30.0
+"""A partition that gives nothing for so long, not even its end, is not going to."""
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A committed record."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return f"{self.topic}[{self.partition}]@{self.offset}"
+
+
+class Logs(Protocol):
+    """Topics as a consumer sees them that reads committed."""
+
+    def partitions(self) -> Mapping[str, int]:
+        """How many partitions each topic has."""
+        ...
+
+    def first(self, topic: str) -> int:
+        """Records that are gone from the beginnings of a topic's partitions; 0 where all are there."""
+        ...
+
+    def read(self, *topics: str) -> Iterator[Entry]:
+        """All records up to where each partition ends now, in order within a partition."""
+        ...
+
+
+class KafkaLogs(AbstractContextManager["KafkaLogs"]):
+    """The topics of a cluster.
+
+    Parameters
+    ----------
+    config : mapping
+        From `streams.kafka.reader_config`: it reads committed and tells each partition's end.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._consumer = Consumer({**config, "fetch.wait.max.ms": 20})
+        self._partitions: dict[str, int] | None = None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the consumer."""
+        self._consumer.close()
+
+    def partitions(self) -> Mapping[str, int]:
+        """How many partitions each topic has."""
+        if self._partitions is None:
+            topics = self._consumer.list_topics(timeout=10).topics
+            self._partitions = {name: len(topic.partitions) for name, topic in topics.items()}
+        return self._partitions
+
+    def first(self, topic: str) -> int:
+        """Records that are gone, by the low watermarks."""
+        places = self._places([topic])
+        return sum(self._consumer.get_watermark_offsets(place, timeout=10)[0] for place in places)
+
+    def read(self, *topics: str) -> Iterator[Entry]:
+        """All records up to where each partition ends now.
+
+        Raises
+        ------
+        KafkaException
+            The broker said something that waiting does not mend.
+        TimeoutError
+            It says nothing.
+        """
+        places = self._places(topics)
+        left = {(place.topic, place.partition) for place in places}
+        if places:
+            self._consumer.assign(places)
+        heard = time.monotonic()
+        while left:
+            messages = self._consumer.consume(2000, 0.05)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > SILENCE_SECONDS:
+                raise TimeoutError(f"{left}: no record and no end for {SILENCE_SECONDS:.0f} s")
+            for message in messages:
+                error, topic, partition = (
+                    message.error(),
+                    message.topic() or "",
+                    int(message.partition() or 0),
+                )
+                if error is None:
+                    headers: Any = message.headers()
+                    yield Entry(
+                        topic, partition, int(message.offset() or 0), message.key(), message.value(),
+                        headers or (),
+                    )  # fmt: skip
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    # only this is the end: "all brokers down" arrives as an error too
+                    left.discard((topic, partition))
+                elif not (error.retriable() or error.code() < 0):
+                    raise KafkaException(error)
+
+    def _places(self, topics: Sequence[str]) -> list[TopicPartition]:
+        known = self.partitions()
+        return [TopicPartition(topic, number, 0) for topic in topics for number in range(known.get(topic, 0))]

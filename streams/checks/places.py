@@ -1,0 +1,99 @@
+"""Every query in exactly one place, once, as it came in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from routing.catalogue import Model
+from streams.checks.landings import DEAD, DEFERRED, Arrival, Landing, frame
+from streams.checks.verdict import Verdict
+from streams.dead_letters import split_dead_letter_headers
+from streams.overflow import HEADER
+from streams.topic_names import Topics
+
+
+class Places:
+    """Where the records of every lane's input ended.
+
+    Parameters
+    ----------
+    topics : Topics
+    inputs : sequence of mapping
+        By lane, the overflow lane last: its input's records by offset.
+    gone : bool
+        Records may have been deleted by age: what is not there may have been.
+    verdict : Verdict
+    """
+
+    def __init__(
+        self, topics: Topics, inputs: Sequence[Mapping[int, Arrival]], gone: bool, verdict: Verdict
+    ) -> None:
+        self._topics, self._inputs, self._gone, self._verdict = topics, inputs, gone, verdict
+        self._found: list[Counter[int]] = [Counter() for _ in inputs]
+        self.last: list[int] = [-1 for _ in inputs]
+        """The last offset that each lane decided."""
+
+    def land(self, landing: Landing) -> None:
+        """Take in an output."""
+        lane, offset = landing.lane, landing.offset
+        known = self._inputs[lane].get(offset) if 0 <= lane < len(self._inputs) else None
+        if known is None:
+            if not self._gone:
+                self._verdict.add("foreign", f"{landing.entry.place}: no query at {lane}@{offset}")
+            return
+        self._found[lane][offset] += 1
+        self.last[lane] = max(self.last[lane], offset)
+        self._compare(landing, known)
+
+    def _compare(self, landing: Landing, known: Arrival) -> None:
+        entry, verdict = landing.entry, self._verdict
+        where = f"{entry.place}, of {landing.lane}@{landing.offset}"
+        if landing.kind == DEAD:
+            headers, _ = split_dead_letter_headers(entry.headers)
+            if hash(entry.value) != known.whole or frame(entry.key, headers) != known.frame:
+                verdict.add("altered", f"{where}: a dead letter is not what was refused, byte for byte")
+            return
+        if landing.id != known.id or landing.source != (None if landing.kind == DEFERRED else known.source):
+            verdict.add("moved", f"{where}: is query {landing.id!r}; there it is {known.id!r}")
+            return
+        if landing.model is not None and entry.topic != self._topics.llm(Model(landing.model).slug):
+            verdict.add("moved", f"{where}: query {landing.id!r} was routed to {landing.model}")
+        headers = [(name, value) for name, value in entry.headers if name != HEADER]
+        value = entry.value or b""
+        if hash(value[: known.length]) != known.body or frame(entry.key, headers) != known.plain:
+            verdict.add("altered", f"{where}: query {landing.id!r} is not what came in")
+
+    def conclude(self, positions: Sequence[int], moving: Sequence[int], complete: bool) -> None:
+        """Tell what is nowhere and what is more than once.
+
+        Parameters
+        ----------
+        positions, moving : sequence of int
+            By lane: `next` of its ledger before and after the topics were read. What was decided between
+            is left alone.
+        complete : bool
+            Nothing is to come any more: a query that waits is missing.
+        """
+        verdict = self._verdict
+        for lane, (inputs, found) in enumerate(zip(self._inputs, self._found, strict=True)):
+            for offset, arrival in inputs.items():
+                count = found[offset]
+                if count > 1:
+                    verdict.add("twice", f"query {arrival.id!r} at {lane}@{offset}: {count} times")
+                elif count == 0 and positions[lane] <= offset < moving[lane]:
+                    continue
+                elif count == 0 and offset < positions[lane]:
+                    verdict.add("missing", f"query {arrival.id!r} at {lane}@{offset}: decided, but nowhere")
+                elif count == 0:
+                    verdict.waiting += 1
+                    if complete:
+                        verdict.add("missing", f"query {arrival.id!r} at {lane}@{offset}: not decided")
+            self._position(lane, positions[lane], moving[lane])
+
+    def _position(self, lane: int, position: int, moved: int) -> None:
+        last = self.last[lane]
+        if last >= moved or (position == moved and last >= 0 and last != position - 1):
+            self._verdict.add(
+                "position", f"lane {lane}: the ledger goes on at {moved}, the last decision is of {last}"
+            )
