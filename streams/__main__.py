@@ -13,6 +13,7 @@ COMMANDS = {
     "topics": "create or list the topics",
     "worker": "run a worker",
     "check": "read every topic and say whether the invariants hold",
+    "check": "read every topic and say whether the invariants hold",
     "plan": "show the plan in force, or apply another catalogue while workers run",
 }
 """Name and help; streams.commands.NAME has `add_arguments(parser)` and `run(arguments) -> int`."""
