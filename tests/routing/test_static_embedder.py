@@ -1,0 +1,76 @@
+"""The static embedder: model2vec's format, pooled as model2vec pools, distilled from a small transformer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from routing.embedding import EmbedderError, load_embedder
+from routing.static_embedder import StaticEmbedder, distil_static
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "cell", "gene", "law", "court", "?"]
+
+
+@pytest.fixture(scope="module")
+def small_bert(tmp_path_factory):
+    """A BERT of one layer, made at random, with a tokenizer of ten words."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    folder = tmp_path_factory.mktemp("bert")
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", None, [("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    transformers.set_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+    )
+    transformers.BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def embedder(small_bert, tmp_path_factory):
+    return distil_static(small_bert, tmp_path_factory.mktemp("table"))
+
+
+def test_an_embedding_is_the_unit_mean_of_the_tokens_vectors(embedder):
+    rows = embedder.embed(["cell gene", "cell", "gene", ""]).embeddings
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+    assert rows[0] @ rows[1] > rows[2] @ rows[1] - 1e-6
+    np.testing.assert_allclose(rows[3], np.eye(16)[0])
+
+
+def test_a_row_does_not_depend_on_its_batch(embedder):
+    texts = ["cell gene law", "court ?", "a a a unknown"]
+    together = embedder.embed(texts).embeddings
+    for text, row in zip(texts, together, strict=True):
+        np.testing.assert_allclose(embedder.embed([text]).embeddings[0], row, atol=1e-7)
+
+
+def test_model2vec_reads_the_same_table(embedder):
+    model2vec = pytest.importorskip("model2vec", reason="model2vec is not installed")
+    theirs = model2vec.StaticModel.from_pretrained(embedder.folder).encode(["cell gene law"])
+    ours = embedder.embed(["cell gene law"]).embeddings
+    np.testing.assert_allclose(theirs / np.linalg.norm(theirs), ours, atol=2e-3)
+
+
+def test_it_is_loaded_by_the_one_loader_and_known_by_its_files(embedder, small_bert, tmp_path):
+    again = load_embedder(embedder.folder)
+    assert isinstance(again, StaticEmbedder)
+    assert again.identity == embedder.identity
+    assert distil_static(small_bert, tmp_path, dimension=8).identity != embedder.identity
+    assert StaticEmbedder(tmp_path).dimension == 8
+
+
+def test_a_folder_without_a_table_is_refused(tmp_path):
+    with pytest.raises(EmbedderError, match=r"model\.safetensors"):
+        StaticEmbedder(tmp_path)
