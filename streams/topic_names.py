@@ -32,6 +32,7 @@ class Topics:
     reservations: str = "router.reservations"
     periods: str = "router.periods"
     catalogue: str = "router.catalogue"
+    status: str = "router.status"
     replayed: str = "router.dlq.replayed"
     batches: str = "router.batches"
 

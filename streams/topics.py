@@ -23,6 +23,9 @@ KEPT_DAYS = 30
 PASSING_ERRORS = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.REQUEST_TIMED_OUT,
     KafkaError._TIMED_OUT,
@@ -90,6 +93,7 @@ def topic_specs(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
         TopicSpec(names.reservations, count + 1, LARGE | kept),
         TopicSpec(names.periods, 1, COMPACTED),
         TopicSpec(names.catalogue, 1, COMPACTED),
+        TopicSpec(names.status, 1, COMPACTED),
         TopicSpec(names.replayed, 1, COMPACTED),
         TopicSpec(names.batches, 1, COMPACTED),
     ]

@@ -1,0 +1,259 @@
+"""Throughput and latency of the stream on native Apache Kafka, against bare loops in the same run.
+
+    python -m benchmarks.stream --json docs/results/stream.json
+
+Figures are ratios within one run: broker, worker and measuring share the machine's cores. Each configuration
+is run `--rounds` times, interleaved with the others, and the median is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import orjson
+import yaml
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from benchmarks import floor, load
+from benchmarks.machine import describe
+from benchmarks.memory import decisions_per_second
+from infra.broker.native import native_cluster
+from streams.kafka import reach_broker, reader_config
+from streams.ledger import LedgerRecord
+from streams.settings import Settings
+from streams.topics import create_topics, topic_specs
+from streams.transactions import read_to_end
+
+ROUTERS = ("constant", "knn5", "knn50")
+
+
+class Run:
+    """Topics, settings and a worker of one configuration."""
+
+    def __init__(self, servers: str, folder: Path, partitions: int, horizon: int) -> None:
+        self.name = "b" + uuid.uuid4().hex[:8]
+        self.folder = folder
+        catalogue = folder / "catalogue.yaml"
+        budget = [{"name": name, "budget_usd": 1000.0} for name in load.MODELS]
+        catalogue.write_text(yaml.safe_dump({"models": budget}))
+        self.variables = {
+            "KAFKA_BOOTSTRAP_SERVERS": servers,
+            "PORT_APP_ID": self.name,
+            "PORT_TOPIC_PREFIX": self.name + ".",
+            "PORT_CATALOGUE": str(catalogue),
+            "PORT_PARTITIONS": str(partitions),
+            "PORT_HORIZON": str(horizon),
+            "PORT_WARMUP": "history",
+            "PORT_SOLVER": "newton",
+            "PORT_DATA_DIR": str(folder / "data"),
+            "PORT_OVERFLOW": "off",
+        }
+        self.settings = Settings(
+            bootstrap_servers=servers, app_id=self.name, topic_prefix=self.name + ".", catalogue=catalogue,
+            partitions=partitions, horizon=horizon, overflow="off",
+        )  # fmt: skip
+        specs = topic_specs(self.settings, self.settings.read_catalogue())
+        create_topics(reach_broker(self.settings), specs)
+
+    @contextmanager
+    def worker(self, estimator: str, rows: int) -> Iterator[Path]:
+        """A worker process; the path is where it writes its stages when it ends."""
+        stages = self.folder / f"{self.name}-stages.json"
+        command = [sys.executable, "-m", "benchmarks.worker", "--estimator", estimator]
+        command += ["--rows", str(rows), "--stages", str(stages)]
+        log = open(self.folder / f"{self.name}.log", "w")  # noqa: SIM115 - the process writes on
+        process = subprocess.Popen(
+            command, env=os.environ | self.variables, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            yield stages
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            log.close()
+
+    def decided(self) -> tuple[int, float]:
+        """Queries decided so far by the ledgers, and when the last of them was written."""
+        total, last = 0, 0.0
+        for partition in range(self.settings.partitions):
+            record = None
+            for message in read_to_end(reader_config(self.settings), self.settings.topics.ledger, partition):
+                record = message
+            if record is not None:
+                ledger = LedgerRecord.decode(record.value() or b"")
+                total, last = total + ledger.account.arrived, max(last, ledger.written_at)
+        return total, last
+
+
+def throughput(run: Run, estimator: str, rows: int, total: int) -> tuple[float, dict[str, Any]]:
+    """Queries/s of a worker over a backlog, and its stages."""
+    with run.worker(estimator, rows) as stages:
+        wait_for(lambda: run.decided()[0] >= total, 600, f"{estimator}: {total} queries")
+    times = []
+    for partition in range(run.settings.partitions):
+        before = 0
+        for message in read_to_end(reader_config(run.settings), run.settings.topics.ledger, partition):
+            ledger = LedgerRecord.decode(message.value() or b"")
+            if (new := ledger.account.arrived - before) > 0:
+                times.append((ledger.written_at, new))
+                before = ledger.account.arrived
+    return floor.rate(times), orjson.loads(stages.read_bytes())
+
+
+def latency(run: Run, estimator: str, rows: int, rates: list[int], seconds: float) -> dict[str, Any]:
+    """Milliseconds from produce to committed read at several rates."""
+    settings, results = run.settings, {}
+    producer = Producer({"bootstrap.servers": settings.brokers(), "linger.ms": 0})
+    warm = load.messages(200, seed=7)
+    with run.worker(estimator, rows):
+        load.produce(producer, settings.topics.queries, warm, settings.partitions)
+        wait_for(lambda: run.decided()[0] >= len(warm), 300, "the first queries")
+        for number, rate in enumerate(rates):
+            results[str(rate)] = paced(run, producer, rate, int(rate * seconds), 100 + number)
+    return results
+
+
+def paced(run: Run, producer: Producer, rate: int, count: int, seed: int) -> dict[str, float]:
+    """Percentiles at one rate; the first second is not counted."""
+    settings = run.settings
+    names = [settings.topics.llm(slug) for slug in settings.read_catalogue().slugs]
+    names.append(settings.topics.unserved)
+    consumer = Consumer(reader_config(settings) | {"fetch.wait.max.ms": 5, "enable.partition.eof": False})
+    ends = []
+    for name in names:
+        for partition in range(settings.partitions):
+            end = consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=10)[1]
+            ends.append(TopicPartition(name, partition, end))
+    consumer.assign(ends)
+    values = load.messages(count, seed)
+    sent: dict[str, float] = {}
+    arrived: dict[str, float] = {}
+
+    def collect(wait: float) -> None:
+        for message in consumer.consume(500, wait):
+            now = time.time()
+            if message.error() is None:
+                arrived[orjson.loads(message.value() or b"")["id"]] = now
+
+    began = time.time()
+    for i, moment in enumerate(
+        load.paced(producer, settings.topics.queries, values, settings.partitions, rate)
+    ):
+        sent[f"q{seed}-{i}"] = moment
+        collect(0)
+    deadline = time.monotonic() + 60
+    while len(arrived) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{len(arrived)} of {count} queries at {rate}/s came within 60 s")
+        collect(0.02)
+    consumer.close()
+    waits = [1000 * (arrived[key] - moment) for key, moment in sent.items() if moment > began + 1]
+    return {f"p{q}": round(float(np.percentile(waits, q)), 1) for q in (50, 95, 99)}
+
+
+def wait_for(done: Any, seconds: float, what: str) -> None:
+    """Poll until done, or say what did not come."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {seconds:.0f} s")
+        time.sleep(0.02)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--queries", type=int, default=60_000, help="backlog of a throughput run")
+    parser.add_argument("--slow-queries", type=int, default=12_000, help="the same with neighbours")
+    parser.add_argument("--rows", type=int, default=16_000, help="rows of the history")
+    parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rates", default="100,500,1000", help="queries/s of the latency runs")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each latency run")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, native_cluster(1) as cluster:
+        result = measure(cluster.bootstrap_servers, Path(folder), arguments)
+    print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2))
+    return 0
+
+
+def measure(servers: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    figures: dict[str, list[float]] = {}
+    stages: dict[str, Any] = {}
+    for round_ in range(arguments.rounds):
+        run = Run(servers, folder, arguments.partitions, 10**7)
+        producer = Producer({"bootstrap.servers": servers, "linger.ms": 20})
+        values = load.messages(arguments.queries)
+        load.produce(producer, run.settings.topics.queries, values, arguments.partitions)
+        for threads in (False, True):
+            names = Run(servers, folder, arguments.partitions, 10**7).settings.topics
+            topics = {
+                "queries": run.settings.topics.queries,
+                "out": names.llm(load.MODELS[0]),
+                "ledger": names.ledger,
+                "reservations": names.reservations,
+            }
+            name = "floor_threaded_qps" if threads else "floor_qps"
+            figure = floor.measure(servers, topics, arguments.partitions, len(values), threads=threads)
+            figures.setdefault(name, []).append(figure)
+            print(f"round {round_ + 1}: {name} {figure:.0f}", file=sys.stderr, flush=True)
+        for estimator in ROUTERS:
+            if estimator != "constant":
+                run = Run(servers, folder, arguments.partitions, 10**7)
+                values = load.messages(arguments.slow_queries)
+                load.produce(producer, run.settings.topics.queries, values, arguments.partitions)
+            figure, stages[estimator] = throughput(run, estimator, arguments.rows, len(values))
+            figures.setdefault(estimator, []).append(figure)
+            print(f"round {round_ + 1}: {estimator} {figure:.0f}", file=sys.stderr, flush=True)
+        for estimator in ROUTERS:
+            figure = decisions_per_second(estimator, arguments.rows, 8000)
+            figures.setdefault(f"memory_{estimator}", []).append(figure)
+    middle = {name: median(values) for name, values in figures.items()}
+    rates = [int(rate) for rate in arguments.rates.split(",")]
+    waits = latency(
+        Run(servers, folder, arguments.partitions, 10**7), "knn5", arguments.rows, rates, arguments.seconds
+    )
+    return {
+        "command": "python -m benchmarks.stream " + " ".join(sys.argv[1:]),
+        "machine": describe(),
+        "floor_qps": round(middle["floor_qps"]),
+        "floor_threaded_qps": round(middle["floor_threaded_qps"]),
+        "transport_qps": round(middle["constant"]),
+        "transport_ratio": round(middle["constant"] / middle["floor_qps"], 3),
+        "router_qps": {name: round(middle[name]) for name in ROUTERS[1:]},
+        "decision_qps_in_memory": {name: round(middle[f"memory_{name}"]) for name in ROUTERS},
+        "router_ratio": {name: round(middle[name] / middle[f"memory_{name}"], 3) for name in ROUTERS[1:]},
+        "latency_ms": waits,
+        "cpu_us_a_query_by_stage": {
+            name: {
+                stage: round(1e6 * sums["cpu_seconds"] / max(sums["queries"], 1), 2)
+                for stage, sums in found.items()
+            }
+            for name, found in stages.items()
+        },
+        "rounds": figures,
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
