@@ -32,7 +32,12 @@ def parser() -> argparse.ArgumentParser:
         help="name or folder of the model that makes or made them [%(default)s]",
     )
     parser.add_argument("--embed-queries", action="store_true", help="embed the queries too, to be carried")
-    parser.add_argument("--queries", type=int, metavar="N", help="number of queries; the rest is the history")
+    parser.add_argument(
+        "--queries",
+        type=int,
+        metavar="N",
+        help="rows that are queries, the rest is the history [1000, or a third of fewer]",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the split [%(default)s]")
     parser.add_argument(
         "--budget-factor", type=float, default=1.0, help="times the cost of the cheapest LLM [%(default)s]"
@@ -108,9 +113,8 @@ def prepare(given: argparse.Namespace) -> Prepared:
 
 def _split(given: argparse.Namespace):  # type: ignore[no-untyped-def]
     data = load_dataset(given.dataset)
-    if given.queries is None:
-        raise ValueError("--queries: not given; say how many rows are queries, the rest is the history")
-    asked, known = split_rows(len(data), given.queries, given.seed)
+    count = min(1000, len(data) // 3) if given.queries is None else given.queries
+    asked, known = split_rows(len(data), count, given.seed)
     queries, rest = data.select(asked), data.select(known)
     embedder = load_embedder(given.embedder)
     if given.embeddings is not None:

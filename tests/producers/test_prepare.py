@@ -69,6 +69,12 @@ def test_the_workers_variables_are_written(prepare: Callable[..., Prepared], tmp
     }
 
 
+def test_a_third_of_a_small_data_set_is_queries(prepare: Callable[..., Prepared]):
+    prepared = prepare()
+
+    assert (len(prepared.queries), len(prepared.history)) == (40, 80)
+
+
 def test_the_demo_has_its_own_split(tmp_path: Path):
     assert main(["--dataset", "demo", "--out", str(tmp_path / "demo")]) == 0
 
@@ -81,7 +87,7 @@ def test_the_demo_has_its_own_split(tmp_path: Path):
     ("arguments", "told"),
     [
         (["--queries", "120"], "120 must be between 1 and 119"),
-        ([], "--queries: not given"),
+        (["--queries", "0"], "0 must be between 1 and 119"),
         (["--queries", "9", "--set", "resolv=once"], "'resolv=once' is no NAME=VALUE"),
         (["--queries", "9", "--dataset", "nothing.parquet"], "nothing.parquet"),
     ],
