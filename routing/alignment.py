@@ -91,7 +91,17 @@ class Alignment:
     def apply(self, estimates: Estimates) -> Estimates:
         """The estimates with the plan's columns, [n, M]."""
         if self._same:
-            return estimates
+            return self._widened(estimates)
         quality = np.where(self._known, estimates.quality[:, self._columns], self._quality)
         cost = np.where(self._known, estimates.cost[:, self._columns], self._cost) * self._factor
         return Estimates(quality, cost)
+
+    def _widened(self, estimates: Estimates) -> Estimates:
+        """Estimates made before LLMs were added at the end, and none at all, have fewer columns."""
+        more = len(self._columns) - estimates.quality.shape[1]
+        if more <= 0:
+            return estimates
+        room = ((0, 0), (0, more))
+        return Estimates(
+            np.pad(estimates.quality, room), np.pad(estimates.cost, room, constant_values=CLOSED_COST)
+        )

@@ -265,7 +265,8 @@ class RouterDesk:
     def _charge(self, plan: Plan, arrivals: Arrivals, estimates: Estimates) -> IntArray:
         """Picodollars that each query would reserve on each LLM, [n, M]."""
         if arrivals.charge is not None:
-            return arrivals.charge
+            more = len(plan.models) - arrivals.charge.shape[1]
+            return np.pad(arrivals.charge, ((0, 0), (0, max(0, more))))
         return self.shared.charge(arrivals.queries, estimates, plan.models)
 
     def _explore(self, plan: Plan, alignment: Alignment, offsets: IntArray) -> IntArray | None:
