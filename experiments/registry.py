@@ -93,8 +93,8 @@ def make_policy(text: str, context: Context) -> Policy:
         A name out of `NAMES`, then `:option=value` any number of times. Options of the port policies are the
         fields of `routing.planning.PlanningSettings`, `settle=yes|no`, `without=cues|across|cost`,
         `truth=quality|cost|both`, `landmarks=n`, `embedder=model|bytes|static`, `dimension=n`,
-        `costs=part+part`; of those with neighbours `k`, `weights`, `cost`, `index`; of port-published
-        `alpha` and `eps`.
+        `costs=part+part`, `words=n`; of those with neighbours `k`, `weights`, `cost`, `index`; of
+        port-published `alpha` and `eps`.
 
     Raises
     ------
@@ -142,6 +142,8 @@ def _with_option(policy: Any, field: str, value: str) -> Any:
 def _ridge_option(source: RidgeSource, field: str, value: str) -> RidgeSource:
     if field == "without":
         return without(source, value)
+    if field in ("words", "neighbours"):
+        return replace(source, ridge=_changed(source.ridge, field, int(value)))
     if field == "landmarks":
         return replace(source, ridge=replace(source.ridge, landmarks=int(value) or None))
     if field == "costs":

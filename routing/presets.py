@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from routing.bytes_embedder import SMALLEST_HISTORY
 from routing.estimators.base import Estimator, FloatArray
 from routing.estimators.neighbours import Neighbours
 from routing.estimators.ridge import Progress, RidgeSettings, fit_ridge
@@ -13,7 +14,7 @@ from routing.history import EmbeddedHistory
 EXACT_ROWS = 16_000
 """Longest history for the exact kernel: 1 GB and about a minute a core; both grow fast beyond."""
 
-BYTES_ROWS = 1_000
+BYTES_ROWS = SMALLEST_HISTORY
 """Shortest history that the `bytes` embedder is fitted on: with fewer, most words of queries are unknown."""
 
 FAST_LANDMARKS = 8_000

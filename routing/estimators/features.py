@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from routing.bytes_embedder import BytesEmbedder
 from routing.cues import COUNTS, CUES, text_features
 from routing.estimators.base import FloatArray, QueryBatch
 
@@ -29,23 +30,41 @@ def features_of_batch(batch: QueryBatch) -> FloatArray:
 class FormFeatures:
     """Puts z = [e, w c] together: unit embedding e, and w times the cues c, standardised on the history.
 
+    With a table of words, e is [e, b] / sqrt(2), b the unit embedding of the prompt's words: a second opinion
+    on what a prompt is about, which a neural model that reads only its first 256 tokens does not give.
+
     Parameters
     ----------
     mean, scale : ndarray of float64, shape [27]
         Of the history's cues.
     weight : float
         w; 0 leaves the cues out.
+    words : BytesEmbedder, optional
+        Embeds the prompts' words.
     """
 
     mean: FloatArray
     scale: FloatArray
     weight: float
+    words: BytesEmbedder | None = None
 
     @classmethod
-    def fit(cls, features: FloatArray, weight: float = CUE_WEIGHT) -> FormFeatures:
+    def fit(
+        cls, features: FloatArray, weight: float = CUE_WEIGHT, words: BytesEmbedder | None = None
+    ) -> FormFeatures:
         """Standardise on the history's counts and cues, [H, 38]."""
         cues = features[:, len(COUNTS) :]
-        return cls(cues.mean(axis=0), cues.std(axis=0) + 1e-9, weight)
+        return cls(cues.mean(axis=0), cues.std(axis=0) + 1e-9, weight, words)
+
+    def of(self, batch: QueryBatch) -> tuple[Float32Array, FloatArray]:
+        """Rows of the kernel [n, D], and counts and cues [n, 38], of a batch."""
+        if self.words is None:
+            features = features_of_batch(batch)
+            return self.rows(batch.embeddings, features), features
+        read = self.words.embed(batch.prompts)
+        features = features_of_batch(read if batch.counts is None else batch)
+        both = np.hstack([batch.embeddings, read.embeddings]) * np.float32(np.sqrt(0.5))
+        return self.rows(both, features), features
 
     def rows(self, embeddings: Float32Array, features: FloatArray) -> Float32Array:
         """z of each query, [n, d + 27] (or the embeddings alone without cues)."""

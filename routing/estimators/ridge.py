@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from routing.bytes_embedder import SMALLEST_HISTORY, BytesEmbedder, fit_bytes
 from routing.estimators.across import AcrossModels, fit_across
 from routing.estimators.base import Estimates, FloatArray, QueryBatch
 from routing.estimators.cost_mix import (
@@ -29,7 +30,7 @@ from routing.index import NeighbourIndex, Rows, Similarities
 GRID = ((0.5, 3.0), (1.0, 2.0), (2.0, 1.0))
 """(gamma, lam) of the kernel, tried in turn; the least leave-one-out error of quality wins."""
 
-_ARRAYS = "ridge.npz"
+_ARRAYS, _WORDS = "ridge.npz", "words"
 _GRID_LANDMARKS = 1000
 _TEMPERATURE = 10.0
 
@@ -46,6 +47,9 @@ class RidgeSettings:
         Landmarks of the kernel; left out, the exact kernel on every history row.
     cue_weight : float
         Weight of the standardised cues beside the embedding; 0 leaves them out.
+    words : int
+        Dimensions of an embedding of the prompt's words beside the embedding; 0 leaves it out. It is left
+        out as well where the history is too short for it.
     across : bool
         Correct the estimates across LLMs.
     cost_parts : tuple of str
@@ -60,6 +64,7 @@ class RidgeSettings:
 
     landmarks: int | None = None
     cue_weight: float = CUE_WEIGHT
+    words: int = 0
     across: bool = True
     cost_parts: tuple[str, ...] = ("text-neighbours", "length-neighbours", "kernel")
     neighbours: int = 20
@@ -99,9 +104,9 @@ class RidgeEstimator:
 
     def estimate(self, batch: QueryBatch) -> Estimates:
         """Quality and cost [n, M] of new queries."""
-        features = features_of_batch(batch)
+        rows, features = self.form.of(batch)
         models = len(self.models)
-        predicted = self.machine.predict(self.form.rows(batch.embeddings, features))
+        predicted = self.machine.predict(rows)
         quality = predicted[:, :models]
         if self.across is not None:
             quality = self.across.correct(quality)
@@ -129,8 +134,11 @@ class RidgeEstimator:
             "history": self._digest,
             "models": self.models,
             "gamma": self.machine.gamma,
+            "words": None if self.form.words is None else self.form.words.identity,
             "settings": asdict(self.settings),
         }
+        if self.form.words is not None:
+            self.form.words.save(folder / _WORDS)
         save_folder(folder, facts, {_ARRAYS: lambda file: np.savez(file, **arrays)})  # type: ignore[arg-type]
 
     @classmethod
@@ -158,7 +166,8 @@ class RidgeEstimator:
             mix = CostMix(
                 TextCost(a["text"]), settings.cost_parts, a["mix_weights"], a["mix_mean"], a["mix_floor"]
             )
-            form = FormFeatures(a["form_mean"], a["form_scale"], settings.cue_weight)
+            words = BytesEmbedder.load(folder / _WORDS) if meta["words"] else None
+            form = FormFeatures(a["form_mean"], a["form_scale"], settings.cue_weight, words)
             machine = KernelMachine(a["points"], a["weights"], a["mean"], float(meta["gamma"]))
             own = Estimates(a["own_quality"], a["own_cost"])
         return cls(history, settings, form, machine, across, mix, own)
@@ -189,8 +198,8 @@ def fit_ridge(
         features = features_of_batch(history.batch())
     answers = history.history
     mean = np.maximum(answers.cost.mean(axis=0), 1e-12)
-    form = FormFeatures.fit(features, settings.cue_weight)
-    rows = form.rows(history.embeddings, features)
+    form = FormFeatures.fit(features, settings.cue_weight, _word_table(history, settings.words))
+    rows, _ = form.of(QueryBatch(answers.prompts, history.embeddings, features))
     text = TextCost.fit(features, answers.cost)
     text_cost = text.predict(features)
     targets = [answers.quality]
@@ -228,6 +237,12 @@ def fit_ridge(
     return RidgeEstimator(
         history, settings, form, machine, across, mix, Estimates(np.clip(quality, 0, 1), cost)
     )
+
+
+def _word_table(history: EmbeddedHistory, dimension: int) -> BytesEmbedder | None:
+    if not dimension or len(history) < SMALLEST_HISTORY:
+        return None
+    return fit_bytes(history.history.prompts, history.embeddings, dimension)
 
 
 def _choose_kernel(

@@ -1,4 +1,4 @@
-"""The kernel estimator and its parts against definitions: leave-one-out by refitting, batches, save and load."""
+"""The kernel estimator and its parts against definitions: refits, batches, save and load."""
 
 from __future__ import annotations
 
@@ -105,8 +105,14 @@ SETTINGS = {
     "exact": RidgeSettings(),
     "landmarks": RidgeSettings(landmarks=60, cost_parts=("text-kernel", "kernel")),
     "every cost": RidgeSettings(cost_parts=PARTS, grid=((1.0, 1.0),)),
+    "words": RidgeSettings(words=6, cost_parts=("kernel",), grid=((1.0, 1.0),)),
     "plain": RidgeSettings(cue_weight=0.0, across=False, cost_parts=("kernel",)),
 }
+
+
+@pytest.fixture(autouse=True)
+def short_histories_are_long_enough(monkeypatch):
+    monkeypatch.setattr("routing.estimators.ridge.SMALLEST_HISTORY", 100)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -120,7 +126,7 @@ def test_estimates_are_useful_bounded_and_independent_of_the_batch(name):
     truth = new.history
     spread = ((truth.quality - history.history.quality.mean(0)) ** 2).mean()
     assert ((found.quality - truth.quality) ** 2).mean() < 0.6 * spread
-    most = 1.0 if name == "plain" else 0.15
+    most = 1.0 if name in ("plain", "words") else 0.15
     assert np.abs(found.cost / truth.cost - 1).mean() < most
     alone = [
         estimator.estimate(QueryBatch(batch.prompts[i : i + 1], batch.embeddings[i : i + 1]))
@@ -134,7 +140,7 @@ def test_estimates_are_useful_bounded_and_independent_of_the_batch(name):
     assert error > 0.5 * ((found.quality - truth.quality) ** 2).mean()
 
 
-@pytest.mark.parametrize("name", ["exact", "landmarks", "plain"])
+@pytest.mark.parametrize("name", ["exact", "landmarks", "words", "plain"])
 def test_saved_and_loaded_it_estimates_the_same(name, tmp_path):
     history, new = made(120), made(20, seed=4).batch()
     estimator = fit_ridge(history, SETTINGS[name])
