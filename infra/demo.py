@@ -95,7 +95,7 @@ def demo(options: argparse.Namespace, stack: ExitStack) -> int:
         "PORT_DATA_DIR": str(options.folder / "worker"),
     }
     streams = ["streams", "--env-file", str(options.folder / "settings.env")]
-    run("topics", [*streams, "topics", "create"], environment)
+    run("topics", [*streams, "topics", "create"], environment, told=False)
 
     log = options.folder / "worker.log"
     log.unlink(missing_ok=True)
@@ -137,8 +137,8 @@ def broker(kind: str | None) -> Iterator[str]:
         yield started.bootstrap_servers
 
 
-def run(step: str, module: Sequence[str], environment: dict[str, str]) -> None:
-    """Run a program of the project to its end.
+def run(step: str, module: Sequence[str], environment: dict[str, str], *, told: bool = True) -> None:
+    """Run a program of the project to its end; its standard output is left out unless `told`.
 
     Raises
     ------
@@ -146,7 +146,11 @@ def run(step: str, module: Sequence[str], environment: dict[str, str]) -> None:
         When it ends with an error.
     """
     done = subprocess.run(
-        [sys.executable, "-m", *module], cwd=ROOT, env={**os.environ, **environment}, check=False
+        [sys.executable, "-m", *module],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=None if told else subprocess.DEVNULL,
+        check=False,
     )
     if done.returncode != 0:
         raise StepError(f"{step}: `python -m {' '.join(module)}` ended with exit status {done.returncode}")

@@ -2,15 +2,15 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-import pytest
 
+from infra.broker.ports import is_free
 from tests.conftest import ROOT
 
 KEYS = {"queries", "served", "unserved", "dead", "missing", "twice", "over_budget"}
@@ -33,16 +33,15 @@ def demo(tmp_path: Path, *arguments: str, capture: bool = True) -> "subprocess.P
     )
 
 
-@pytest.fixture
-def no_leftovers() -> Iterator[None]:
-    before = set(psutil.pids())
-    yield
-    left = [process for process in psutil.process_iter(["pid", "cmdline"]) if process.pid not in before]
-    ours = [p for p in left if any(word in " ".join(p.info["cmdline"] or []) for word in ("tansu", "demo"))]
-    assert ours == []
+def assert_stopped(output: str, tmp_path: Path) -> None:
+    """Assert that neither the worker nor the embedded broker outlived the demo."""
+    processes = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    assert [command for command in processes if str(tmp_path) in command] == []
+    broker = re.search(r"embedded broker at 127\.0\.0\.1:(\d+)", output)
+    assert broker is not None, output
+    assert is_free(int(broker.group(1)))
 
 
-@pytest.mark.usefixtures("no_leftovers")
 def test_from_nothing_to_a_report(tmp_path: Path) -> None:
     process = demo(tmp_path, "--queries", "20")
     output, _ = process.communicate(timeout=240)
@@ -52,14 +51,15 @@ def test_from_nothing_to_a_report(tmp_path: Path) -> None:
     assert report["queries"] == 20
     assert report["served"] + report["unserved"] == 20
     assert report["dead"] == report["missing"] == report["twice"] == 0
-    assert "embedded broker at 127.0.0.1:" in output
+    assert_stopped(output, tmp_path)
 
 
-@pytest.mark.usefixtures("no_leftovers")
 def test_interrupted_it_stops_everything(tmp_path: Path) -> None:
     process = demo(tmp_path)
     assert process.stdout is not None
+    before = ""
     for line in process.stdout:
+        before += line
         if "worker runs" in line:
             break
     os.killpg(process.pid, signal.SIGINT)  # a terminal's ctrl-C goes to the whole group
@@ -67,6 +67,7 @@ def test_interrupted_it_stops_everything(tmp_path: Path) -> None:
     assert process.wait(60) == 130, output
     assert "demo: interrupted; everything is stopped" in output
     assert not (tmp_path / "demo.json").exists()
+    assert_stopped(before, tmp_path)
 
 
 def test_a_data_set_that_is_not_there(tmp_path: Path) -> None:

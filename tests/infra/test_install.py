@@ -1,9 +1,12 @@
 """Versions: all that setup.cfg asks for is pinned, and what is pinned is what these tests run on."""
 
+import ast
 import importlib.metadata
 import re
+import sys
 from configparser import ConfigParser
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -25,6 +28,31 @@ def requirements() -> list[Requirement]:
 
 def test_every_requirement_is_pinned() -> None:
     assert [str(r) for r in requirements() if canonicalize_name(r.name) not in PINS] == []
+
+
+def imported_by(folder: str) -> set[str]:
+    """Give the top-level modules that a package's files import, anywhere in them."""
+    found: set[str] = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("package", [path.parent.name for path in sorted(ROOT.glob("*/__init__.py"))])
+def test_what_a_package_imports_is_declared(package: str) -> None:
+    ours = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {"tests"}
+    declared = {canonicalize_name(requirement.name) for requirement in requirements()}
+    distributions = importlib.metadata.packages_distributions()
+    undeclared = {}
+    for module in imported_by(package) - ours - set(sys.stdlib_module_names):
+        names = {canonicalize_name(name) for name in distributions.get(module, [])}
+        if not names & declared:
+            undeclared[module] = names
+    assert undeclared == {}, "add them to setup.cfg"
 
 
 def test_what_a_requirement_requires_is_pinned_too() -> None:
