@@ -112,7 +112,8 @@ def read_to_end(
     with closing(Consumer(dict(config))) as consumer:
         consumer.assign([TopicPartition(topic, partition, start)])
         while True:
-            for message in consumer.consume(1000, 1.0):
+            # `consume` waits for all of a thousand, so the wait is what reading a short topic costs at least
+            for message in consumer.consume(1000, 0.02):
                 error = message.error()
                 if error is None:
                     if stop is not None and (message.offset() or 0) >= stop:
