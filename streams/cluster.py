@@ -47,6 +47,11 @@ class LedgerView:
         """Every ledger was read to its end once."""
         return all(follower.ready.is_set() for follower in self._followers)
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What one of the readers died of."""
+        return next((f.failure for f in self._followers if f.failure is not None), None)
+
     def records(self) -> dict[int, LedgerRecord]:
         """The newest record of each lane that has one, by lane."""
         found = {}

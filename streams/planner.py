@@ -106,6 +106,11 @@ class PlannerDesk:
         return self._next
 
     @property
+    def version(self) -> int:
+        """Of the prices that it made or took over last."""
+        return self._planner.plan.version if self._planner is not None else 0
+
+    @property
     def limit(self) -> int:
         """It never waits."""
         return UNBOUNDED

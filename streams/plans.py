@@ -36,6 +36,11 @@ class PlanReader:
         """The topic was read to its end once, so that `latest` is what is in force."""
         return self._follower.ready.is_set()
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What the reader died of."""
+        return self._follower.failure
+
     def start(self) -> None:
         """Start following."""
         self._follower.start()

@@ -29,6 +29,7 @@ from streams.kafka import faust_brokers, faust_credentials, reader_config, wait_
 from streams.lanes import Desk, Lanes
 from streams.ledger import LedgerRecord
 from streams.logs import configure_logs
+from streams.observation import Observation
 from streams.outcome_feed import OutcomeFeed
 from streams.overflow import OverflowIntake
 from streams.planner import PlannerDesk
@@ -80,6 +81,9 @@ class Router:
             self._record_written,
         )
         self._leave_one_out: Estimates | None = None
+        self.observation = Observation(
+            settings, self.stages, self.view, self.plans, self.overflow, self._lanes, self._explain
+        )
         self.app = self._app()
         self.ledger = self._table("ledger", self.topics.ledger, settings.partitions)
         self.ledger.assign = self._assign
@@ -174,7 +178,7 @@ class Router:
         """Make the lanes and start what runs beside the app, in the app's loop before it starts."""
         self.loop = asyncio.get_running_loop()
         self.app.lanes = Lanes(
-            self._desk_for,
+            lambda topic, partition: self.observation.watched(self._desk_for(topic, partition)),
             (self.topics.queries, self.topics.overflow, self.topics.samples),
             self.executor,
             lambda: int(self.app.consumer_generation_id),
@@ -197,6 +201,7 @@ class Router:
     async def _before_shutdown(self, *args: Any, **kwargs: Any) -> None:
         log.info("draining")
         await self.app.lanes.leave()
+        await self.observation.stop()
         await asyncio.get_running_loop().run_in_executor(None, self.stop)
         log.info("drained")
 
@@ -206,6 +211,14 @@ class Router:
         self.plans.stop()
         self.catalogue.stop()
         self.view.stop()
+
+    def _lanes(self) -> Lanes | None:
+        return getattr(self.app, "lanes", None)
+
+    def _explain(self, query_id: str) -> dict[str, Any]:
+        from streams.explaining import explain  # only a page asks for it
+
+        return explain(self.settings, self.estimating, query_id)
 
     # ---- desks -------------------------------------------------------------------------------------------
 
@@ -328,6 +341,7 @@ def run(router: Router) -> int:
 
     async def prepare() -> None:
         router.prepare()
+        await router.observation.start()
 
     loop.run_until_complete(prepare())
     worker.loop = loop

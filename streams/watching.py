@@ -1,0 +1,97 @@
+"""Desks that are watched: what each transaction changed is told, after it was committed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from streams.lanes import Desk, Record
+from streams.metrics import Metrics
+from streams.planner import PlannerDesk
+from streams.router import RouterDesk
+
+
+class WatchedDesk:
+    """Passes everything on to another desk; `told` is called after each step that committed.
+
+    Parameters
+    ----------
+    desk : Desk
+    told : callable
+        Gets the desk's state before the step, the records, and the step's seconds.
+    state : callable
+        The state to compare with: something that steps replace and never change.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        state: Callable[[], Any],
+        told: Callable[[Any, list[Record], float], None],
+    ) -> None:
+        self.desk, self._state, self._told = desk, state, told
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.desk, name)
+
+    def open(self) -> None:
+        """Fence former owners, then read what they committed."""
+        self.desk.open()
+
+    def look(self) -> None:
+        """Take up the newest plan."""
+        self.desk.look()
+
+    @property
+    def position(self) -> int:
+        """Offset of the next record that the desk has to see."""
+        return self.desk.position
+
+    @property
+    def limit(self) -> int:
+        """Records that it may take now."""
+        return self.desk.limit
+
+    @property
+    def restless(self) -> bool:
+        """It has something to do without records."""
+        return self.desk.restless
+
+    def step(self, records: list[Record]) -> None:
+        """Take in records in one transaction."""
+        before, began = self._state(), time.perf_counter()
+        self.desk.step(records)
+        self._told(before, records, time.perf_counter() - began)
+
+    def close(self) -> None:
+        """Give up an open transaction and let go."""
+        self.desk.close()
+
+
+def watched_router(desk: RouterDesk, metrics: Metrics) -> Desk:
+    """Count what its transactions change, and how long its queries took."""
+
+    def told(before: Any, records: list[Record], seconds: float) -> None:
+        after = desk.record
+        if after is before:
+            return
+        metrics.committed(before, after)
+        routed = [record.timestamp for record in records if before.next <= record.offset < after.next]
+        if routed:
+            metrics.latencies(time.time() - np.array(routed, dtype=np.float64) / 1000)
+
+    return WatchedDesk(desk, lambda: desk.record, told)
+
+
+def watched_planner(desk: PlannerDesk, metrics: Metrics, stepped: Callable[[], None]) -> Desk:
+    """Measure steps that led to new prices; `stepped` is called after every step."""
+
+    def told(before: Any, records: list[Record], seconds: float) -> None:
+        stepped()
+        if desk.version != before:
+            metrics.stage("solve", seconds, len(records))
+
+    return WatchedDesk(desk, lambda: desk.version, told)

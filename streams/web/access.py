@@ -1,0 +1,106 @@
+"""Who may see the pages: everyone on this machine, or who knows the token."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlencode
+
+from aiohttp import web
+from pydantic import SecretStr
+
+COOKIE = "port_session"
+OPEN_PATHS = ("/healthz", "/readyz")
+"""Probes cannot log in; without the token these tell yes or no, nothing else."""
+
+LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
+COOKIE_SECONDS = 30 * 24 * 3600
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Access:
+    """Checks each request.
+
+    Parameters
+    ----------
+    token : SecretStr or None
+        What callers must know; None: only names of this machine are answered to, so that no page of the web
+        can ask through its reader's browser.
+    """
+
+    def __init__(self, token: SecretStr | None) -> None:
+        self._token = None if token is None else token.get_secret_value()
+
+    def knows_token(self, request: web.Request) -> bool:
+        """The request may see everything."""
+        if self._token is None:
+            return True
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and _same(given.strip(), self._token):
+            return True
+        return _same(request.cookies.get(COOKIE, ""), self._session())
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer, send away, or turn a token in the address into a cookie."""
+        response = await self._answer(request, handler)
+        response.headers.update(HEADERS)
+        return response
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._token is None and _host_name(request.host) not in LOCAL_NAMES:
+            return web.Response(status=403, text="ask by the name localhost, or set PORT_WEB_TOKEN\n")
+        given = request.query.get("token")
+        if self._token is not None and given is not None and request.method == "GET":
+            if not _same(given, self._token):
+                return _refused()
+            return self._with_cookie(request)
+        if request.path not in OPEN_PATHS and not self.knows_token(request):
+            return _refused()
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            return web.Response(status=error.status, text=f"{error.reason}\n", headers=_allowed(error))
+
+    def _with_cookie(self, request: web.Request) -> web.Response:
+        # the token leaves the address at once, so that it is in no history and no log
+        rest = urlencode([(key, value) for key, value in request.query.items() if key != "token"])
+        response = web.Response(status=303, headers={"Location": request.path + ("?" + rest if rest else "")})
+        response.set_cookie(
+            COOKIE, self._session(), max_age=COOKIE_SECONDS, httponly=True, samesite="Strict",
+            secure=request.headers.get("X-Forwarded-Proto", request.scheme) == "https",
+        )  # fmt: skip
+        return response
+
+    def _session(self) -> str:
+        """What the cookie holds: it shows that its owner knew the token, and is not the token."""
+        assert self._token is not None
+        return hmac.new(self._token.encode(), b"port web session", hashlib.sha256).hexdigest()
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode(), wanted.encode())
+
+
+def _host_name(host: str) -> str:
+    return host if host.endswith("]") else host.rsplit(":", 1)[0] if ":" in host else host
+
+
+def _refused() -> web.Response:
+    text = "give the token: header `Authorization: Bearer TOKEN`, or once ?token=TOKEN in the address\n"
+    return web.Response(status=401, text=text, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _allowed(error: web.HTTPException) -> dict[str, str]:
+    return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
