@@ -13,7 +13,7 @@ from streams.messages import MAX_OUTCOME_USD, Outcome, Refused, encode_outcome
 Headers = list[tuple[str, bytes | None]]
 
 OURS = frozenset({"model", "messages", "stream", "stream_options", "n"})
-"""Parameters of a request that a query cannot set: the router chose the LLM, and one whole answer is asked."""
+"""Parameters that a query cannot set: the router chose the LLM, and one whole answer is asked for."""
 
 TRACE_HEADERS = ("traceparent", "tracestate")
 
@@ -136,8 +136,11 @@ def chat_request(work: Work, model: str, default_max_tokens: int | None) -> dict
         raise ValueError("parameters: is no object; send parameters of the chat completions API")
     request = {key: value for key, value in (parameters or {}).items() if key not in OURS}
     most = fields.get("max_tokens") or default_max_tokens
-    if most is not None and "max_completion_tokens" not in request:
-        request["max_tokens"] = most
+    if most is not None:
+        # newer LLMs know only the longer name; neither may ask for more than was reserved
+        own = request.pop("max_completion_tokens", None)
+        name = "max_tokens" if own is None else "max_completion_tokens"
+        request[name] = min(own, most) if isinstance(own, int) else most
     return {**request, "model": model, "messages": messages}
 
 

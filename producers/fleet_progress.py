@@ -58,6 +58,10 @@ class Progress:
         """The message was read and not answered yet."""
         return offset in self._open
 
+    def is_done(self, offset: int) -> bool:
+        """The message is answered, and that is committed."""
+        return offset not in self._open and (offset < self._next or offset in self._done)
+
     def finish(self, offsets: Iterable[int]) -> None:
         """These answers are committed."""
         for offset in offsets:
@@ -80,8 +84,7 @@ class Progress:
 
     def _base(self, still_open: Iterable[int]) -> int:
         # messages are taken in order, so the first that is open is the least
-        base = next(iter(still_open), self._next)
-        return base
+        return next(iter(still_open), self._next)
 
 
 def _encode(base: int, done: Iterable[int]) -> str:

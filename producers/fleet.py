@@ -1,0 +1,157 @@
+"""`python -m producers.fleet`: answers the queries that were routed to one LLM, and tells what they cost."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+
+import openai
+
+from producers.fleet_calls import Caller, EndpointRefusesUs, Limits
+from producers.fleet_messages import Pricing
+from producers.fleet_worker import Fleet, Llm
+from routing.catalogue import Catalogue, Model
+from streams.command_line import load_variables, told_in_a_line
+from streams.kafka import wait_for_broker
+from streams.logs import configure_logs
+from streams.settings import Settings
+from streams.topics import existing_partitions
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command can be told."""
+    limits = Limits()
+    parser = argparse.ArgumentParser(prog="python -m producers.fleet", description=__doc__)
+    parser.add_argument("--llm", required=True, metavar="NAME", help="its name in the catalogue")
+    parser.add_argument("--base-url", required=True, metavar="URL", help="of an OpenAI-compatible API")
+    parser.add_argument("--model", metavar="NAME", help="its name at the endpoint; default: as --llm")
+    parser.add_argument(
+        "--api-key-variable",
+        default="OPENAI_API_KEY",
+        metavar="NAME",
+        help="variable that holds the endpoint's key [%(default)s]",
+    )
+    parser.add_argument(
+        "--concurrency", type=int, default=16, metavar="N", help="queries asked at once [%(default)s]"
+    )
+    parser.add_argument(
+        "--attempts", type=int, default=limits.attempts, metavar="N", help="requests a query [%(default)s]"
+    )
+    parser.add_argument(
+        "--request-seconds",
+        type=float,
+        default=limits.request_seconds,
+        metavar="S",
+        help="longest request [%(default)s]",
+    )
+    parser.add_argument(
+        "--query-seconds",
+        type=float,
+        default=limits.query_seconds,
+        metavar="S",
+        help="longest time for a query with all its requests and pauses [%(default)s]",
+    )
+    parser.add_argument(
+        "--drain-seconds",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="for queries in flight when stopped, or when a partition moves [%(default)s]",
+    )
+    parser.add_argument("--input-price", type=float, metavar="USD", help="per million tokens, else catalogue")
+    parser.add_argument("--output-price", type=float, metavar="USD", help="per million tokens")
+    parser.add_argument(
+        "--cost",
+        choices=["usage", "reserved"],
+        default="usage",
+        help="what an answer costs: tokens at list price, or what the router reserved [%(default)s]",
+    )
+    parser.add_argument("--group", metavar="NAME", help="consumer group; default: one for the LLM")
+    parser.add_argument("--env-file", metavar="FILE", help="file of variables; those already set win")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command until SIGTERM or SIGINT; 1 when something made it stop."""
+    command = parser()
+    given = command.parse_args(arguments)
+    if given.env_file and not load_variables(given.env_file):
+        command.error(f"--env-file: {given.env_file} cannot be read or has no variables")
+    return told_in_a_line(lambda: start(given))
+
+
+def start(given: argparse.Namespace) -> int:
+    """Sets up a fleet as the arguments say, and runs it.
+
+    Raises
+    ------
+    ValueError
+        The LLM or its prices are not known, its topic is not there, or the endpoint refuses us.
+    """
+    settings = Settings()
+    configure_logs(settings.log_level, settings.log_format)
+    llm = find_llm(settings, settings.read_catalogue(), given)
+    topic = settings.topics.llm(Model(llm.name).slug)
+    if topic not in existing_partitions(wait_for_broker(settings)):
+        raise ValueError(f"--llm: topic {topic} is not there; run `python -m streams topics create`")
+    limits = Limits(given.attempts, given.request_seconds, given.query_seconds)
+    try:
+        asyncio.run(_run(settings, llm, limits, given))
+    except EndpointRefusesUs as error:
+        raise ValueError(str(error)) from None
+    return 0
+
+
+async def _run(settings: Settings, llm: Llm, limits: Limits, given: argparse.Namespace) -> None:
+    # a local endpoint needs no key, but the client does
+    key = os.environ.get(given.api_key_variable) or "none"
+    async with openai.AsyncOpenAI(
+        api_key=key, base_url=given.base_url, max_retries=0, timeout=None
+    ) as client:
+        fleet = Fleet(
+            settings, llm, Caller(client, limits), given.concurrency, given.drain_seconds, given.group
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, fleet.stop)
+        await fleet.run()
+
+
+def find_llm(settings: Settings, catalogue: Catalogue, given: argparse.Namespace) -> Llm:
+    """The LLM with its prices, from the arguments first, then from the catalogue.
+
+    Raises
+    ------
+    ValueError
+        The catalogue does not have it, or nobody gives its prices.
+    """
+    known = {model.name: model for model in catalogue.models}
+    prices = [given.input_price, given.output_price]
+    if given.llm not in known and None in prices and given.cost == "usage":
+        raise ValueError(
+            f"--llm: {given.llm!r} is not in the catalogue, which has {', '.join(known)}; "
+            "for one that was added while running, give --input-price and --output-price"
+        )
+    model = known.get(given.llm, Model(given.llm))
+    pricing = None
+    if given.cost == "usage":
+        found = [
+            own if own is not None else getattr(model, name)
+            for own, name in zip(prices, ("input_price", "output_price"), strict=True)
+        ]
+        if None in found:
+            raise ValueError(
+                f"--input-price, --output-price: the catalogue has no prices of {given.llm!r}; add "
+                "input_price and output_price to it, give both here, or take --cost reserved"
+            )
+        pricing = Pricing(*found)
+    # with reserve=bound the router relies on no answer being longer
+    default = settings.default_max_tokens if settings.reserve == "bound" else None
+    return Llm(given.llm, given.model or given.llm, pricing, default)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
