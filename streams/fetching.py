@@ -16,6 +16,9 @@ from faust.types.tuples import ConsumerMessage
 
 from streams.lanes import Lanes
 
+FETCH_WAIT_MS = 200
+"""Longest wait of the broker when there is nothing to fetch."""
+
 POLL_SECONDS = 0.1
 """Longest wait of one fetch, and so for a lane that has to be sent back."""
 
@@ -58,6 +61,9 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # what an aborted transaction left behind is not a query
         consumer._isolation_level = "read_committed"
+        # a broker answers the requests of a connection in turn: behind a fetch that finds nothing, what a
+        # rebalance asks for waits as long as the fetch, which for Faust are 1.5 s, more than once
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
