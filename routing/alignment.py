@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from routing.decision import IntArray
 from routing.estimators.base import Estimates
+from routing.plan import Plan
 
 ENOUGH = 30
 """Reported answers after which an LLM without a history is routed to by its means; until then explored."""
@@ -105,3 +106,14 @@ class Alignment:
         return Estimates(
             np.pad(estimates.quality, room), np.pad(estimates.cost, room, constant_values=CLOSED_COST)
         )
+
+
+def align(source: tuple[str, ...] | None, plan: Plan) -> Alignment:
+    """From an estimator's columns to a plan's; from the plan's own where no estimator is between (None)."""
+    measured = {
+        name: Measured(int(answers), quality, cost)
+        for name, (answers, quality, cost) in plan.measured.items()
+    }
+    if source is None:
+        return Alignment(plan.models, plan.models, measured)
+    return Alignment(source, plan.models, measured, plan.cost_factor)

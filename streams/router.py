@@ -12,7 +12,7 @@ import structlog
 from confluent_kafka import Message
 
 from routing.account import Account
-from routing.alignment import Alignment, Measured
+from routing.alignment import Alignment, align
 from routing.decision import DEFERRED, TOLERANCE, IntArray, random_keys
 from routing.estimators.base import Estimates
 from routing.money import to_usd
@@ -253,13 +253,7 @@ class RouterDesk:
     def _alignment(self, plan: Plan) -> Alignment:
         """From the intake's columns to the plan's; made anew when the plan changes."""
         if self._aligned is None or self._aligned[0] is not plan:
-            measured = {
-                name: Measured(int(answers), quality, cost)
-                for name, (answers, quality, cost) in plan.measured.items()
-            }
-            source = self.intake.models or plan.models
-            factor = plan.cost_factor if self.intake.models else None
-            self._aligned = (plan, Alignment(source, plan.models, measured, factor))
+            self._aligned = (plan, align(self.intake.models, plan))
         return self._aligned[1]
 
     def _charge(self, plan: Plan, arrivals: Arrivals, estimates: Estimates) -> IntArray:
