@@ -208,6 +208,9 @@ class RouterDesk:
             "lane": self.lane,
             "account": account_to_dict(record.account),
             "next": record.next,
+            # the stretch of the lane's input that they are of, so that a check can tell none is sent twice
+            "begin": max(self.record.sampled, self.record.next),
+            "end": record.sampled,
             "models": plan.models,
         }
         value = encode_samples(header, estimates.quality, estimates.cost, "<f8")
