@@ -185,14 +185,13 @@ def _wait_until_visible(admin: AdminClient, specs: list[TopicSpec]) -> None:
     deadline = time.monotonic() + VISIBLE_SECONDS
     while True:
         existing = existing_partitions(admin)
-        missing = [spec.name for spec in specs if spec.name not in existing]
-        if not missing:
+        problems = [f"topic {spec.name}: is not visible" for spec in specs if spec.name not in existing]
+        problems += mismatches(specs, existing)  # a new topic may show some of its partitions first
+        if not problems:
             break
         if time.monotonic() > deadline:
-            raise TopicMismatch([f"topic {name}: is still not visible" for name in missing])
+            raise TopicMismatch(problems)
         time.sleep(0.05)
-    if problems := mismatches(specs, existing):
-        raise TopicMismatch(problems)
     end_offsets(admin, [spec.name for spec in specs])  # leaders that are named may not lead yet
 
 
