@@ -121,7 +121,8 @@ def preset_source(name: str, rows: int, table: str = "") -> NeighbourSource | Ri
     preset = choose_preset(rows, name)[0]
     if preset.ridge is None:
         return NeighbourSource(k=5)
-    return RidgeSource(preset.ridge, preset.embedder, table if preset.embedder == "static" else "")
+    named = table if preset.embedder == "static" else ""
+    return RidgeSource(preset.ridge, preset.embedder, named, preset.dimension or 0)
 
 
 def without(source: RidgeSource, part: str) -> RidgeSource:

@@ -155,7 +155,7 @@ def fit(
         embedder = load_embedder(model, max_tokens, threads=threads)
         vectors = _embed(embedder, history, counted) if embeddings is None else embeddings
         if preset.embedder == "bytes":
-            embedder = fit_bytes(history.texts, vectors)
+            embedder = fit_bytes(history.texts, vectors, preset.dimension or vectors.shape[1])
             vectors = embedder.embed(history.texts).embeddings
             if said is not None:
                 said("bytes embedder")

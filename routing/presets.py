@@ -46,6 +46,8 @@ class Preset:
         Fields of `routing.planning.PlanningSettings` that it sets.
     summary : str
         For people.
+    dimension : int, optional
+        Of embedder "bytes": few do for landmarks, and make a decision cheaper.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Preset:
     ridge: RidgeSettings | None
     planning: dict[str, Any]
     summary: str
+    dimension: int | None = None
 
 
 PRESETS = {
@@ -64,7 +67,11 @@ PRESETS = {
         "k = 5 neighbours of MiniLM embeddings, prices learned once from the first queries",
     ),
     "best": Preset(
-        "best", "model", RidgeSettings(), RESOLVE, "exact kernel on MiniLM embeddings: the best routing, slow"
+        "best",
+        "model",
+        RidgeSettings(words=128),
+        RESOLVE,
+        "exact kernel on MiniLM embeddings and words: the best routing, slow",
     ),
     "fast": Preset(
         "fast",
@@ -72,6 +79,7 @@ PRESETS = {
         RidgeSettings(landmarks=FAST_LANDMARKS, cost_parts=("text-kernel", "kernel")),
         RESOLVE,
         "hashed words and landmarks: a decision from the raw prompt in under 100 us",
+        dimension=64,
     ),
     "static": Preset(
         "static",
