@@ -12,6 +12,7 @@ from routing.budgets import SPLITS
 from routing.datasets import load_dataset
 from routing.embedding import DEFAULT, load_embedder
 from routing.history import EmbeddedHistory, HistoryError
+from routing.presets import NAMES
 from streams.settings import PREFIX, Settings
 
 DEMO = "demo"
@@ -43,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         "--budget-factor", type=float, default=1.0, help="times the cost of the cheapest LLM [%(default)s]"
     )
     parser.add_argument("--split", choices=SPLITS, default="weighted", help="of the budget [%(default)s]")
-    parser.add_argument("--preset", choices=["paper", "best", "fast", "auto"], default="auto")
+    parser.add_argument("--preset", choices=NAMES, default="auto", help="of the worker [%(default)s]")
     parser.add_argument(
         "--set",
         action="append",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from routing.catalogue import Catalogue, CatalogueError
+from routing.history import EmbeddedHistory, HistoryError
+from routing.presets import Preset, choose_preset
 from streams.kafka import BrokerUnreachable, reach_broker
 from streams.settings import (
     BROKER_VARIABLES,
@@ -86,12 +88,17 @@ def check_config(environment: Mapping[str, str] = os.environ, connect: bool = Tr
     report.mistakes += _missing_files(settings)
     catalogue, problems = _catalogue(settings)
     report.mistakes += problems
-    report.mistakes += _history_problems(settings, catalogue)
+    preset, problems = _history(settings, catalogue)
+    report.mistakes += problems
     report.mistakes += _broker_problems(settings, catalogue, connect)
     section = _file_section(settings)
-    report.effective = [
-        _effective(settings, name, environment, section, wrong) for name in Settings.model_fields
-    ]
+    planning = preset.planning if preset else {}
+    in_force = settings.with_preset(planning)
+    for name in Settings.model_fields:
+        row = _effective(in_force, name, environment, section, wrong)
+        if preset and name in planning.keys() - settings.model_fields_set:
+            row = replace(row, source=f"preset {preset.name}")
+        report.effective.append(row)
     for text, likely in _unknown_variables(environment):
         (report.mistakes if likely else report.notes).append(text)
     return report
@@ -135,26 +142,27 @@ def _catalogue(settings: Settings) -> tuple[Catalogue | None, list[str]]:
         return None, error.problems
 
 
-def _history_problems(settings: Settings, catalogue: Catalogue | None) -> list[str]:
+def _history(settings: Settings, catalogue: Catalogue | None) -> tuple[Preset | None, list[str]]:
+    """The preset that fits the history, and what is wrong with either."""
     if settings.history is None or not settings.history.exists():
-        return []
-    from routing.history import EmbeddedHistory, HistoryError
-
+        return None, []
     try:
         history = EmbeddedHistory.load(settings.history).history
         if catalogue is not None:
             history.with_models(catalogue.names)
     except (HistoryError, OSError, ValueError) as error:
-        return [f"history: {settings.history}: {error}"]
-    if catalogue is None:
-        return []
-    lacking = sorted(set(catalogue.names) - set(history.models))
+        return None, [f"history: {settings.history}: {error}"]
+    try:
+        preset, found = choose_preset(len(history), settings.preset)[0], []
+    except ValueError as error:
+        preset, found = None, [str(error)]
+    lacking = sorted(set(catalogue.names) - set(history.models)) if catalogue else []
     if lacking and not settings.exploration:
-        return [
+        found.append(
             f"catalogue: the history knows nothing of {', '.join(lacking)}; remove them, add their columns, "
             "or set PORT_EXPLORATION above 0 to measure them"
-        ]
-    return []
+        )
+    return preset, found
 
 
 def _broker_problems(settings: Settings, catalogue: Catalogue | None, connect: bool) -> list[str]:

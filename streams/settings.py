@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -108,7 +109,7 @@ class Settings(BaseSettings):
         default=None,
         description="Folder with the embedded history, saved by `routing` or `producers.prepare`.",
     )
-    preset: Literal["paper", "best", "fast", "auto"] = Field(
+    preset: Literal["paper", "best", "fast", "static", "auto"] = Field(
         default="auto", description="Estimator and embedder; auto takes what history and size allow."
     )
     embedder: str | None = Field(
@@ -169,6 +170,11 @@ class Settings(BaseSettings):
     )
     solver: Literal["exact", "newton"] = Field(
         default="exact", description="The linear programme by HiGHS, or its smoothed dual by Newton's method."
+    )
+    mix: Literal["recent", "remaining"] = Field(
+        default="recent",
+        description="What resolve=every solves on: the newest queries, or the history weighted by what is "
+        "still to come.",
     )
     lockstep: bool = Field(
         default=False,
@@ -251,6 +257,17 @@ class Settings(BaseSettings):
         if problems := contradictions(self):
             raise ValueError("; ".join(problems))
         return self
+
+    def with_preset(self, planning: Mapping[str, Any]) -> Settings:
+        """The same with what a preset says of warm-up, solving and prices, where nobody said anything.
+
+        Parameters
+        ----------
+        planning : mapping
+            As `routing.presets.Preset.planning`.
+        """
+        unsaid = {name: value for name, value in planning.items() if name not in self.model_fields_set}
+        return self.model_copy(update=unsaid)
 
     @cached_property
     def topics(self) -> Topics:

@@ -64,6 +64,19 @@ def test_nothing_is_wrong_with_what_fits(check: Callable[..., Report], folder: P
     assert list(found) == list(Settings.model_fields)
 
 
+def test_what_the_preset_says_is_in_force_where_nobody_said_anything(
+    check: Callable[..., Report], folder: Path
+):
+    assert sources(check(**fitting(folder), preset="paper"))["resolve"] == ("once", "preset paper")
+
+    found = sources(check(**fitting(folder), preset="static", resolve_every=9))
+
+    assert found["resolve"] == ("every", "preset static")
+    assert found["resolve_every"] == ("9", "PORT_RESOLVE_EVERY")
+    (mistake,) = check(**fitting(folder), preset="fast").mistakes
+    assert mistake.startswith("preset: 'fast' needs a history of")
+
+
 def test_with_nothing_set_all_that_a_worker_needs_is_told(check: Callable[..., Report]):
     told = "\n".join(check().mistakes)
 

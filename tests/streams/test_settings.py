@@ -69,6 +69,15 @@ def test_the_broker_has_two_variables(monkeypatch: pytest.MonkeyPatch, catalogue
     assert Settings(catalogue=catalogue, bootstrap_servers="c:3").brokers() == "c:3"
 
 
+def test_a_preset_says_only_what_nobody_said(monkeypatch: pytest.MonkeyPatch, catalogue: Path):
+    monkeypatch.setenv("PORT_SOLVER", "exact")
+    settings = Settings(catalogue=catalogue, resolve_every=9)
+
+    found = settings.with_preset({"solver": "newton", "resolve_every": 250, "eps": 0.1, "resolve": "every"})
+
+    assert (found.solver, found.resolve_every, found.eps, found.resolve) == ("exact", 9, 0.5, "every")
+
+
 def test_no_broker_is_told_when_one_is_needed():
     with pytest.raises(ValueError, match="KAFKA_BOOTSTRAP_SERVERS"):
         Settings().brokers()
