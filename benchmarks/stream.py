@@ -78,6 +78,7 @@ class Run:
         process = subprocess.Popen(
             command, env=os.environ | self.variables, stdout=log, stderr=subprocess.STDOUT
         )
+        self.process = process
         try:
             yield stages
         finally:
@@ -89,23 +90,27 @@ class Run:
                 process.wait()
             log.close()
 
-    def decided(self) -> tuple[int, float]:
-        """Queries decided so far by the ledgers, and when the last of them was written."""
-        total, last = 0, 0.0
+    def decided(self) -> int:
+        """Queries decided so far, by the ledgers."""
+        if (status := self.process.poll()) is not None:
+            raise RuntimeError(
+                f"the worker ended with {status}: {(self.folder / f'{self.name}.log').read_text()}"
+            )
+        total = 0
         for partition in range(self.settings.partitions):
             record = None
             for message in read_to_end(reader_config(self.settings), self.settings.topics.ledger, partition):
                 record = message
             if record is not None:
                 ledger = LedgerRecord.decode(record.value() or b"")
-                total, last = total + ledger.account.arrived, max(last, ledger.written_at)
-        return total, last
+                total += ledger.account.arrived
+        return total
 
 
 def throughput(run: Run, estimator: str, rows: int, total: int) -> tuple[float, dict[str, Any]]:
     """Queries/s of a worker over a backlog, and its stages."""
     with run.worker(estimator, rows) as stages:
-        wait_for(lambda: run.decided()[0] >= total, 600, f"{estimator}: {total} queries")
+        wait_for(lambda: run.decided() >= total, 600, f"{estimator}: {total} queries")
     times = []
     for partition in range(run.settings.partitions):
         before = 0
@@ -124,7 +129,7 @@ def latency(run: Run, estimator: str, rows: int, rates: list[int], seconds: floa
     warm = load.messages(200, seed=7)
     with run.worker(estimator, rows):
         load.produce(producer, settings.topics.queries, warm, settings.partitions)
-        wait_for(lambda: run.decided()[0] >= len(warm), 300, "the first queries")
+        wait_for(lambda: run.decided() >= len(warm), 300, "the first queries")
         for number, rate in enumerate(rates):
             results[str(rate)] = paced(run, producer, rate, int(rate * seconds), 100 + number)
     return results
