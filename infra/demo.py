@@ -19,6 +19,8 @@ from infra.broker.record import ROOT
 
 DEMO_DATA = "demo"
 POLL_SECONDS = 0.5
+PATIENCE_SECONDS = 300
+"""How long the replay waits for a query to arrive: on a busy machine the model alone takes minutes to load."""
 
 
 class StepError(RuntimeError):
@@ -103,6 +105,7 @@ def demo(options: argparse.Namespace, stack: ExitStack) -> int:
     print(f"demo: worker runs; its log is {log}", flush=True)
     options.json.unlink(missing_ok=True)
     replay = ["producers.replay", str(options.folder), "--json", str(options.json)]
+    replay += ["--deadline", str(PATIENCE_SECONDS)]
     if not sys.stderr.isatty():
         replay.append("--quiet")  # a progress bar is for eyes, not for a log file
     status = _replay(replay, environment, worker, log)

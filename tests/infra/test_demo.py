@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from infra.broker.ports import is_free
 from tests.conftest import ROOT
@@ -42,9 +43,10 @@ def assert_stopped(output: str, tmp_path: Path) -> None:
     assert is_free(int(broker.group(1)))
 
 
+@pytest.mark.timeout(600)  # loading the model is a minute's work, or many where the machine is busy
 def test_from_nothing_to_a_report(tmp_path: Path) -> None:
     process = demo(tmp_path, "--queries", "20")
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=580)
     assert process.returncode == 0, output
     report = json.loads((tmp_path / "demo.json").read_text())
     assert report.keys() >= KEYS
