@@ -20,7 +20,7 @@ from infra.broker.record import ROOT
 DEMO_DATA = "demo"
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 300
-"""How long the replay waits for a query to arrive: on a busy machine the model alone takes minutes to load."""
+"""How long the replay waits for a query: on a busy machine the model alone takes minutes to load."""
 
 
 class StepError(RuntimeError):
