@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from routing.account import Account
+from routing.alignment import ENOUGH
 from routing.estimators.base import Estimates, FloatArray
 from routing.grants import grant
 from routing.money import to_pico, to_usd
@@ -226,7 +227,13 @@ class Planner:
     def measure(self, measured: dict[str, list[float]]) -> Plan:
         """What outcomes say of LLMs without a history; the same plan object when nothing changes."""
         if measured != self.plan.measured:
+            before = {name for name, (answers, *_) in self.plan.measured.items() if answers >= ENOUGH}
+            now = {name for name, (answers, *_) in measured.items() if answers >= ENOUGH}
             self.plan = self.plan.changed(measured=measured, created_at=self.clock())
+            if now - before:
+                # an LLM that can be compared from now on: its price is learned with the others'
+                self._forget()
+                self._restart()
         return self.plan
 
     # ---- what lanes report -------------------------------------------------------------------------------

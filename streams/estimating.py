@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import structlog
@@ -11,7 +12,9 @@ from routing.catalogue import Catalogue
 from routing.embedding import Embedder, load_embedder
 from routing.estimators.base import Estimates, Estimator, FloatArray
 from routing.estimators.neighbours import Neighbours
+from routing.fitting import FitFacts, fit_facts, load_fitted
 from routing.history import EmbeddedHistory
+from routing.presets import PRESETS
 from streams.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -19,11 +22,30 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Estimating:
-    """An embedder and an estimator that fit each other, and the history they rest on."""
+    """An embedder and an estimator that fit each other, and the history they rest on.
+
+    Parameters
+    ----------
+    embedder : Embedder
+    estimator : Estimator
+    history : EmbeddedHistory
+    preset, reason : str
+        Name of the preset, and why it was taken.
+    queries_per_second : float, optional
+        Decisions from the raw prompt a second and core, where they were measured.
+    """
 
     embedder: Embedder
     estimator: Estimator
     history: EmbeddedHistory
+    preset: str = "paper"
+    reason: str = "given"
+    queries_per_second: float | None = None
+
+    @property
+    def planning(self) -> dict[str, Any]:
+        """What the preset says of warm-up and prices, for `Settings.with_preset`."""
+        return dict(PRESETS[self.preset].planning)
 
     @property
     def dimension(self) -> int:
@@ -43,17 +65,23 @@ class Estimating:
 
 
 def load_estimating(settings: Settings, catalogue: Catalogue) -> Estimating:
-    """Load what the settings ask for.
+    """Load what the settings ask for: a fit of `python -m routing fit`, or neighbours on a plain history.
 
     Raises
     ------
     ValueError
-        No history is set, it was embedded by another model, or it has none of the catalogue's LLMs.
+        No history is set, it was embedded by another model or fitted for another preset, or it has none of
+        the catalogue's LLMs.
     """
     if settings.history is None:
         raise ValueError("history: not set; set PORT_HISTORY to the folder that `producers.prepare` saved")
-    embedder = load_embedder(settings.embedder) if settings.embedder else load_embedder()
-    history = EmbeddedHistory.load(settings.history, embedder.identity)
+    try:
+        facts = fit_facts(settings.history)
+    except FileNotFoundError:
+        estimating = _plain(settings)
+    else:
+        estimating = _fitted(settings, facts)
+    history = estimating.history
     if not set(history.models) & set(catalogue.names):
         raise ValueError(
             f"catalogue: none of {', '.join(catalogue.names)} is in the history, which has "
@@ -61,6 +89,31 @@ def load_estimating(settings: Settings, catalogue: Catalogue) -> Estimating:
         )
     if unknown := [name for name in catalogue.names if name not in history.models]:
         log.warning("models_without_history", models=unknown, exploration=settings.exploration)
+    log.info(
+        "history_loaded", rows=len(history), models=len(history.models), digest=history.digest()[:12],
+        preset=estimating.preset, reason=estimating.reason, queries_per_second=estimating.queries_per_second,
+    )  # fmt: skip
+    return estimating
+
+
+def _fitted(settings: Settings, facts: FitFacts) -> Estimating:
+    if settings.preset not in ("auto", facts.preset):
+        raise ValueError(
+            f"preset: {settings.preset!r} is set, but {settings.history} was fitted for {facts.preset!r}; set "
+            f"PORT_PRESET={facts.preset} or run `python -m routing fit --preset {settings.preset}`"
+        )
+    fitted = load_fitted(settings.history or "")
+    return Estimating(*fitted, facts.preset, facts.reason, facts.queries_per_second)
+
+
+def _plain(settings: Settings) -> Estimating:
+    if settings.preset not in ("auto", "paper"):
+        raise ValueError(
+            f"preset: {settings.preset!r} needs a fit; run `python -m routing fit --preset {settings.preset}` "
+            f"and set PORT_HISTORY to its folder"
+        )
+    embedder = load_embedder(settings.embedder) if settings.embedder else load_embedder()
+    history = EmbeddedHistory.load(settings.history or "", embedder.identity)
     estimator = Neighbours(
         history,
         k=min(settings.k, len(history)),
@@ -68,8 +121,4 @@ def load_estimating(settings: Settings, catalogue: Catalogue) -> Estimating:
         cost=settings.cost_estimate,
         index=settings.index,
     )
-    log.info(
-        "history_loaded", rows=len(history), models=len(history.models), digest=history.digest()[:12],
-        preset=settings.preset,
-    )  # fmt: skip
-    return Estimating(embedder, estimator, history)
+    return Estimating(embedder, estimator, history, "paper", "the history was not fitted")

@@ -177,6 +177,7 @@ class Router:
     def prepare(self) -> None:
         """Make the lanes and start what runs beside the app, in the app's loop before it starts."""
         self.loop = asyncio.get_running_loop()
+        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
         self.app.lanes = Lanes(
             lambda topic, partition: self.observation.watched(self._desk_for(topic, partition)),
             (self.topics.queries, self.topics.overflow, self.topics.samples),
@@ -306,6 +307,7 @@ def planning_settings(settings: Settings) -> PlanningSettings:
         resolve_tail=settings.resolve_tail,
         resolve_window=settings.resolve_window,
         solver=settings.solver,
+        mix=settings.mix,
     )
 
 
@@ -326,9 +328,8 @@ def main(settings: Settings) -> int:
         raise ValueError(f"topics: {', '.join(missing)} missing; run `python -m streams topics create`")
     if problems := mismatches(specs, existing):
         raise ValueError("; ".join(problems))
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     estimating = load_estimating(settings, catalogue)
-    return run(Router(settings, estimating))
+    return run(Router(settings.with_preset(estimating.planning), estimating))
 
 
 def run(router: Router) -> int:
