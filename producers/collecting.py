@@ -159,7 +159,8 @@ class Collector:
         routing = fields.get("routing") or {}
         if where == UNSERVED:
             routing["reason"] = fields.get("reason")
-        place = int(routing.get("partition", -1)), int(routing.get("offset", -1))
+        # one that the overflow lane decided has its place there, and where it came from beside it
+        place = routing.get("source") or (routing.get("partition", -1), routing.get("offset", -1))
         return Arrival(fields["id"], where, *place, routing, message.timestamp()[1] / 1000, read_at)
 
     def _dead(self, message: Message, read_at: float) -> Arrival:
