@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 
 from infra.broker.docker import COMPOSE_FILE, SERVICE
 from streams.settings import BROKER_VARIABLES, PREFIX, Settings
+from streams.web.access import OPEN_PATHS
 from tests.conftest import ROOT
 
 TEXT = COMPOSE_FILE.read_text()
@@ -63,6 +64,14 @@ def test_images_are_pinned_and_ports_stay_on_this_machine(name: str) -> None:
     service = SERVICES[name]
     assert re.fullmatch(r"[a-z0-9/-]+:v?\d+\.\d+\.\d+", service["image"])
     assert [port for port in service.get("ports", []) if not port.startswith("127.0.0.1:")] == []
+
+
+def test_the_health_of_a_router_is_asked_where_it_answers_without_a_token() -> None:
+    probe = " ".join(SERVICES["router"]["healthcheck"]["test"])
+    found = re.search(r"http://127\.0\.0\.1:(\d+)(/\w+)", probe)
+    assert found is not None
+    assert int(found.group(1)) == SERVICES["router"]["environment"]["PORT_WEB_PORT"]
+    assert found.group(2) in OPEN_PATHS
 
 
 def test_every_variable_has_a_default_and_is_told_of() -> None:
