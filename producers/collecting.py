@@ -161,7 +161,8 @@ class Collector:
             routing["reason"] = fields.get("reason")
         # one that the overflow lane decided has its place there, and where it came from beside it
         place = routing.get("source") or (routing.get("partition", -1), routing.get("offset", -1))
-        return Arrival(fields["id"], where, *place, routing, message.timestamp()[1] / 1000, read_at)
+        at = int(place[0]), int(place[1])
+        return Arrival(fields["id"], where, *at, routing, message.timestamp()[1] / 1000, read_at)
 
     def _dead(self, message: Message, read_at: float) -> Arrival:
         _, errors = split_dead_letter_headers(message.headers())  # type: ignore[arg-type]
