@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from producers.prepared import Prepared, budgeted_catalogue, split_rows
+from producers.prepared import HISTORY, Prepared, budgeted_catalogue, split_rows
 from producers.vectors import embed_with_progress, stored_vectors
 from routing.budgets import SPLITS
 from routing.datasets import load_dataset
 from routing.embedding import DEFAULT, load_embedder
+from routing.fitting import FitFacts, Fitted, fit, save_fitted
 from routing.history import EmbeddedHistory, HistoryError
-from routing.presets import NAMES
+from routing.presets import NAMES, Preset, choose_preset
 from streams.settings import PREFIX, Settings
 
 DEMO = "demo"
@@ -44,7 +46,12 @@ def parser() -> argparse.ArgumentParser:
         "--budget-factor", type=float, default=1.0, help="times the cost of the cheapest LLM [%(default)s]"
     )
     parser.add_argument("--split", choices=SPLITS, default="weighted", help="of the budget [%(default)s]")
-    parser.add_argument("--preset", choices=NAMES, default="auto", help="of the worker [%(default)s]")
+    parser.add_argument(
+        "--preset",
+        choices=NAMES,
+        default="paper",
+        help="fitted to the history, but for `paper`; auto takes what its size allows [%(default)s]",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -62,8 +69,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         variables = settings_variables(given.set)
         prepared = prepare(given)
-        horizon = {"PORT_HORIZON": str(len(prepared.queries)), "PORT_PRESET": given.preset}
+        preset, reason = choose_preset(len(prepared.history), given.preset)
+        fitted = None if preset.name == "paper" else fit_prepared(prepared, preset, given)
+        if fitted is not None and prepared.embeddings is not None:
+            prepared = carried_by(prepared, fitted)
+        horizon = {"PORT_HORIZON": str(len(prepared.queries)), "PORT_PRESET": preset.name}
         prepared.save(given.out, {**horizon, **variables})
+        if fitted is not None:
+            facts = FitFacts(preset.name, reason, fitted.history.digest(), given.embedder)
+            save_fitted(given.out / HISTORY, fitted, facts)
     except (HistoryError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -73,6 +87,21 @@ def main(arguments: list[str] | None = None) -> int:
         f"{len(prepared.catalogue.models)} LLMs, budget {budget:.6g} USD"
     )
     return 0
+
+
+def fit_prepared(prepared: Prepared, preset: Preset, given: argparse.Namespace) -> Fitted:
+    """Fits a preset to the history, from the embeddings that it has already."""
+    known = prepared.history
+    return fit(
+        known.history, preset, out=given.out / HISTORY, embeddings=known.embeddings, model=given.embedder
+    )
+
+
+def carried_by(prepared: Prepared, fitted: Fitted) -> Prepared:
+    """The queries' embeddings as the fitted embedder makes them, where it is another than the history's."""
+    if fitted.embedder.identity == prepared.history.embedder:
+        return prepared
+    return replace(prepared, embeddings=fitted.embedder.embed(prepared.queries.texts).embeddings)
 
 
 def settings_variables(pairs: list[str]) -> dict[str, str]:

@@ -99,8 +99,8 @@ def load_estimating(settings: Settings, catalogue: Catalogue) -> Estimating:
 def _fitted(settings: Settings, facts: FitFacts) -> Estimating:
     if settings.preset not in ("auto", facts.preset):
         raise ValueError(
-            f"preset: {settings.preset!r} is set, but {settings.history} was fitted for {facts.preset!r}; set "
-            f"PORT_PRESET={facts.preset} or run `python -m routing fit --preset {settings.preset}`"
+            f"preset: {settings.preset!r} is set, but {settings.history} was fitted for {facts.preset!r}; "
+            f"set PORT_PRESET={facts.preset} or run `python -m routing fit --preset {settings.preset}`"
         )
     fitted = load_fitted(settings.history or "")
     return Estimating(*fitted, facts.preset, facts.reason, facts.queries_per_second)
@@ -109,8 +109,8 @@ def _fitted(settings: Settings, facts: FitFacts) -> Estimating:
 def _plain(settings: Settings) -> Estimating:
     if settings.preset not in ("auto", "paper"):
         raise ValueError(
-            f"preset: {settings.preset!r} needs a fit; run `python -m routing fit --preset {settings.preset}` "
-            f"and set PORT_HISTORY to its folder"
+            f"preset: {settings.preset!r} needs a fit; run `python -m routing fit --preset "
+            f"{settings.preset}` and set PORT_HISTORY to its folder"
         )
     embedder = load_embedder(settings.embedder) if settings.embedder else load_embedder()
     history = EmbeddedHistory.load(settings.history or "", embedder.identity)
