@@ -9,6 +9,7 @@ import pytest
 
 from routing.history import EmbeddedHistory, History
 from streams.__main__ import main
+from streams.commands.config import settings_table
 from streams.config_check import Report, check_config
 from streams.settings import Settings
 
@@ -175,3 +176,9 @@ def test_the_command_prints_all_and_fails_on_a_mistake(
     assert "localhost:9092" in table.out
     assert [mistake.partition(":")[0] for mistake in data["mistakes"]] == ["eps"]
     assert {"name", "value", "source", "description"} == set(data["settings"][0])
+
+
+def test_the_readme_has_the_table_of_settings():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+
+    assert settings_table() in readme, "run `python -m streams config table` and put it in README.md"
