@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from experiments.equal_spend import at_equal_spend
 from experiments.plots import draw
 from experiments.running import Laboratory, Setting, run_all, write_rows
 from experiments.studies import STUDIES
-from experiments.tables import print_table
+from experiments.tables import markdown, print_table
 from routing.datasets import load_dataset
 from routing.embedding import load_embedder
 from routing.history import History
@@ -33,6 +34,7 @@ EQUAL_POLICIES = (
     "best-single",
     "cheapest",
 )
+TABLE = "prints saved results as the Markdown tables of docs/results.md"
 TRAIN = "fine-tunes RoBERTa on the history of each seed: quality (multi-label) and cost (regression)"
 
 
@@ -66,6 +68,15 @@ def run_equal_spend(given: argparse.Namespace) -> int:
     print_table(rows, title)
     if given.plot:
         draw(rows, "bars", "policy", title, given.plot, measure="performance")
+    return 0
+
+
+def run_table(given: argparse.Namespace) -> int:
+    """Print saved results as Markdown."""
+    for path in given.json:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        study = STUDIES.get(found["config"]["experiment"])
+        print(markdown(found["rows"], study.axis if study else None) + "\n")
     return 0
 
 

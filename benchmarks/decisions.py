@@ -1,0 +1,120 @@
+"""How long a decision takes from the raw prompt, by preset, in one thread."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+
+from benchmarks.machine import describe
+from routing.account import Account
+from routing.datasets import load_dataset
+from routing.estimators.base import QueryBatch
+from routing.fitting import Fitted, fit
+from routing.planning import Planner, PlanningSettings
+from routing.policy import route
+from routing.presets import choose_preset
+from routing.unit import normalised
+
+BATCHES = (1, 32, 256)
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.decisions", description=__doc__)
+    parser.add_argument("--dataset", required=True, type=Path, metavar="FILE", help="answered queries")
+    parser.add_argument("--embeddings", required=True, type=Path, metavar="NPY", help="of its rows")
+    parser.add_argument("--presets", default="fast,best", metavar="A,B", help="[%(default)s]")
+    parser.add_argument("--queries", type=int, default=2048, metavar="N", help="measured on [%(default)s]")
+    parser.add_argument("--rounds", type=int, default=5, help="the best counts [%(default)s]")
+    parser.add_argument(
+        "--raw", default="fast", metavar="A,B", help="presets that embed the raw prompts too [%(default)s]"
+    )
+    parser.add_argument("--json", type=Path, metavar="OUT")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = parser().parse_args(arguments)
+    data = load_dataset(given.dataset)
+    vectors = normalised(np.load(given.embeddings))
+    order = np.random.default_rng(0).permutation(len(data))
+    test, past = order[: given.queries], order[given.queries :]
+    history, prompts = data.select(past), [data.texts[i] for i in test]
+    rows: list[dict[str, Any]] = []
+    for name in given.presets.split(","):
+        preset, reason = choose_preset(len(past), name)
+        fitted = fit(history, preset, embeddings=vectors[past])
+        raw = name in given.raw.split(",")
+        for batch in BATCHES:
+            row = {"preset": name, "reason": reason, "batch": batch, "history": len(past), "raw": raw}
+            rows.append(row | measured(fitted, prompts, vectors[test], batch, given.rounds, raw=raw))
+            print(
+                f"{name:6} batches of {batch:3}: "
+                + "  ".join(f"{k} {v:8.1f}" for k, v in rows[-1].items() if k.endswith("_us"))
+            )
+    if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        found = {"machine": describe(), "dataset": given.dataset.name, "rows": rows}
+        given.json.write_text(json.dumps(found, indent=1))
+    return 0
+
+
+def measured(
+    fitted: Fitted, prompts: list[str], vectors: np.ndarray, batch: int, rounds: int, *, raw: bool
+) -> dict[str, float]:
+    """Microseconds a query, by wall clock and by processor time: best of the rounds."""
+    models = len(fitted.history.models)
+    own = fitted.estimator.leave_one_out()
+    settings = PlanningSettings(horizon=10**6, warmup="history", solver="newton")
+    planner = Planner(settings, fitted.history.models, own.cost.mean(0) * 1e6 / models, history=own)
+    plan = planner.start_period()
+    limit = len(prompts) if batch > 1 else min(256, len(prompts))
+
+    def embed(part: slice) -> QueryBatch:
+        if raw:
+            return fitted.embedder.embed(prompts[part])
+        return QueryBatch(prompts[part], vectors[part])
+
+    def decide() -> None:
+        account = Account.fresh(plan.period, models)
+        for start in range(0, limit, batch):
+            part = slice(start, min(start + batch, limit))
+            estimates = fitted.estimator.estimate(embed(part))
+            account = route(account, plan, 0, estimates, np.arange(part.start, part.stop)).account
+
+    def embed_all() -> None:
+        for start in range(0, limit, batch):
+            embed(slice(start, min(start + batch, limit)))
+
+    decide()
+    whole, whole_cpu = best_of(rounds, decide)
+    embedding, _ = best_of(rounds, embed_all)
+    unit = 1e6 / limit
+    return {
+        "decision_us": whole * unit,
+        "decision_cpu_us": whole_cpu * unit,
+        "embedding_us": embedding * unit,
+        "queries_per_second": limit / whole,
+    }
+
+
+def best_of(rounds: int, run: Any) -> tuple[float, float]:
+    wall, processor = [], []
+    for _ in range(rounds):
+        begun, used = time.perf_counter(), time.process_time()
+        run()
+        wall.append(time.perf_counter() - begun)
+        processor.append(time.process_time() - used)
+    return min(wall), min(processor)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
