@@ -23,7 +23,11 @@ STATIC = {
     "page.html": "text/html",
     "page.css": "text/css",
     "page.js": "text/javascript",
+    "panels.js": "text/javascript",
+    "past.js": "text/javascript",
     "charts.js": "text/javascript",
+    "colors.js": "text/javascript",
+    "format.js": "text/javascript",
     "explain.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
