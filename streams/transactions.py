@@ -124,9 +124,3 @@ def read_to_end(
                     return
                 elif not (error.retriable() or error.code() < 0):
                     raise KafkaException(error)
-
-
-def end_offset(config: Mapping[str, Any], topic: str, partition: int) -> int:
-    """The offset after the last record of a partition."""
-    with closing(Consumer(dict(config))) as consumer:
-        return consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]

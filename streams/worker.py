@@ -39,7 +39,6 @@ from streams.settings import Settings
 from streams.stages import Stages
 from streams.tables import LedgerTable
 from streams.topics import existing_partitions, mismatches, topic_specs
-from streams.transactions import end_offset
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +87,9 @@ class Router:
         self.ledger = self._table("ledger", self.topics.ledger, settings.partitions)
         self.ledger.assign = self._assign
         self.overflow_ledger = self._table("overflow-ledger", self.topics.overflow_ledger, 1)
+        # Ledgers load themselves. Faust would wait for the last offset of the changelog, which is a marker that
+        # no consumer is given: for ever, when a lane commits while partitions move.
+        self.app.tables.recovery.need_recovery = lambda: False
         self._agents()
 
     # ---- the Faust app -----------------------------------------------------------------------------------
@@ -127,8 +129,6 @@ class Router:
             partitions=partitions,
             changelog_topic=self.app.topic(topic, partitions=partitions, compacting=True, internal=True),
         )
-        config = reader_config(self.settings)
-        table.end = lambda topic, partition: end_offset(config, topic, partition)
         self.app.tables.add(table)
         return table
 
