@@ -99,8 +99,8 @@ def _thinned(points: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
     if len(points) <= most:
         return points
     first, last = points[0]["at"], points[-1]["at"]
-    step = (last - first) / (most - 1)
+    step = (last - first) / (most - 2)
     kept: dict[int, dict[str, Any]] = {}
     for found in points:
         kept[int((found["at"] - first) / step)] = found  # the last of each stretch
-    return [points[0], *(found for _, found in sorted(kept.items()) if found is not points[0])][:most]
+    return [points[0], *(found for _, found in sorted(kept.items()) if found is not points[0])]

@@ -11,8 +11,8 @@ from aiohttp import web
 from pydantic import SecretStr
 
 COOKIE = "port_session"
-OPEN_PATHS = ("/healthz", "/readyz")
-"""Probes cannot log in; without the token these tell yes or no, nothing else."""
+OPEN_PATHS = ("/healthz", "/readyz", "/static/page.css", "/static/icon.svg")
+"""Probes cannot log in; without the token these tell yes or no, nothing else. The form needs its looks."""
 
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 COOKIE_SECONDS = 30 * 24 * 3600
@@ -37,9 +37,12 @@ class Access:
     token : SecretStr or None
         What callers must know; None: only names of this machine are answered to, so that no page of the web
         can ask through its reader's browser.
+    form : bytes
+        HTML that asks a person for the token.
     """
 
-    def __init__(self, token: SecretStr | None) -> None:
+    def __init__(self, token: SecretStr | None, form: bytes) -> None:
+        self._form = form
         self._token = None if token is None else token.get_secret_value()
 
     def knows_token(self, request: web.Request) -> bool:
@@ -64,10 +67,10 @@ class Access:
         given = request.query.get("token")
         if self._token is not None and given is not None and request.method == "GET":
             if not _same(given, self._token):
-                return _refused()
+                return self._refused(request)
             return self._with_cookie(request)
         if request.path not in OPEN_PATHS and not self.knows_token(request):
-            return _refused()
+            return self._refused(request)
         try:
             return await handler(request)
         except web.HTTPException as error:
@@ -83,6 +86,12 @@ class Access:
         )  # fmt: skip
         return response
 
+    def _refused(self, request: web.Request) -> web.Response:
+        if "text/html" in request.headers.get("Accept", ""):
+            return web.Response(status=401, body=self._form, content_type="text/html", charset="utf-8")
+        text = "give the token: header `Authorization: Bearer TOKEN`, or once ?token=TOKEN in the address\n"
+        return web.Response(status=401, text=text, headers={"WWW-Authenticate": "Bearer"})
+
     def _session(self) -> str:
         """What the cookie holds: it shows that its owner knew the token, and is not the token."""
         assert self._token is not None
@@ -95,11 +104,6 @@ def _same(given: str, wanted: str) -> bool:
 
 def _host_name(host: str) -> str:
     return host if host.endswith("]") else host.rsplit(":", 1)[0] if ":" in host else host
-
-
-def _refused() -> web.Response:
-    text = "give the token: header `Authorization: Bearer TOKEN`, or once ?token=TOKEN in the address\n"
-    return web.Response(status=401, text=text, headers={"WWW-Authenticate": "Bearer"})
 
 
 def _allowed(error: web.HTTPException) -> dict[str, str]:

@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 STATIC = {
     "page.html": "text/html",
+    "login.html": "text/html",
     "page.css": "text/css",
     "page.js": "text/javascript",
     "panels.js": "text/javascript",
@@ -63,9 +64,9 @@ class WebServer:
         self._settings, self._health, self._metrics = settings, health, metrics
         self._answers, self._explain = answers, explain
         self._explaining = threading.Lock()
-        self._access = Access(settings.web_token)
         self._runner: web.AppRunner | None = None
         self._files = {name: files("streams.web").joinpath("static", name).read_bytes() for name in STATIC}
+        self._access = Access(settings.web_token, self._files["login.html"])
         self.url: str | None = None
 
     async def start(self) -> None:
@@ -78,9 +79,11 @@ class WebServer:
         """
         settings = self._settings
         # no access log: an address may hold a token
-        self._runner = web.AppRunner(self._app(), access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            self._app(), access_log=None, handle_signals=False, shutdown_timeout=2.0
+        )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, settings.web_host, settings.web_port, shutdown_timeout=2.0)
+        site = web.TCPSite(self._runner, settings.web_host, settings.web_port)
         try:
             await site.start()
         except OSError as error:
@@ -147,19 +150,24 @@ class WebServer:
         query_id = request.query.get("id", "").strip()
         if not query_id:
             return _json({"error": "id: give the id of a query"}, 400)
-        # it may read whole topics: one at a time is enough for people
-        if not self._explaining.acquire(blocking=False):
-            return _json({"error": "another query is being looked up; try again in a moment"}, 429)
         try:
             return web.Response(
-                body=await _in_thread(lambda: _encode(self._explain(query_id))),
-                content_type="application/json",
+                body=await _in_thread(lambda: self._explain_alone(query_id)), content_type="application/json"
             )
         except LookupError as error:
             return _json({"error": str(error.args[0]) if error.args else "not found"}, 404)
+        except BlockingIOError:
+            return _json({"error": "another query is being looked up; try again in a moment"}, 429)
         except Exception as error:
             log.exception("explain_failed", query_id=query_id)
             return _json({"error": f"cannot be explained: {error}"}, 500)
+
+    def _explain_alone(self, query_id: str) -> bytes:
+        """It may read whole topics: one at a time is enough for people."""
+        if not self._explaining.acquire(blocking=False):
+            raise BlockingIOError
+        try:
+            return _encode(self._explain(query_id))
         finally:
             self._explaining.release()
 

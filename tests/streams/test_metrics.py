@@ -1,0 +1,127 @@
+"""Metrics: counters follow the ledgers exactly, names and labels are as promised."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from streams.histogram import SECONDS
+from streams.lag import Lag
+from streams.metrics import Metrics, Sources, names
+from streams.overview import survey
+from tests.streams.cluster_made_up import USD, ints, make_account, make_ledger, make_ledgers, make_plan
+
+
+def make_metrics() -> Metrics:
+    return Metrics(
+        Sources(
+            overview=lambda: survey(make_plan(), make_ledgers(), 1100.0),
+            lag=lambda: Lag({0: 5, 1: 40, 2: 0}, {"queries": 3, "outcomes": 0}),
+            lanes=lambda: None,
+            ready=lambda: True,
+            planner_heard_at=lambda: 1e9,
+        )
+    )
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
+    found = {}
+    for family in text_string_to_metric_families(metrics.text().decode()):
+        for sample in family.samples:
+            found[sample.name, tuple(value for _, value in sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+def test_every_series_is_named_as_promised_and_the_other_way_round():
+    metrics = make_metrics()
+    record = make_ledgers()[0]
+    lapsed = replace(record, account=replace(record.account, lapsed=ints(1, 0)))
+    metrics.committed(replace(record, account=make_account(), outcomes={}, reported={}), lapsed)
+    found = {name for name, _ in samples(metrics)}
+
+    own = {name for name in found if not name.startswith("port_process_")}
+    assert own <= names()
+    # a worker without lanes has none of these
+    assert names() - own == {"port_lane_pending_queries"}
+    assert all(name.startswith("port_") for name in found)
+
+
+def test_counters_are_what_transactions_changed():
+    metrics, records = make_metrics(), make_ledgers()
+    before = records[0]
+    account = replace(
+        before.account, arrived=35, unserved=4, served=ints(22, 8), charged=ints(4 * USD, 5 * USD),
+        reserved=ints(7 * USD, 5 * USD), settled=ints(4 * USD, 0), settlements=ints(13, 0),
+    )  # fmt: skip
+    after = replace(before, account=account, outcomes={"settled": 13, "late": 1, "duplicate": 2})
+    metrics.committed(before, after)
+    found = samples(metrics)
+
+    assert found["port_queries_total", ("small", "served")] == 2
+    assert found["port_queries_total", ("vendor/large", "served")] == 1
+    assert found["port_queries_total", ("", "unserved")] == 1
+    assert found["port_queries_total", ("", "dead")] == 0
+    assert found["port_reservations_dollars_total", ("small",)] == 3
+    assert found["port_settlements_dollars_total", ("small",)] == 2
+    # 3 were reserved and only 1 more is charged: what settled for 2 had reserved 4
+    assert found["port_settled_reservations_dollars_total", ("small",)] == 4
+    assert found["port_outcomes_total", ("settled",)] == 1
+    assert found["port_outcomes_total", ("duplicate",)] == 2
+    assert ("port_queries_total", ("", "served")) not in found
+
+
+def test_counters_go_on_over_the_end_of_a_period():
+    metrics = make_metrics()
+    old = make_account(3, arrived=10, served=ints(10, 0), reserved=ints(USD, 0), charged=ints(USD, 0))
+    last = replace(old, arrived=12, served=ints(12, 0))
+    fresh = make_account(4, arrived=5, served=ints(4, 0), unserved=1)
+    metrics.committed(make_ledger(0, old), make_ledger(0, fresh, closed=last))
+    # a late outcome of the closed period
+    metrics.committed(
+        make_ledger(0, fresh, closed=last),
+        make_ledger(0, fresh, closed=replace(last, settled=ints(USD // 2, 0), charged=ints(USD // 2, 0))),
+    )
+    found = samples(metrics)
+
+    assert found["port_queries_total", ("small", "served")] == 2 + 4
+    assert found["port_queries_total", ("", "unserved")] == 1
+    assert found["port_settlements_dollars_total", ("small",)] == 0.5
+
+
+def test_gauges_are_the_clusters():
+    found = samples(make_metrics())
+
+    assert found["port_budget_dollars", ("vendor/large",)] == 20
+    assert found["port_left_dollars", ("small",)] == 6
+    assert found["port_plan_version", ()] == 7
+    assert found["port_period_progress_ratio", ()] == pytest.approx(0.41)
+    assert found["port_lag_queries", ()] == 45
+    assert found["port_lag_worst_queries", ()] == 40
+    assert found["port_dead_letters", ("queries",)] == 3
+    assert found["port_cost_error_ratio", ("small",)] == pytest.approx(-1 / 3)
+    assert found["port_up_ratio", ()] == 1
+
+
+def test_stages_latencies_and_solves():
+    metrics = make_metrics()
+    metrics.stage("intake", 0.004, 10)
+    metrics.stage("commit", 0.02, 10)
+    metrics.stage("commit", 0.02, 0)  # nothing was in it
+    metrics.stage("solve", 0.5, 0)
+    metrics.latencies(np.array([0.05, 0.5, -0.001]))
+    found = samples(metrics)
+
+    assert found["port_stage_seconds_count", ("commit",)] == 1
+    assert found["port_batch_queries_sum", ()] == 10
+    assert found["port_planner_solves_total", ()] == 1
+    assert found["port_latency_seconds_count", ()] == 3
+    assert found["port_latency_seconds_bucket", ("0.1",)] == 2
+
+
+def test_labels_are_bounded():
+    metrics = make_metrics()
+    for number in range(50):
+        metrics.stage(f"made-up-{number}", 0.1, 1)
+    assert len([key for key in samples(metrics) if key[0] == "port_stage_seconds_count"]) <= 10
+    assert len(SECONDS) == 81

@@ -1,0 +1,112 @@
+"""Who may see what: the token, the cookie, the probes, and names of other hosts."""
+
+from typing import Any
+
+import aiohttp
+import pytest
+
+from streams.settings import Settings
+
+TOKEN = "a-token-that-nobody-guesses"
+PATHS = ("/", "/metrics", "/api/state", "/api/explain?id=q-1", "/static/page.js")
+
+
+async def status(url: str, **options: Any) -> int:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(url, allow_redirects=False, **options) as answer,
+    ):
+        await answer.read()
+        return answer.status
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_with_a_token_nothing_is_shown_without_it(serve: Any, path: str):
+    url = (await serve(web_token=TOKEN)).url + path
+
+    assert await status(url) == 401
+    assert await status(url, headers={"Authorization": "Bearer wrong"}) == 401
+    assert await status(url, headers={"Authorization": f"Basic {TOKEN}"}) == 401
+    assert await status(url, headers={"Cookie": f"port_session={TOKEN}"}) == 401
+    assert await status(url, headers={"Authorization": f"Bearer {TOKEN}"}) == 200
+
+
+async def test_a_token_in_the_address_becomes_a_cookie_that_is_not_the_token(serve: Any):
+    url = (await serve(web_token=TOKEN)).url
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        async with session.get(f"{url}/?token={TOKEN}&x=1", allow_redirects=False) as answer:
+            cookie = answer.headers["Set-Cookie"]
+            assert answer.status == 303
+            assert answer.headers["Location"] == "/?x=1"
+            assert "HttpOnly" in cookie
+            assert "SameSite=Strict" in cookie
+            assert TOKEN not in cookie
+        async with session.get(f"{url}/api/state") as answer:
+            assert answer.status == 200
+    assert await status(f"{url}/?token=wrong") == 401
+
+
+async def test_probes_need_no_token_and_are_told_no_more_than_yes_or_no(serve: Any, health: Any):
+    url = (await serve(web_token=TOKEN)).url
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{url}/healthz") as answer:
+            assert (answer.status, await answer.json()) == (200, {"live": True})
+        health.ok = False
+        async with session.get(f"{url}/readyz") as answer:
+            assert (answer.status, await answer.json()) == (503, {"ready": False})
+        async with session.get(f"{url}/healthz", headers={"Authorization": f"Bearer {TOKEN}"}) as answer:
+            assert answer.status == 503
+            assert "secret detail" in await answer.text()
+
+
+async def test_without_a_token_only_this_machines_names_are_answered_to(serve: Any):
+    url = (await serve()).url
+
+    assert await status(url) == 200
+    for name in ("localhost:80", "127.0.0.1", "[::1]:8000"):
+        assert await status(url, headers={"Host": name}) == 200
+    for name in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80"):
+        assert await status(url, headers={"Host": name}) == 403
+
+
+async def test_it_only_reads(serve: Any):
+    url = (await serve()).url
+    async with aiohttp.ClientSession() as session:
+        for method in ("post", "put", "delete", "patch"):
+            for path in (*PATHS, "/healthz"):
+                async with getattr(session, method)(url + path) as answer:
+                    assert answer.status == 405, (method, path)
+
+
+async def test_every_answer_forbids_what_it_does_not_need(serve: Any):
+    url = (await serve()).url
+    async with aiohttp.ClientSession() as session:
+        for path in (*PATHS, "/nowhere", "/table/ledger", "/static/../server.py"):
+            async with session.get(url + path) as answer:
+                assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+                assert answer.headers["X-Content-Type-Options"] == "nosniff"
+                assert answer.headers["Cache-Control"] == "no-store"
+                assert (answer.status == 200) == (path in PATHS)
+
+
+async def test_a_port_that_is_taken_is_told(serve: Any):
+    url = (await serve()).url
+    port = int(url.rsplit(":", 1)[1])
+
+    with pytest.raises(ValueError, match=f"web_port: 127.0.0.1:{port} cannot be listened on"):
+        await serve_at(serve, port)
+
+
+async def serve_at(serve: Any, port: int) -> None:
+    settings = Settings(web_port=port)
+    server = await serve()
+    server._settings = settings
+    await server.stop()
+    await server.start()
+
+
+def test_an_open_address_without_a_token_is_refused_before_anything_starts():
+    for host in ("0.0.0.0", "::", "192.168.1.5", "router.example"):
+        with pytest.raises(ValueError, match="web_token: not set"):
+            Settings(web_host=host, web_port=8000)
+    Settings(web_host="0.0.0.0", web_port=8000, web_token=TOKEN)  # type: ignore[arg-type]
