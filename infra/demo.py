@@ -42,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--folder", type=Path, default=ROOT / "build" / "demo", help="for what is prepared, and logs"
     )
+    top.add_argument(
+        "--preset", default="auto", help="of the router; auto takes what the history's size allows [%(default)s]"
+    )
     top.add_argument("--json", type=Path, default=ROOT / "build" / "demo.json", help="where the report goes")
     return top
 
@@ -82,6 +85,7 @@ def demo(options: argparse.Namespace, stack: ExitStack) -> int:
     """
     options.folder.mkdir(parents=True, exist_ok=True)
     prepare = ["producers.prepare", "--dataset", options.dataset, "--out", str(options.folder)]
+    prepare += ["--preset", options.preset]
     if options.queries is not None:
         prepare += ["--queries", str(options.queries)]
     run("prepare", prepare, {})

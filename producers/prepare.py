@@ -71,8 +71,9 @@ def main(arguments: list[str] | None = None) -> int:
         prepared = prepare(given)
         preset, reason = choose_preset(len(prepared.history), given.preset)
         fitted = None if preset.name == "paper" else fit_prepared(prepared, preset, given)
-        if fitted is not None and prepared.embeddings is not None:
-            prepared = carried_by(prepared, fitted)
+        if fitted is not None and fitted.embedder.identity != prepared.history.embedder:
+            carried = fitted.embedder.embed(prepared.queries.texts).embeddings
+            prepared = replace(prepared, carried=carried)
         horizon = {"PORT_HORIZON": str(len(prepared.queries)), "PORT_PRESET": preset.name}
         prepared.save(given.out, {**horizon, **variables})
         if fitted is not None:
@@ -95,13 +96,6 @@ def fit_prepared(prepared: Prepared, preset: Preset, given: argparse.Namespace) 
     return fit(
         known.history, preset, out=given.out / HISTORY, embeddings=known.embeddings, model=given.embedder
     )
-
-
-def carried_by(prepared: Prepared, fitted: Fitted) -> Prepared:
-    """The queries' embeddings as the fitted embedder makes them, where it is another than the history's."""
-    if fitted.embedder.identity == prepared.history.embedder:
-        return prepared
-    return replace(prepared, embeddings=fitted.embedder.embed(prepared.queries.texts).embeddings)
 
 
 def settings_variables(pairs: list[str]) -> dict[str, str]:
@@ -157,16 +151,11 @@ def _split(given: argparse.Namespace):  # type: ignore[no-untyped-def]
 
 
 def _demo(given: argparse.Namespace):  # type: ignore[no-untyped-def]
-    from routing.datasets import load_demo
+    from routing.datasets import load_demo, load_demo_vectors
 
     history, queries = load_demo()
+    vectors = load_demo_vectors()
     if given.queries is not None:
-        queries = queries.select(range(min(given.queries, len(queries))))
-    vectors = None
-    if given.embed_queries:
-        vectors = embed_with_progress(load_embedder(given.embedder), queries.texts, "queries")
+        rows = range(min(given.queries, len(queries)))
+        queries, vectors = queries.select(rows), vectors[: len(rows)]
     return history, queries, vectors
-
-
-if __name__ == "__main__":
-    sys.exit(main())

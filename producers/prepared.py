@@ -23,6 +23,7 @@ from routing.history import COST_SUFFIX, EmbeddedHistory, History
 from streams.settings import read_catalogue
 
 QUERIES, VECTORS, HISTORY = "queries.parquet", "queries.npy", "history"
+CARRIED, REFERENCE = "carried.npy", "reference"
 CATALOGUE, VARIABLES, ORIGIN = "catalogue.yaml", "settings.env", "prepared.json"
 
 
@@ -42,6 +43,9 @@ class Prepared:
         The LLMs with a budget (USD) for each.
     origin : dict
         How it was made: data set, seed, budget factor and so on.
+    carried : ndarray of float32, shape [n, e], or None
+        Embeddings for messages to carry, where the router's embedder is another than the one that `history`
+        and `embeddings` are of, which results are compared by.
     """
 
     queries: History
@@ -49,15 +53,20 @@ class Prepared:
     history: EmbeddedHistory
     catalogue: Catalogue
     origin: dict[str, Any]
+    carried: NDArray[np.float32] | None = None
 
     def save(self, folder: Path, variables: Mapping[str, str]) -> None:
         """Writes the folder, with `settings.env`: the variables that a worker for this replay needs."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.history.save(folder / HISTORY)
+        # a fit that was saved there before would be taken for this one's
+        for name in (HISTORY, REFERENCE):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        self.history.save(folder / (HISTORY if self.carried is None else REFERENCE))
         pq.write_table(_table(self.queries), folder / QUERIES)
-        (folder / VECTORS).unlink(missing_ok=True)
-        if self.embeddings is not None:
-            save_vectors(folder, self.embeddings)
+        for name, vectors in ((VECTORS, self.embeddings), (CARRIED, self.carried)):
+            (folder / name).unlink(missing_ok=True)
+            if vectors is not None:
+                save_vectors(folder, vectors, name)
         text = yaml.safe_dump(self.catalogue.to_dict(), sort_keys=False, allow_unicode=True)
         (folder / CATALOGUE).write_text(text, encoding="utf-8")
         (folder / ORIGIN).write_bytes(orjson.dumps(self.origin, option=orjson.OPT_INDENT_2))
@@ -79,15 +88,14 @@ class Prepared:
             raise FileNotFoundError(
                 f"{folder}: has no {QUERIES}; make it with `python -m producers.prepare --out {folder}`"
             )
-        vectors = None
-        if (folder / VECTORS).exists():
-            vectors = normalised(np.load(folder / VECTORS, allow_pickle=False))
+        reference = folder / REFERENCE
         return cls(
             load_dataset(folder / QUERIES),
-            vectors,
-            EmbeddedHistory.load(folder / HISTORY),
+            _vectors(folder / VECTORS),
+            EmbeddedHistory.load(reference if reference.exists() else folder / HISTORY),
             read_catalogue(folder / CATALOGUE),
             orjson.loads((folder / ORIGIN).read_bytes()),
+            _vectors(folder / CARRIED),
         )
 
 
@@ -106,11 +114,15 @@ def _table(queries: History) -> pa.Table:
     return pa.table(columns)
 
 
-def save_vectors(folder: Path, embeddings: NDArray[np.float32]) -> None:
+def _vectors(path: Path) -> NDArray[np.float32] | None:
+    return normalised(np.load(path, allow_pickle=False)) if path.exists() else None
+
+
+def save_vectors(folder: Path, embeddings: NDArray[np.float32], name: str = VECTORS) -> None:
     """Keeps the queries' embeddings, as float16, which is what messages carry."""
     with open(folder / "queries.part", "wb") as file:
         np.save(file, embeddings.astype("<f2"))
-    shutil.move(folder / "queries.part", folder / VECTORS)
+    shutil.move(folder / "queries.part", folder / name)
 
 
 def split_rows(rows: int, queries: int, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -96,7 +96,9 @@ def replay(settings: Settings, catalogue: Catalogue, prepared: Prepared, given: 
     asked = ask(
         prepared.queries.with_models(catalogue.names), given.order, given.seed, given.limit, given.repeat
     )
-    vectors = query_vectors(prepared, given.folder) if given.carry_embeddings else None
+    vectors = None
+    if given.carry_embeddings:
+        vectors = query_vectors(prepared, given.folder) if prepared.carried is None else prepared.carried
     load, collector, seconds = send_and_collect(settings, catalogue, asked, vectors, given)
     places = place_all(asked.ids, collector.arrivals)
     budgets = catalogue.budgets(history.history.quality.mean(0), history.history.cost.mean(0))

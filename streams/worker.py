@@ -87,9 +87,6 @@ class Router:
         self.ledger = self._table("ledger", self.topics.ledger, settings.partitions)
         self.ledger.assign = self._assign
         self.overflow_ledger = self._table("overflow-ledger", self.topics.overflow_ledger, 1)
-        # Ledgers load themselves. Faust would wait for the last offset of the changelog, which is a marker that
-        # no consumer is given: for ever, when a lane commits while partitions move.
-        self.app.tables.recovery.need_recovery = lambda: False
         self._agents()
 
     # ---- the Faust app -----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from producers.prepare import main
 from producers.prepared import Prepared, split_rows
 from routing.budgets import split_budget, total_budget
 from routing.datasets import load_dataset
+from routing.fitting import load_fitted
 
 
 @pytest.fixture
@@ -80,7 +81,9 @@ def test_the_demo_has_its_own_split(tmp_path: Path):
 
     prepared = Prepared.load(tmp_path / "demo")
     assert (len(prepared.queries), len(prepared.history), len(prepared.catalogue.models)) == (1000, 2000, 16)
-    assert prepared.embeddings is None
+    assert prepared.embeddings is not None
+    assert prepared.embeddings.shape == (1000, 384)
+    assert prepared.carried is None
 
 
 @pytest.mark.parametrize(
@@ -166,3 +169,19 @@ def test_the_approximate_optimum_is_that_of_the_published_implementation(
     assert found.performance == pytest.approx(published["performance"], rel=0.01)
     assert found.cost == pytest.approx(published["cost"], rel=0.01)
     assert found.throughput == pytest.approx(published["throughput"], rel=0.01)
+
+
+def test_a_fitted_preset_keeps_what_results_are_compared_by(tmp_path: Path):
+    out = tmp_path / "fitted"
+    assert main(["--dataset", "demo", "--preset", "fast", "--out", str(out)]) == 0
+
+    prepared = Prepared.load(out)
+    embedder, estimator, history = load_fitted(out / "history")
+    assert dotenv_values(out / "settings.env")["PORT_PRESET"] == "fast"
+    assert prepared.history.embedder != embedder.identity
+    assert prepared.history.dimension == 384
+    assert prepared.carried is not None
+    assert prepared.carried.shape == (1000, history.dimension)
+    made = embedder.embed(prepared.queries.texts[:5]).embeddings
+    np.testing.assert_allclose(prepared.carried[:5], made, atol=1e-3)
+    assert estimator.models == prepared.history.models

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from routing.datasets.tabular import load_tabular
 from routing.history import EmbeddedHistory, History
+from routing.unit import normalised
 
 PLACE = Path(__file__).parent
 TABLE = PLACE / "mmlu_pro.parquet"
 VECTORS = PLACE / "history.minilm.f16.npy"
+QUERY_VECTORS = PLACE / "queries.minilm.f16.npy"
 QUERIES = 1000
 
 EMBEDDER = "st-180a96d7d3f28d4bdb9d1ce443a7c8b1"
@@ -42,3 +45,8 @@ def load_demo() -> tuple[EmbeddedHistory, History]:
     vectors = np.load(VECTORS, allow_pickle=False)
     history = EmbeddedHistory(rows.select(order[QUERIES:]), vectors, EMBEDDER)
     return history, rows.select(order[:QUERIES])
+
+
+def load_demo_vectors() -> NDArray[np.float32]:
+    """Embeddings of the demo's queries by the same embedder: float32 unit rows [1000, 384]."""
+    return normalised(np.load(QUERY_VECTORS, allow_pickle=False))
