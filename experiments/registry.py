@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from experiments.adjusted import AdjustedSource
 from experiments.policies.base import Policy
 from experiments.policies.oracles import Offline
 from experiments.policies.port import Port, PortPublished
@@ -93,8 +94,8 @@ def make_policy(text: str, context: Context) -> Policy:
         A name out of `NAMES`, then `:option=value` any number of times. Options of the port policies are the
         fields of `routing.planning.PlanningSettings`, `settle=yes|no`, `without=cues|across|cost`,
         `truth=quality|cost|both`, `landmarks=n`, `embedder=model|bytes|static`, `dimension=n`,
-        `costs=part+part`, `words=n`; of those with neighbours `k`, `weights`, `cost`, `index`; of
-        port-published `alpha` and `eps`.
+        `costs=part+part`, `words=n`, and last `adjust=...` (see `experiments.adjusted`); of those with
+        neighbours `k`, `weights`, `cost`, `index`; of port-published `alpha` and `eps`.
 
     Raises
     ------
@@ -130,6 +131,8 @@ def _with_option(policy: Any, field: str, value: str) -> Any:
         if field == "truth" and isinstance(source, NeighbourSource | RidgeSource):
             truth = TruthSource(source, value in ("quality", "both"), value in ("cost", "both"))
             return replace(policy, source=truth)
+        if field == "adjust":
+            return replace(policy, source=AdjustedSource(policy.source, value))
     if isinstance(policy, PortPublished) and field in ("alpha", "eps"):
         return _changed(policy, field, float(value))
     if isinstance(source, NeighbourSource) and field in ("k", "weights", "cost", "index"):

@@ -54,6 +54,7 @@ ABLATION = (
     "port:k=5:warmup=history:resolve=every:solver=newton:cost=per-length",
     "port:k=20:warmup=history:resolve=every:solver=newton:cost=per-length:weights=similarity",
     "port:k=50:warmup=history:resolve=every:solver=newton:cost=per-length:weights=similarity",
+    "port-best:words=0",
     "port-best:without=cues",
     "port-best:landmarks=1000",
     "port-best:landmarks=4000",
@@ -67,6 +68,21 @@ ABLATION = (
     "port-best:truth=quality",
     "port-best:embedder=bytes",
     "port-best",
+)
+
+
+TRIED = (
+    "port-best",
+    "port-best:adjust=isotonic",
+    "port-best:adjust=linear",
+    "port-best:adjust=difficulty",
+    "port-best:adjust=rank1",
+    "port-best:adjust=rank3",
+    "port-best:adjust=rank6",
+    "port-best:adjust=shrink0.8",
+    "port-best:adjust=shrink1.2",
+    "port-best:adjust=cautious0.05",
+    "port-best:adjust=cautious-0.05",
 )
 
 
@@ -190,6 +206,7 @@ STUDIES = {
         "bars",
         False,
     ),
+    "tried": Study("what was tried past the best router", "policy", ("",), TRIED, _main, "bars", False),
     "ablation": Study(
         "what each part of the best router gives", "policy", ("",), ABLATION, _main, "bars", False
     ),
