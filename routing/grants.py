@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,13 @@ RESERVE = 0.2
 
 LUMP = 4
 """An LLM whose rest pays fewer than this many queries a lane lives in the pool alone."""
+
+POOLED = 64
+"""So does one whose rest pays fewer queries than this, however few lanes there are."""
+
+LOOKS = 8
+"""So does every LLM when the period ends in fewer looks of the planner: rights take two to move, and those
+that are on their way, or left over in a lane, are nobody's."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ def grant(
     mean_cost: FloatArray,
     *,
     overflow: bool,
+    looks_left: float = math.inf,
 ) -> Grants:
     """Hand out what is free, towards targets by traffic.
 
@@ -54,6 +63,8 @@ def grant(
         Picodollars that one query costs.
     overflow : bool
         The last lane is the overflow lane and holds the pool.
+    looks_left : float
+        How often rights will be handed out until the period ends, as far as is known.
 
     Returns
     -------
@@ -71,7 +82,8 @@ def grant(
     held = granted - released - charged
     free = np.maximum(budgets - (granted - released).sum(0), 0)
     target = np.zeros_like(granted)
-    target[:lanes] = _targets(left, lanes, traffic, mean_cost, overflow)
+    local = _local(left, lanes, mean_cost, looks_left) if overflow else left
+    target[:lanes] = _targets(local, lanes, traffic)
     need = np.maximum(target[:lanes] - held[:lanes], 0)
     handed = _shares(need, free)
     rest = free - handed.sum(0)
@@ -91,15 +103,16 @@ def grant(
     return Grants(result, target)
 
 
-def _targets(
-    left: IntArray, lanes: int, traffic: FloatArray, mean_cost: FloatArray, overflow: bool
-) -> IntArray:
-    """What each lane should hold of what is left, by its share of the traffic, shape [lanes, M]."""
+def _local(left: IntArray, lanes: int, mean_cost: FloatArray, looks_left: float) -> IntArray:
+    """What lanes hold together when there is a pool, shape [M]."""
+    pooled = (left < max(lanes * LUMP, POOLED) * mean_cost) | (looks_left < LOOKS)
+    return np.where(pooled, 0, ((1 - RESERVE) * left).astype(np.int64))
+
+
+def _targets(local: IntArray, lanes: int, traffic: FloatArray) -> IntArray:
+    """What each lane should hold of `local`, by its share of the traffic, shape [lanes, M]."""
     traffic = np.asarray(traffic, dtype=np.float64)[:lanes] + 1.0
     share = traffic / traffic.sum()
-    local = left
-    if overflow:
-        local = np.where(left < lanes * LUMP * mean_cost, 0, ((1 - RESERVE) * left).astype(np.int64))
     target = np.floor(share[:, None] * local).astype(np.int64)
     # rounding's rest, or where floats are coarse its excess, is the busiest lane's
     target[share.argmax()] += local - target.sum(0)

@@ -22,6 +22,9 @@ from routing.remaining import RemainingMix
 TRAFFIC_MEMORY = 2000
 """Queries after which a lane's past traffic counts for 1/e."""
 
+PACE_KEPT = 0.7
+"""Share of the last look's pace below which a slower one does not bring it at once."""
+
 KEEP_ROWS = 20_000
 """Samples kept for geometric re-solving; beyond, the oldest are forgotten."""
 
@@ -119,7 +122,9 @@ class Planner:
         self._rows = 0
         rows = lanes + overflow
         self.traffic = np.zeros(lanes)
-        self._arrived = np.zeros(lanes, dtype=np.int64)
+        self._arrived, self._counted = np.zeros(lanes, dtype=np.int64), np.zeros(lanes, dtype=np.int64)
+        self._pace: float | None = None
+        self._resumed = False
         self.seen = [Account.fresh(1, len(models)) for _ in range(rows)]
         self.observed = 0
         none = np.zeros((rows, len(models)), dtype=np.int64)
@@ -137,7 +142,7 @@ class Planner:
         models = len(self.plan.models)
         self.observed = 0
         self._forget()
-        self._arrived[:] = 0
+        self._arrived[:] = self._counted[:] = 0
         self.seen = [Account.fresh(self.plan.period + 1, models) for _ in self.seen]
         none = np.zeros((len(self.seen), models), dtype=np.int64)
         now = self.clock()
@@ -154,6 +159,7 @@ class Planner:
         self.plan = plan
         self.seen = [Account.fresh(plan.period, len(plan.models)) for _ in self.seen]
         self.observed = 0
+        self._pace, self._resumed = 0.0, True
         self._forget()
 
     def apply_catalogue(
@@ -270,11 +276,8 @@ class Planner:
         if account.period != self.plan.period:
             return
         if lane < self.lanes:
-            new = int(account.arrived - self._arrived[lane])
-            if new < 0:
+            if account.arrived < self._arrived[lane]:
                 return
-            self.traffic *= math.exp(-new / TRAFFIC_MEMORY)
-            self.traffic[lane] += new
             self._arrived[lane] = account.arrived
         self.seen[lane] = account.widened(len(self.plan.models))
 
@@ -340,7 +343,11 @@ class Planner:
         return newton_prices(estimates.quality, estimates.cost, funds, start=start, weights=weights)
 
     def hand_out(self) -> Plan:
-        """Grant rights on what was last seen of the lanes; the same plan object when nothing changes."""
+        """Grant rights on what was last seen of the lanes; the same plan object when nothing changes.
+
+        To be called at regular looks: how many of them the period still has decides who holds the rights.
+        """
+        self._count_arrivals()
         grants = grant(
             np.where(self.plan.active, self.plan.budgets, 0),
             self.plan.granted,
@@ -349,6 +356,7 @@ class Planner:
             self.traffic,
             self.mean_cost,
             overflow=self.overflow,
+            looks_left=self._looks_left(),
         )
         if not (
             np.array_equal(grants.granted, self.plan.granted)
@@ -360,6 +368,24 @@ class Planner:
         return self.plan
 
     # ---- inside ------------------------------------------------------------------------------------------
+
+    def _count_arrivals(self) -> None:
+        """Traffic and pace, of all lanes at once: in turn, the last would count for more than the first."""
+        new = self._arrived - self._counted
+        self._counted = self._arrived.copy()
+        if (count := int(new.sum())) > 0:
+            self.traffic = self.traffic * math.exp(-count / TRAFFIC_MEMORY) + new
+            # a burst is over sooner than rights have moved: slow to forget, quick to learn
+            pace = max(float(count), PACE_KEPT * (self._pace or 0.0))
+            # what arrived before a take-over did not arrive in one look
+            self._pace, self._resumed = (0.0 if self._resumed else pace), False
+
+    def _looks_left(self) -> float:
+        """Looks until the horizon at the present pace; 0 before anything arrived."""
+        if self._pace is None:
+            return 0.0
+        left = self.plan.horizon - self.arrived
+        return left / self._pace if left > 0 and self._pace > 0 else math.inf
 
     def _next_solve(self) -> int | None:
         """Samples since the last restart at which the next solve is due; None when no other will be."""

@@ -85,7 +85,7 @@ class Cluster:
 
 
 class Escrow(RuleBasedStateMachine):
-    """Any order of looks, plans, releases, charges, settlements and changed budgets, each arbitrarily late."""
+    """Looks, plans, releases, charges, settlements and changed budgets in any order, each late."""
 
     @initialize(
         budgets=st.lists(st.integers(0, 1000), min_size=1, max_size=3),
