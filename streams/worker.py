@@ -174,6 +174,10 @@ class Router:
     def prepare(self) -> None:
         """Make the lanes and start what runs beside the app, in the app's loop before it starts."""
         self.loop = asyncio.get_running_loop()
+        # Ledgers load themselves. Faust would wait for the last offset of the changelog, which is a marker
+        # that no consumer is given: for ever, when a lane commits while partitions move.
+        tables: Any = self.app.tables
+        tables.recovery.need_recovery = lambda: False
         self.settings.data_dir.mkdir(parents=True, exist_ok=True)
         self.app.lanes = Lanes(
             lambda topic, partition: self.observation.watched(self._desk_for(topic, partition)),
