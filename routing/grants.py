@@ -84,9 +84,11 @@ def grant(
     target = np.zeros_like(granted)
     local = _local(left, lanes, mean_cost, looks_left) if overflow else left
     target[:lanes] = _targets(local, lanes, traffic)
-    need = np.maximum(target[:lanes] - held[:lanes], 0)
+    # grants are cumulative: where one comes to the end of int64, rights stay where they are
+    room = np.iinfo(np.int64).max - granted
+    need = np.minimum(np.maximum(target[:lanes] - held[:lanes], 0), room[:lanes])
     handed = _shares(need, free)
-    rest = free - handed.sum(0)
+    rest = np.minimum(free - handed.sum(0), room[-1])
     result = granted.copy()
     result[:lanes] += handed
     if overflow:

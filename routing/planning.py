@@ -20,7 +20,8 @@ from routing.prices import solve_lp
 from routing.remaining import RemainingMix
 
 TRAFFIC_MEMORY = 2000
-"""Queries after which a lane's past traffic counts for 1/e."""
+"""Queries after which a lane's past traffic counts for 1/e; a fiftieth of the horizon if that is more, so that
+rights do not follow every chance in a long period."""
 
 PACE_KEPT = 0.7
 """Share of the last look's pace below which a slower one does not bring it at once."""
@@ -374,7 +375,8 @@ class Planner:
         new = self._arrived - self._counted
         self._counted = self._arrived.copy()
         if (count := int(new.sum())) > 0:
-            self.traffic = self.traffic * math.exp(-count / TRAFFIC_MEMORY) + new
+            memory = max(TRAFFIC_MEMORY, self.plan.horizon // 50)
+            self.traffic = self.traffic * math.exp(-count / memory) + new
             # a burst is over sooner than rights have moved: slow to forget, quick to learn
             pace = max(float(count), PACE_KEPT * (self._pace or 0.0))
             # what arrived before a take-over did not arrive in one look

@@ -333,3 +333,15 @@ def test_a_view_that_went_backwards_only_hands_out_less():
     before = cluster.plan
     cluster.hand_out()
     assert np.array_equal(cluster.plan.granted, before.granted)
+
+
+@pytest.mark.parametrize("overflow", [True, False])
+def test_rights_that_moved_very_often_do_not_wrap_around(overflow):
+    most = 2**63 - 1
+    granted = np.full((3, 1), most - 5, dtype=np.int64)
+    grants = grant(
+        np.array([1000]), granted, granted, np.zeros_like(granted), np.ones(3), np.array([1.0]),
+        overflow=overflow,
+    )  # fmt: skip
+    assert (grants.granted >= granted).all()
+    assert (grants.granted - granted).sum() <= 1000
