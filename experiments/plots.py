@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,9 +48,10 @@ def draw(
     from matplotlib import pyplot
 
     with pyplot.rc_context(_STYLE):
-        figure, axes = pyplot.subplots(figsize=(6.4, 4.0), layout="constrained")
+        places = len({row["policy"] for row in rows}) if kind != "lines" else 0
+        figure, axes = pyplot.subplots(figsize=(6.8, max(4.0, 0.36 * places)), layout="constrained")
         {"bars": _bars, "lines": _lines, "spread": _spread}[kind](axes, rows, axis, measure)
-        axes.set_title(title, fontsize=9)
+        figure.suptitle(title, fontsize=9)
         stem.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
@@ -61,20 +61,44 @@ def draw(
 def label(measure: str) -> str:
     """What a column is called on an axis."""
     if measure == "relative":
-        return "performance, % of the approximate optimum at k = 5"
+        return "performance, % of the approximate optimum"
     return {"performance": "performance (sum of quality)", "cost": "cost, USD"}.get(measure, measure)
 
 
 def _bars(axes: Any, rows: Sequence[Row], axis: str, measure: str) -> None:
+    """A point and its interval a policy; what lies far beyond the others is written at the edge."""
     lines = summary(rows)[::-1]
     place = np.arange(len(lines))
-    half = [0 if math.isnan(line[f"{measure}_half"]) else line[f"{measure}_half"] for line in lines]
-    axes.barh(place, [line[measure] for line in lines], xerr=half, color=_COLOURS[0], height=0.7, capsize=2)
-    axes.set_yticks(place, [line["policy"] for line in lines], fontsize=7)
+    value = np.array([line[measure] for line in lines])
+    half = np.nan_to_num(np.array([line[f"{measure}_half"] for line in lines]))
+    edge = 1.35 * float(np.median(value))
+    far = value > edge if (value > edge).sum() <= 2 and len(value) > 4 else np.zeros(len(value), bool)
+    near = ~far
+    axes.errorbar(
+        value[near], place[near], xerr=half[near], fmt="o", color=_COLOURS[0], markersize=4, capsize=2
+    )
+    for at in np.flatnonzero(far):
+        axes.annotate(
+            f"{value[at]:.4g} \u2192", (1.0, at), xycoords=("axes fraction", "data"), ha="right", va="center",
+            fontsize=8, color=_COLOURS[1],
+        )  # fmt: skip
+    axes.set_yticks(place, [_wrapped(line["policy"]) for line in lines], fontsize=7)
+    axes.set_ylim(-0.6, len(lines) - 0.4)
     axes.set_xlabel(label(measure))
-    axes.grid(axis="y", visible=False)
     if measure == "relative":
         axes.axvline(100, color="black", linewidth=0.8, linestyle=":")
+
+
+def _wrapped(policy: str, width: int = 40) -> str:
+    """A long name on several lines, broken at its options."""
+    lines = [""]
+    for part in policy.split(":"):
+        joined = f"{lines[-1]}:{part}" if lines[-1] else part
+        if len(joined) > width:
+            lines.append(part)
+        else:
+            lines[-1] = joined
+    return "\n".join(lines)
 
 
 def _lines(axes: Any, rows: Sequence[Row], axis: str, measure: str) -> None:
@@ -94,13 +118,19 @@ def _lines(axes: Any, rows: Sequence[Row], axis: str, measure: str) -> None:
             axes.set_xscale("log")
     axes.set_xlabel(axis)
     axes.set_ylabel(label(measure))
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _spread(axes: Any, rows: Sequence[Row], axis: str, measure: str) -> None:
     names = list(dict.fromkeys(row["policy"] for row in rows))
     values = [[row[measure] for row in rows if row["policy"] == name] for name in names]
-    axes.boxplot(values, orientation="horizontal", tick_labels=names, whis=(0, 100), widths=0.6)
+    axes.boxplot(
+        values,
+        orientation="horizontal",
+        tick_labels=[_wrapped(name) for name in names],
+        whis=(0, 100),
+        widths=0.6,
+    )
     rest = [row for row in rows if str(row["x"]) == "task"]
     for row in rest:
         axes.plot(row[measure], names.index(row["policy"]) + 1, "D", color=_COLOURS[1], markersize=5)
