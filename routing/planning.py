@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -121,6 +122,7 @@ class Planner:
         self._quality: list[FloatArray] = []
         self._cost: list[FloatArray] = []
         self._rows = 0
+        self._held: deque[Estimates] = deque()
         rows = lanes + overflow
         self.traffic = np.zeros(lanes)
         self._arrived, self._counted = np.zeros(lanes, dtype=np.int64), np.zeros(lanes, dtype=np.int64)
@@ -250,14 +252,26 @@ class Planner:
 
         A solve never sees a sample beyond the one that made it due, however samples come in batches.
         """
-        plans, start = [], 0
-        while start < len(estimates):
-            stop = min(len(estimates), start + self.missing_samples)
-            self._store(estimates.rows(slice(start, stop)))
-            start = stop
-            if (plan := self.solve()) is not None:
-                plans.append(plan)
-        return plans
+        if len(estimates):
+            self._held.append(estimates)
+        return self.catch_up()
+
+    def catch_up(self) -> list[Plan]:
+        """Take in the samples that are held, as far as solves that are due later allow; as `observe`.
+
+        Lanes that wait send samples of many more queries than the first solve needs. They are held: a later
+        solve is due when so many queries were decided, whose charges it then knows.
+        """
+        plans = []
+        while True:
+            while self._held and (room := self.missing_samples) > 0:
+                estimates = self._held.popleft()
+                self._store(estimates.rows(slice(0, room)))
+                if len(estimates) > room:
+                    self._held.appendleft(estimates.rows(slice(room, None)))
+            if (plan := self.solve()) is None:
+                return plans
+            plans.append(plan)
 
     def _store(self, estimates: Estimates) -> None:
         self.observed += len(estimates)
@@ -310,6 +324,8 @@ class Planner:
         """
         upcoming = self._next_solve()
         if upcoming is None or (self.observed < upcoming and not (early and self._rows)):
+            return None
+        if self.plan.learned and self.arrived < int(self.plan.solved_from.get("base", 0)) + upcoming:
             return None
         at = self.observed
         estimates, weights = self._samples(), None
@@ -430,6 +446,7 @@ class Planner:
 
     def _forget(self) -> None:
         self._quality, self._cost, self._rows = [], [], 0
+        self._held.clear()
         if self.mix is not None:
             self.mix.reset()
 
