@@ -13,8 +13,10 @@ COMMANDS = {
     "topics": "create or list the topics",
     "worker": "run a worker",
     "check": "read every topic and say whether the invariants hold",
-    "check": "read every topic and say whether the invariants hold",
     "plan": "show the plan in force, or apply another catalogue while workers run",
+    "bill": "show what each period cost, by LLM",
+    "explain": "show why a query went where it went",
+    "dlq": "count, show or replay dead letters",
 }
 """Name and help; streams.commands.NAME has `add_arguments(parser)` and `run(arguments) -> int`."""
 
