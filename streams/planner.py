@@ -132,8 +132,8 @@ class PlannerDesk:
             return
         self._look_at_ledgers(planner)
         self._look_at_catalogue(planner)
-        for plan in planner.catch_up():
-            self._publish(plan)
+        for learned in planner.catch_up():
+            self._publish(learned)
         if self._too_slow(planner) and (plan := planner.solve(early=True)) is not None:
             log.warning("warmup_time_limit", samples=plan.solved_from["observed"])
             self._publish(plan)
