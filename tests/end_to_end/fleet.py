@@ -1,0 +1,112 @@
+"""What the LLMs' fleets report of a router under test: outcomes, and what came of them in its books."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from routing.decision import IntArray
+from routing.money import to_usd
+from streams.checks.landings import SERVED, Landing
+from streams.dead_letters import split_dead_letter_headers
+from streams.messages import Outcome, encode_outcome
+from tests.end_to_end.data import Small
+from tests.end_to_end.routers import Router
+from tests.end_to_end.workers import wait_for
+
+CostOf = Callable[[Landing], float]
+
+
+def served(router: Router) -> list[Landing]:
+    """Queries on an LLM's topic, in the order of their places."""
+    landed = router.landed
+    return [landing for place in sorted(landed) for landing in landed[place] if landing.kind == SERVED]
+
+
+def reserved(landing: Landing, times: float = 1.0) -> float:
+    """USD: so many times what was reserved."""
+    return float(to_usd(landing.charge)) * times
+
+
+def outcome_of(landing: Landing, cost: float, quality: float | None = None, **other: Any) -> bytes:
+    """The outcome of a routed query; `other` has fields that shall say something else."""
+    told = {"id": landing.id, "model": landing.model, "partition": landing.lane, "offset": landing.offset}
+    return encode_outcome(Outcome(**{**told, "cost": cost, "quality": quality, **other}))
+
+
+def report(
+    router: Router,
+    landings: Iterable[Landing],
+    cost: CostOf = reserved,
+    quality: Callable[[Landing], float | None] = lambda landing: None,
+) -> None:
+    """Put the outcomes of queries on their topic."""
+    for landing in landings:
+        value = outcome_of(landing, cost(landing), quality(landing))
+        router.producer.produce(router.topics.outcomes, value, partition=landing.lane)
+        router.producer.poll(0)
+    router.producer.flush(30)
+
+
+def told(router: Router, kind: str) -> int:
+    """Outcomes of a kind that the ledgers have counted."""
+    return sum(record.outcomes.get(kind, 0) for record in router.ledgers().values())
+
+
+def wait_told(router: Router, **counts: int) -> None:
+    """Wait until the ledgers have counted so many outcomes of each kind."""
+    wait_for(
+        lambda: {kind: told(router, kind) for kind in counts} == counts,
+        60,
+        f"outcomes {counts}; ledgers have { {kind: told(router, kind) for kind in counts} }",
+    )
+
+
+def wait_counted(router: Router) -> None:
+    """Wait until the ledgers that can be read here have all that has landed, in one period."""
+    wait_for(
+        lambda: total(router, "served").sum() + sum(r.account.unserved for r in router.ledgers().values())
+        == len(router.landed),
+        60,
+        "the ledgers count what has landed",
+    )
+
+
+def total(router: Router, name: str, period: int | None = None) -> IntArray:
+    """A part of the accounts, summed over the lanes: of one period, or of each lane's current one; [M]."""
+    models = len(router.catalogue.names)
+    sums = np.zeros(models, dtype=np.int64)
+    for record in router.ledgers().values():
+        for account in (record.account, record.closed):
+            if account is not None and (account.period == period or (period is None and account is record.account)):
+                sums += getattr(account.widened(models), name)
+    return sums
+
+
+def available(router: Router) -> IntArray:
+    """What each lane may still spend by the plan in force, [L, M] in picodollars."""
+    plan, models = router.plan(), len(router.plan().models)
+    records = router.ledgers()
+    return np.stack(
+        [records[lane].account.widened(models).available(plan.granted[lane]) for lane in range(plan.lanes)]
+    )
+
+
+def refusals(router: Router) -> list[tuple[dict[str, str], bytes | None]]:
+    """What is on the dead-letter topic of outcomes: reasons, and the values as they came."""
+    with router.logs() as logs:
+        entries = list(logs.read(router.topics.outcomes_dlq))
+    return [(split_dead_letter_headers(entry.headers)[1], entry.value) for entry in entries]
+
+
+def rebudgeted(small: Small, folder: Path, times: float, **prices: float) -> Path:
+    """The catalogue of a data set with so many times its budgets, and list prices where they are given."""
+    data = small.prepared.catalogue.to_dict()
+    models = [{**model, "budget_usd": model["budget_usd"] * times, **prices} for model in data["models"]]
+    path = folder / "catalogue.yaml"
+    path.write_text(yaml.safe_dump({**data, "models": models}), encoding="utf-8")
+    return path

@@ -1,0 +1,68 @@
+"""Faults around money: death while outcomes are taken in, a slow linear programme."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from tests.end_to_end.faults import die
+
+
+@dataclass(frozen=True)
+class DieInSettling:
+    """Death in the n-th transaction that takes outcomes in, in any lane.
+
+    Parameters
+    ----------
+    batch : int
+    moment : {"before", "flushed", "after"}
+        Before anything is sent, with all sent and nothing committed, or right after the commit.
+    """
+
+    batch: int
+    moment: str
+
+    def __call__(self) -> None:
+        from streams.router import RouterDesk
+        from streams.transactions import END_SECONDS, FencedProducer
+
+        settle, count = RouterDesk._settle, iter(range(1, 1 << 60))
+        armed: list[FencedProducer] = []
+
+        def arming(desk: RouterDesk, record: Any) -> Any:
+            if desk._settlement.inbox and next(count) == self.batch and desk._producer is not None:
+                armed.append(desk._producer)
+            return settle(desk, record)
+
+        def commit(producer: FencedProducer) -> None:
+            now = producer in armed
+            if now and self.moment == "before":
+                die()
+            producer._producer.flush(END_SECONDS)
+            if now and self.moment == "flushed":
+                die()
+            producer._producer.commit_transaction(END_SECONDS)
+            if now:
+                die()
+
+        RouterDesk._settle = arming  # type: ignore[method-assign]
+        FencedProducer.commit = commit  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True)
+class SlowLinearProgramme:
+    """The linear programme takes this long."""
+
+    seconds: float
+
+    def __call__(self) -> None:
+        from routing.planning import Planner
+
+        prices = Planner.prices
+
+        def slow(planner: Planner, *arguments: Any) -> Any:
+            time.sleep(self.seconds)
+            return prices(planner, *arguments)
+
+        Planner.prices = slow  # type: ignore[method-assign]
