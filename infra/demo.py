@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         "--folder", type=Path, default=ROOT / "build" / "demo", help="for what is prepared, and logs"
     )
     top.add_argument(
-        "--preset", default="auto", help="of the router; auto takes what the history's size allows [%(default)s]"
+        "--preset", default="auto", help="of the router; auto: what the history's size allows [%(default)s]"
     )
     top.add_argument("--json", type=Path, default=ROOT / "build" / "demo.json", help="where the report goes")
     return top
@@ -84,6 +84,7 @@ def demo(options: argparse.Namespace, stack: ExitStack) -> int:
         When a step cannot be done.
     """
     options.folder.mkdir(parents=True, exist_ok=True)
+    (options.folder / "settings.env").unlink(missing_ok=True)  # of an earlier demo, perhaps on other data
     prepare = ["producers.prepare", "--dataset", options.dataset, "--out", str(options.folder)]
     prepare += ["--preset", options.preset]
     if options.queries is not None:

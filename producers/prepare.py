@@ -159,3 +159,7 @@ def _demo(given: argparse.Namespace):  # type: ignore[no-untyped-def]
         rows = range(min(given.queries, len(queries)))
         queries, vectors = queries.select(rows), vectors[: len(rows)]
     return history, queries, vectors
+
+
+if __name__ == "__main__":
+    sys.exit(main())
