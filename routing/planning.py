@@ -262,7 +262,7 @@ class Planner:
         Lanes that wait send samples of many more queries than the first solve needs. They are held: a later
         solve is due when so many queries were decided, whose charges it then knows.
         """
-        plans = []
+        plans: list[Plan] = []
         while True:
             while self._held and (room := self.missing_samples) > 0:
                 estimates = self._held.popleft()
