@@ -16,8 +16,8 @@ $(STAMP): setup.cfg constraints.txt infra/install.sh
 	@infra/install.sh $(VENV)
 	@touch $@
 
-demo: $(STAMP) ## broker, topics, a worker, a replay, a report in build/demo.json (BROKER=native|docker|embedded, DATASET=path, QUERIES=n, PRESET=paper|best|fast)
-	@$(BIN)/python -m infra.demo $(if $(BROKER),--broker $(BROKER)) $(if $(DATASET),--dataset $(DATASET)) $(if $(QUERIES),--queries $(QUERIES)) $(if $(PRESET),--preset $(PRESET))
+demo: $(STAMP) ## broker, topics, a worker, a replay, a report in build/demo.json (BROKER=native|docker|embedded, DATASET=path, QUERIES=n, PRESET=paper|best|fast, RATE=queries a second)
+	@$(BIN)/python -m infra.demo $(if $(BROKER),--broker $(BROKER)) $(if $(DATASET),--dataset $(DATASET)) $(if $(QUERIES),--queries $(QUERIES)) $(if $(PRESET),--preset $(PRESET)) $(if $(RATE),--rate $(RATE))
 
 test: lint ## everything that must hold: ruff, mypy, and the whole suite on a real Apache Kafka
 	$(BIN)/python -m pytest $(ARGS)

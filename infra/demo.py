@@ -6,14 +6,17 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 from confluent_kafka.admin import AdminClient
 
 from infra.broker import BrokerError, docker_broker, embedded_broker, native_cluster
 from infra.broker.kinds import GIVEN, KINDS, check_given, given
+from infra.broker.ports import free_ports
 from infra.broker.processes import ProcessId, log_tail, spawn
 from infra.broker.record import ROOT
 
@@ -44,6 +47,9 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument(
         "--preset", default="auto", help="of the router; auto: what the history's size allows [%(default)s]"
+    )
+    top.add_argument(
+        "--rate", type=float, default=100.0, help="queries a second; 0: as fast as it goes [%(default)s]"
     )
     top.add_argument("--json", type=Path, default=ROOT / "build" / "demo.json", help="where the report goes")
     return top
@@ -100,6 +106,7 @@ def demo(options: argparse.Namespace, stack: ExitStack) -> int:
         "PORT_TOPIC_PREFIX": prefix,
         "PORT_APP_ID": prefix.rstrip("."),
         "PORT_DATA_DIR": str(options.folder / "worker"),
+        "PORT_WEB_PORT": str(free_ports(1)[0]),
     }
     streams = ["streams", "--env-file", str(options.folder / "settings.env")]
     run("topics", [*streams, "topics", "create"], environment, told=False)
@@ -107,10 +114,14 @@ def demo(options: argparse.Namespace, stack: ExitStack) -> int:
     log = options.folder / "worker.log"
     log.unlink(missing_ok=True)
     worker = stack.enter_context(_worker([*streams, "worker"], log, environment))
-    print(f"demo: worker runs; its log is {log}", flush=True)
+    page = f"http://127.0.0.1:{environment['PORT_WEB_PORT']}"
+    print(f"demo: worker runs; its page is {page}, its log {log}", flush=True)
+    _wait_until_ready(f"{page}/readyz", worker, log)
     options.json.unlink(missing_ok=True)
     replay = ["producers.replay", str(options.folder), "--json", str(options.json)]
     replay += ["--deadline", str(PATIENCE_SECONDS)]
+    if options.rate:
+        replay += ["--rate", str(options.rate)]
     if not sys.stderr.isatty():
         replay.append("--quiet")  # a progress bar is for eyes, not for a log file
     status = _replay(replay, environment, worker, log)
@@ -171,6 +182,19 @@ def _worker(module: Sequence[str], log: Path, environment: dict[str, str]) -> It
         yield process
     finally:
         process.stop(patience=20.0)
+
+
+def _wait_until_ready(address: str, worker: ProcessId, log: Path) -> None:
+    """Wait until the worker has its history, its plan and its partitions."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if not worker.alive:
+            raise StepError(f"the worker has ended; the end of {log}:\n{log_tail(log)}")
+        with suppress(OSError), urlopen(address, timeout=5) as answer:
+            if answer.status == 200:
+                return
+        time.sleep(POLL_SECONDS)
+    raise StepError(f"the worker was not ready in {PATIENCE_SECONDS} s; the end of {log}:\n{log_tail(log)}")
 
 
 def _replay(module: Sequence[str], environment: dict[str, str], worker: ProcessId, log: Path) -> int:
