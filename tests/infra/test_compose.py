@@ -55,8 +55,10 @@ def test_the_services_and_their_order() -> None:
 
 
 def test_routers_can_be_scaled() -> None:
-    for key in ("container_name", "hostname", "ports"):
+    for key in ("container_name", "hostname"):
         assert key not in SERVICES["router"], f"two routers could not both have this {key}"
+    for port in SERVICES["router"]["ports"]:
+        assert re.search(r":-\d+-\d+\}:\d+$", port), f"two routers could not both have this port: {port}"
 
 
 @pytest.mark.parametrize("name", SERVICES)
