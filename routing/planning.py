@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from routing.account import Account
-from routing.alignment import ENOUGH
+from routing.alignment import CLOSED_COST, ENOUGH
 from routing.estimators.base import Estimates, FloatArray
 from routing.grants import grant
 from routing.money import to_pico, to_usd
@@ -21,8 +21,8 @@ from routing.prices import solve_lp
 from routing.remaining import RemainingMix
 
 TRAFFIC_MEMORY = 2000
-"""Queries after which a lane's past traffic counts for 1/e; a fiftieth of the horizon if that is more, so that
-rights do not follow every chance in a long period."""
+"""Queries after which a lane's past traffic counts for 1/e; a fiftieth of the horizon if that is more: in a
+long period rights do not follow every chance."""
 
 PACE_KEPT = 0.7
 """Share of the last look's pace below which a slower one does not bring it at once."""
@@ -159,6 +159,9 @@ class Planner:
 
     def resume(self, plan: Plan) -> None:
         """Take over from another planner: its last plan is in force; samples since are observed again."""
+        self._fit_columns(self.plan.models, plan.models)
+        if (costs := plan.solved_from.get("mean_cost")) is not None:
+            self.mean_cost = np.array(costs, dtype=np.float64)
         self.plan = plan
         self.seen = [Account.fresh(plan.period, len(plan.models)) for _ in self.seen]
         self.observed = 0
@@ -208,19 +211,26 @@ class Planner:
             created_at=self.clock(),
         )
         self.seen = [account.widened(len(names)) for account in self.seen]
-        self.mean_cost = np.concatenate([self.mean_cost, np.full(more, self.mean_cost.mean())])
-        if self.history is not None and more:
-            n = len(self.history)
-            self.history = Estimates(
-                np.hstack([self.history.quality, np.zeros((n, more))]),
-                np.hstack([self.history.cost, np.ones((n, more))]),
-            )
-        if more:
-            self.mix = None  # kinds are made of the estimates of the LLMs that were known at the start
+        self._fit_columns(plan.models, names)
         # samples of before know nothing of the change: new prices are learned as at the start of a period
         self._forget()
         self._restart()
         return self.hand_out()
+
+    def _fit_columns(self, before: tuple[str, ...], names: tuple[str, ...]) -> None:
+        """History and mean costs in the order of other LLMs; what is not known of one stays closed."""
+        if before == names:
+            return
+        where = {name: number for number, name in enumerate(before)}
+        columns = np.array([where.get(name, -1) for name in names], dtype=np.intp)
+        known = columns >= 0
+        self.mean_cost = np.where(known, self.mean_cost[columns], self.mean_cost.mean())
+        if self.history is not None:
+            self.history = Estimates(
+                np.where(known, self.history.quality[:, columns], 0.0),
+                np.where(known, self.history.cost[:, columns], CLOSED_COST),
+            )
+        self.mix = None  # kinds are made of the estimates of the LLMs that were known at the start
 
     def _first_prices(self, more: int) -> FloatArray:
         """Of LLMs that were added: a query costs as much quality as it does on the others, on average."""
@@ -435,6 +445,7 @@ class Planner:
             "period": self.plan.period,
             "observed": observed,
             "rows": rows,
+            "mean_cost": self.mean_cost.tolist(),
             "solver": self.settings.solver,
             "warmup": self.settings.warmup,
         }
@@ -458,7 +469,9 @@ class Planner:
 
     def _samples(self) -> Estimates:
         """The samples to solve on: for "every" recent ones, topped up with the history's rows."""
-        quality, cost = np.concatenate(self._quality), np.concatenate(self._cost)
+        # as many whatever batches they came in
+        quality = np.concatenate(self._quality)[-self._keep() :]
+        cost = np.concatenate(self._cost)[-self._keep() :]
         if self.settings.resolve == "every":
             window = self.settings.resolve_window
             quality, cost = quality[-window:], cost[-window:]
