@@ -90,7 +90,7 @@ class TurnRouter:
                 raise Refused("decode", "prompt", "asks for it")
         except Refused as refused:
             headers = dead_letter_headers(message.headers(), refused, topics.queries, *where, 0)
-            self._producer.produce(topics.dlq, message.value(), headers=headers)
+            self._producer.produce(topics.dlq, message.value(), message.key(), headers=headers)
             return
         if query.id in self.lose:
             return
@@ -104,10 +104,12 @@ class TurnRouter:
             "routed_at": time.time(),
         }
         if turn % 10 == 0:
-            self._producer.produce(topics.unserved, encode_unserved(query, "its turn", routing))
+            unserved = encode_unserved(query, "its turn", routing)
+            self._producer.produce(topics.unserved, unserved, message.key())
             return
         for _ in range(2 if query.id in self.twice else 1):
-            self._producer.produce(topics.llm(self.catalogue.slugs[model]), encode_routed(query, routing))
+            topic = topics.llm(self.catalogue.slugs[model])
+            self._producer.produce(topic, encode_routed(query, routing), message.key())
 
 
 RouterStarter = Callable[[], TurnRouter]

@@ -1,27 +1,21 @@
 """The fleet worker on a real broker: every query answered and settled once, whatever happens to workers."""
 
-import asyncio
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import openai
 import orjson
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from producers.fleet import main
-from producers.fleet_calls import Caller, Limits
-from producers.fleet_messages import Pricing
-from producers.fleet_worker import Fleet, Llm
 from streams.dead_letters import split_dead_letter_headers
 from streams.messages import decode_outcome
 from streams.settings import Settings
@@ -29,9 +23,8 @@ from streams.topics import create_topics, existing_partitions, topic_specs
 from streams.transactions import FencedProducer
 from tests.conftest import ROOT, TopicReader
 from tests.producers.chat_server import COMPLETION_TOKENS, PROMPT_TOKENS, ChatServer, chat_server
+from tests.producers.fleets import DEADLINE, fleet, wait_until
 
-DEADLINE = 60.0
-PRICING = Pricing(2.0, 10.0)
 ONE = (2.0 * PROMPT_TOKENS + 10.0 * COMPLETION_TOKENS) / 1e6
 """USD of an answer."""
 
@@ -128,41 +121,6 @@ def group(settings: Settings, admin: AdminClient) -> Callable[[], list[int]]:
 
 
 @contextmanager
-def fleet(
-    settings: Settings, server: ChatServer, request_seconds: float = 1.0, concurrency: int = 16
-) -> Iterator[Fleet]:
-    """A worker in a thread; at the end it is told to stop, and must have."""
-    workers: list[Fleet] = []
-    failures: list[BaseException] = []
-    loop, ready = asyncio.new_event_loop(), threading.Event()
-
-    async def work() -> None:
-        limits = Limits(attempts=3, request_seconds=request_seconds, first_pause=0.01)
-        async with openai.AsyncOpenAI(api_key="k", base_url=server.url, max_retries=0) as client:
-            llm = Llm("vendor/llm", "served-as", PRICING)
-            workers.append(Fleet(settings, llm, Caller(client, limits), concurrency))
-            ready.set()
-            await workers[0].run()
-
-    def run() -> None:
-        try:
-            loop.run_until_complete(work())
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        assert ready.wait(DEADLINE)
-        yield workers[0]
-    finally:
-        loop.call_soon_threadsafe(workers[0].stop)
-        thread.join(DEADLINE)
-    assert not thread.is_alive()
-    assert not failures, failures
-
-
-@contextmanager
 def process(server: ChatServer, *options: str) -> Iterator[subprocess.Popen]:
     command = [sys.executable, "-m", "producers.fleet", "--llm", "vendor/llm", "--base-url", server.url]
     with subprocess.Popen(
@@ -172,13 +130,6 @@ def process(server: ChatServer, *options: str) -> Iterator[subprocess.Popen]:
             yield worker
         finally:
             worker.kill()
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def settled_once(stream: Stream, prompts: list[str]) -> None:
