@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from producers.producing import encode_query
+from routing.money import to_usd
 from streams.checker import Verdict, check
-from streams.checks.landings import DEFERRED, Landing, read_landing
+from streams.checks.landings import DEFERRED, SERVED, Landing, read_landing
 from streams.checks.logs import Entry, KafkaLogs
 from streams.cluster import LedgerView
 from streams.kafka import client_config, producer_config, reader_config
@@ -186,9 +188,32 @@ class Router:
         if flush:
             self.producer.flush(30)
 
-    def send_outcome(self, value: bytes, partition: int) -> None:
-        self.producer.produce(self.topics.outcomes, value, partition=partition)
+    def answer(self, landing: Landing, cost: float | None = None, **changes: Any) -> None:
+        """An outcome of a query that was routed; by default it cost what was reserved."""
+        cost = float(to_usd(landing.charge)) if cost is None else cost
+        fields = {
+            "id": landing.id, "model": landing.model, "cost": cost,
+            "partition": landing.lane, "offset": landing.offset,
+        } | changes  # fmt: skip
+        self.producer.produce(self.topics.outcomes, orjson.dumps(fields), partition=landing.lane)
+        self.producer.poll(0)
+
+    def served(self) -> list[Landing]:
+        """Routed queries, in the order of their places."""
+        return [
+            landing
+            for place in sorted(self.landed)
+            for landing in self.landed[place]
+            if landing.kind == SERVED
+        ]
+
+    def settled(self, count: int) -> None:
+        """Wait until lanes have taken in so many outcomes, of whatever kind."""
         self.producer.flush(30)
+        self.ledgers_are(
+            lambda ledgers: sum(sum(ledger.outcomes.values()) for ledger in ledgers.values()) >= count,
+            f"{count} outcomes are taken in",
+        )
 
     # ---- what came of them -------------------------------------------------------------------------------
 

@@ -1,0 +1,126 @@
+"""A history in memory: what was on a router's topics, to be changed and checked again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from streams.checker import Verdict, check
+from streams.checks.logs import Entry, Logs
+from streams.topic_names import Topics
+
+Change = Callable[[Entry], Entry | None]
+
+
+class Recorded:
+    """Every record of a router's topics.
+
+    Parameters
+    ----------
+    topics : Topics
+    partitions : mapping of str to int
+    entries : mapping of str to list of Entry
+        By topic.
+    """
+
+    def __init__(
+        self, topics: Topics, partitions: Mapping[str, int], entries: Mapping[str, list[Entry]]
+    ) -> None:
+        self.topics, self._partitions, self.entries = topics, dict(partitions), dict(entries)
+
+    @classmethod
+    def of(cls, logs: Logs, topics: Topics) -> Recorded:
+        """Record what is there."""
+        partitions = {name: n for name, n in logs.partitions().items() if name.startswith(topics.prefix)}
+        entries: dict[str, list[Entry]] = {name: [] for name in partitions}
+        for entry in logs.read(*partitions):
+            entries[entry.topic].append(entry)
+        return cls(topics, partitions, entries)
+
+    # ---- what the checker reads --------------------------------------------------------------------------
+
+    def partitions(self) -> Mapping[str, int]:
+        return self._partitions
+
+    def first(self, topic: str) -> int:
+        return 0
+
+    def read(self, *topics: str) -> Iterator[Entry]:
+        for topic in topics:
+            yield from self.entries.get(topic, [])
+
+    def check(self) -> Verdict:
+        return check(self, self.topics, complete=True)
+
+    # ---- changes; each gives another history -------------------------------------------------------------
+
+    def copy(self) -> Recorded:
+        return Recorded(self.topics, self._partitions, {k: list(v) for k, v in self.entries.items()})
+
+    def without(self, entry: Entry) -> Recorded:
+        """The same, but for one record."""
+        other = self.copy()
+        other.entries[entry.topic] = [e for e in self.entries[entry.topic] if e is not entry]
+        return other
+
+    def with_more(self, entry: Entry, topic: str | None = None) -> Recorded:
+        """The same and a record, at the end of its partition or of the same partition of another topic."""
+        other, topic = self.copy(), topic or entry.topic
+        offsets = [e.offset for e in other.entries[topic] if e.partition == entry.partition]
+        other.entries[topic].append(replace(entry, topic=topic, offset=max(offsets, default=-1) + 1))
+        return other
+
+    def moved(self, entry: Entry, topic: str) -> Recorded:
+        """A record on another topic."""
+        return self.without(entry).with_more(entry, topic)
+
+    def changed(self, entry: Entry, **changes: Any) -> Recorded:
+        """The same with a record changed."""
+        other = self.copy()
+        at = next(i for i, e in enumerate(self.entries[entry.topic]) if e is entry)
+        other.entries[entry.topic][at] = replace(entry, **changes)
+        return other
+
+    def edited(self, topic: str, edit: Callable[[dict[str, Any]], None], last: bool = False) -> Recorded:
+        """JSON values of a topic edited: all, or the last of each partition."""
+        other = self.copy()
+        entries = other.entries[topic]
+        newest = {entry.partition: i for i, entry in enumerate(entries)}
+        for i, entry in enumerate(entries):
+            if entry.value is not None and (not last or newest[entry.partition] == i):
+                fields = orjson.loads(entry.value)
+                edit(fields)
+                entries[i] = replace(entry, value=orjson.dumps(fields))
+        return other
+
+    # ---- finding records ---------------------------------------------------------------------------------
+
+    def routed(self, *, deferred: bool = False) -> list[Entry]:
+        """Records of the LLMs' topics, of queries that came through the overflow lane or not."""
+        return [
+            entry
+            for name, entries in sorted(self.entries.items())
+            if name.startswith(self.topics.llm(""))
+            for entry in entries
+            if ("source" in routing_of(entry)) == deferred
+        ]
+
+    def other_llm(self, entry: Entry) -> str:
+        """Another LLM's topic."""
+        return next(n for n in sorted(self.entries) if n.startswith(self.topics.llm("")) and n != entry.topic)
+
+
+def routing_of(entry: Entry) -> dict[str, Any]:
+    """What the router added."""
+    routing: dict[str, Any] = orjson.loads(entry.value or b"")["routing"]
+    return routing
+
+
+def rewritten(entry: Entry, **routing: Any) -> bytes:
+    """The value with fields of `routing` changed."""
+    fields = orjson.loads(entry.value or b"")
+    fields["routing"] |= routing
+    return orjson.dumps(fields)
