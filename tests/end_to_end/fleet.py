@@ -13,6 +13,7 @@ from routing.decision import IntArray
 from routing.money import to_usd
 from streams.checks.landings import SERVED, Landing
 from streams.dead_letters import split_dead_letter_headers
+from streams.ledger import OUTCOME_KINDS
 from streams.messages import Outcome, encode_outcome
 from tests.end_to_end.data import Small
 from tests.end_to_end.routers import Router
@@ -52,6 +53,12 @@ def report(
     router.producer.flush(30)
 
 
+def tell(router: Router, value: bytes, partition: int = 0) -> None:
+    """Put anything on the topic of outcomes."""
+    router.producer.produce(router.topics.outcomes, value, partition=partition)
+    router.producer.flush(30)
+
+
 def told(router: Router, kind: str) -> int:
     """Outcomes of a kind that the ledgers have counted."""
     return sum(record.outcomes.get(kind, 0) for record in router.ledgers().values())
@@ -59,18 +66,25 @@ def told(router: Router, kind: str) -> int:
 
 def wait_told(router: Router, **counts: int) -> None:
     """Wait until the ledgers have counted so many outcomes of each kind."""
-    wait_for(
-        lambda: {kind: told(router, kind) for kind in counts} == counts,
-        60,
-        f"outcomes {counts}; ledgers have { {kind: told(router, kind) for kind in counts} }",
-    )
+    have: dict[str, int] = {}
+
+    def counted() -> bool:
+        have.update({kind: told(router, kind) for kind in OUTCOME_KINDS})
+        return all(have[kind] == count for kind, count in counts.items())
+
+    try:
+        wait_for(counted, 60, f"outcomes {counts} in the ledgers")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; they have {have}; {router.told()}") from None
 
 
 def wait_counted(router: Router) -> None:
     """Wait until the ledgers that can be read here have all that has landed, in one period."""
     wait_for(
-        lambda: total(router, "served").sum() + sum(r.account.unserved for r in router.ledgers().values())
-        == len(router.landed),
+        lambda: (
+            total(router, "served").sum() + sum(r.account.unserved for r in router.ledgers().values())
+            == len(router.landed)
+        ),
         60,
         "the ledgers count what has landed",
     )
@@ -82,7 +96,9 @@ def total(router: Router, name: str, period: int | None = None) -> IntArray:
     sums = np.zeros(models, dtype=np.int64)
     for record in router.ledgers().values():
         for account in (record.account, record.closed):
-            if account is not None and (account.period == period or (period is None and account is record.account)):
+            if account is not None and (
+                account.period == period or (period is None and account is record.account)
+            ):
                 sums += getattr(account.widened(models), name)
     return sums
 
@@ -94,6 +110,17 @@ def available(router: Router) -> IntArray:
     return np.stack(
         [records[lane].account.widened(models).available(plan.granted[lane]) for lane in range(plan.lanes)]
     )
+
+
+def wait_handed_out(router: Router) -> None:
+    """Wait until lanes hold what is left of the budgets and no more than they should: nothing is on its way."""
+
+    def at_rest() -> bool:
+        plan, held = router.plan(), available(router)
+        left = np.maximum(plan.budgets - total(router, "charged"), 0)
+        return bool((held <= plan.target).all() and (held.sum(0) >= 0.99 * left).all())
+
+    wait_for(at_rest, 60, f"what is left of the budgets is handed out; {router.told()}")
 
 
 def refusals(router: Router) -> list[tuple[dict[str, str], bytes | None]]:
