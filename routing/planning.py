@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -19,68 +15,11 @@ from routing.newton import newton_prices
 from routing.plan import Plan
 from routing.prices import solve_lp
 from routing.remaining import RemainingMix
+from routing.samples import Samples
+from routing.schedule import PlanningSettings
+from routing.traffic import Traffic
 
-TRAFFIC_MEMORY = 2000
-"""Queries after which a lane's past traffic counts for 1/e; a fiftieth of the horizon if that is more: in a
-long period rights do not follow every chance."""
-
-PACE_KEPT = 0.7
-"""Share of the last look's pace below which a slower one does not bring it at once."""
-
-KEEP_ROWS = 20_000
-"""Samples kept for geometric re-solving; beyond, the oldest are forgotten."""
-
-
-@dataclass(frozen=True)
-class PlanningSettings:
-    """How prices are learned; the names and defaults of the router's settings.
-
-    Parameters
-    ----------
-    horizon : int
-        N, queries in a period.
-    eps : float
-        Share of the horizon that is sampled before the first solve.
-    warmup : {"buffer", "history", "random"}
-        Let the first queries wait, start from the history, or route them at random.
-    resolve : {"once", "geometric", "every"}
-        Never solve again; at 2, 4, 8, ... times eps N; or every `resolve_every` queries.
-    resolve_every, resolve_late : int
-        Queries between solves, and in the last `resolve_tail` of the horizon.
-    resolve_tail : float
-        Share of the horizon.
-    resolve_window : int
-        Recent queries that "every" solves on, topped up with rows of the history.
-    solver : {"exact", "newton"}
-        HiGHS, or the smoothed dual.
-    mix : {"recent", "remaining"}
-        What "every" solves on: the recent queries, or the history's rows weighted by what of their kind is
-        still to come (`routing.remaining`; needs the history and the solver "newton").
-    """
-
-    horizon: int
-    eps: float = 0.025
-    warmup: Literal["buffer", "history", "random"] = "buffer"
-    resolve: Literal["once", "geometric", "every"] = "once"
-    resolve_every: int = 250
-    resolve_late: int = 50
-    resolve_tail: float = 0.2
-    resolve_window: int = 2000
-    solver: Literal["exact", "newton"] = "exact"
-    mix: Literal["recent", "remaining"] = "recent"
-
-    def __post_init__(self) -> None:
-        if self.horizon < 1:
-            raise ValueError(f"horizon: {self.horizon} must be at least 1 query")
-        if not 0 < self.eps <= 1:
-            raise ValueError(f"eps: {self.eps} must be in (0, 1]")
-        if self.resolve_every < 1 or self.resolve_late < 1 or self.resolve_window < 1:
-            raise ValueError("resolve_every, resolve_late and resolve_window must be at least 1 query")
-
-    @property
-    def warmup_queries(self) -> int:
-        """n = ceil(eps N) of the paper; the 1e-9 keeps 0.025 * 1000 from becoming 26."""
-        return max(1, math.ceil(self.eps * self.horizon - 1e-9))
+__all__ = ["Planner", "PlanningSettings"]
 
 
 class Planner:
@@ -119,15 +58,9 @@ class Planner:
         self.settings, self.lanes, self.overflow, self.clock = settings, lanes, overflow, clock
         self.history = _shuffled(history)
         self.mix = self._new_mix()
-        self._quality: list[FloatArray] = []
-        self._cost: list[FloatArray] = []
-        self._rows = 0
-        self._held: deque[Estimates] = deque()
+        self._samples = Samples(settings)
+        self.traffic = Traffic(lanes, settings.horizon)
         rows = lanes + overflow
-        self.traffic = np.zeros(lanes)
-        self._arrived, self._counted = np.zeros(lanes, dtype=np.int64), np.zeros(lanes, dtype=np.int64)
-        self._pace: float | None = None
-        self._resumed = False
         self.seen = [Account.fresh(1, len(models)) for _ in range(rows)]
         self.observed = 0
         none = np.zeros((rows, len(models)), dtype=np.int64)
@@ -145,7 +78,7 @@ class Planner:
         models = len(self.plan.models)
         self.observed = 0
         self._forget()
-        self._arrived[:] = self._counted[:] = 0
+        self.traffic.start_period()
         self.seen = [Account.fresh(self.plan.period + 1, models) for _ in self.seen]
         none = np.zeros((len(self.seen), models), dtype=np.int64)
         now = self.clock()
@@ -165,7 +98,7 @@ class Planner:
         self.plan = plan
         self.seen = [Account.fresh(plan.period, len(plan.models)) for _ in self.seen]
         self.observed = 0
-        self._pace, self._resumed = 0.0, True
+        self.traffic.resume()
         self._forget()
 
     def apply_catalogue(
@@ -262,8 +195,7 @@ class Planner:
 
         A solve never sees a sample beyond the one that made it due, however samples come in batches.
         """
-        if len(estimates):
-            self._held.append(estimates)
+        self._samples.hold(estimates)
         return self.catch_up()
 
     def catch_up(self) -> list[Plan]:
@@ -274,11 +206,8 @@ class Planner:
         """
         plans: list[Plan] = []
         while True:
-            while self._held and (room := self.missing_samples) > 0:
-                estimates = self._held.popleft()
-                self._store(estimates.rows(slice(0, room)))
-                if len(estimates) > room:
-                    self._held.appendleft(estimates.rows(slice(room, None)))
+            while (estimates := self._samples.take(self.missing_samples)) is not None:
+                self._store(estimates)
             if (plan := self.solve()) is None:
                 return plans
             plans.append(plan)
@@ -289,27 +218,20 @@ class Planner:
             return
         if self.mix is not None:
             self.mix.observe(estimates)
-        self._quality.append(estimates.quality)
-        self._cost.append(estimates.cost)
-        self._rows += len(estimates)
-        while self._rows - len(self._quality[0]) >= self._keep():
-            self._rows -= len(self._quality.pop(0))
-            self._cost.pop(0)
+        self._samples.keep(estimates)
 
     def see(self, lane: int, account: Account) -> None:
         """Take in a lane's account; older periods and older states are ignored."""
         if account.period != self.plan.period:
             return
-        if lane < self.lanes:
-            if account.arrived < self._arrived[lane]:
-                return
-            self._arrived[lane] = account.arrived
+        if lane < self.lanes and not self.traffic.see(lane, account.arrived):
+            return
         self.seen[lane] = account.widened(len(self.plan.models))
 
     @property
     def arrived(self) -> int:
         """Queries of this period that the lanes took in, as last seen."""
-        return int(self._arrived.sum())
+        return self.traffic.arrived
 
     @property
     def missing_samples(self) -> int:
@@ -333,12 +255,12 @@ class Planner:
         B_left m / (N - t), t queries having been decided: (n / N) B at the first solve of the paper.
         """
         upcoming = self._next_solve()
-        if upcoming is None or (self.observed < upcoming and not (early and self._rows)):
+        if upcoming is None or (self.observed < upcoming and not (early and self._samples.rows)):
             return None
         if self.plan.learned and self.arrived < int(self.plan.solved_from.get("base", 0)) + upcoming:
             return None
         at = self.observed
-        estimates, weights = self._samples(), None
+        estimates, weights = self._samples.to_solve_on(self.history), None
         if self.mix is not None and self.plan.learned:
             estimates, weights = self.mix.rows, self.mix.weights()
         spent = sum((account.charged for account in self.seen), np.zeros(len(self.plan.models), np.int64))
@@ -374,16 +296,16 @@ class Planner:
 
         To be called at regular looks: how many of them the period still has decides who holds the rights.
         """
-        self._count_arrivals()
+        self.traffic.count()
         grants = grant(
             np.where(self.plan.active, self.plan.budgets, 0),
             self.plan.granted,
             np.stack([account.released for account in self.seen]),
             np.stack([account.charged for account in self.seen]),
-            self.traffic,
+            self.traffic.recent,
             self.mean_cost,
             overflow=self.overflow,
-            looks_left=self._looks_left(),
+            looks_left=self.traffic.looks_left,
         )
         if not (
             np.array_equal(grants.granted, self.plan.granted)
@@ -396,41 +318,10 @@ class Planner:
 
     # ---- inside ------------------------------------------------------------------------------------------
 
-    def _count_arrivals(self) -> None:
-        """Traffic and pace, of all lanes at once: in turn, the last would count for more than the first."""
-        new = self._arrived - self._counted
-        self._counted = self._arrived.copy()
-        if (count := int(new.sum())) > 0:
-            memory = max(TRAFFIC_MEMORY, self.plan.horizon // 50)
-            self.traffic = self.traffic * math.exp(-count / memory) + new
-            # a burst is over sooner than rights have moved: slow to forget, quick to learn
-            pace = max(float(count), PACE_KEPT * (self._pace or 0.0))
-            # what arrived before a take-over did not arrive in one look
-            self._pace, self._resumed = (0.0 if self._resumed else pace), False
-
-    def _looks_left(self) -> float:
-        """Looks until the horizon at the present pace; 0 before anything arrived."""
-        if self._pace is None:
-            return 0.0
-        left = self.plan.horizon - self.arrived
-        return left / self._pace if left > 0 and self._pace > 0 else math.inf
-
     def _next_solve(self) -> int | None:
         """Samples since the last restart at which the next solve is due; None when no other will be."""
-        s, n = self.settings, self.settings.warmup_queries
-        done, base = (int(self.plan.solved_from.get(name, 0)) for name in ("observed", "base"))
-        if not done and s.warmup != "history":
-            return n
-        if s.resolve == "once":
-            return None
-        if s.resolve == "geometric":
-            upcoming = n if not done else 2 * n
-            while upcoming <= done:
-                upcoming *= 2
-        else:
-            late = base + done >= (1 - s.resolve_tail) * self.plan.horizon
-            upcoming = done + (s.resolve_late if late else s.resolve_every)
-        return upcoming if base + upcoming < self.plan.horizon else None
+        origin = self.plan.solved_from
+        return self.settings.next_solve(int(origin.get("observed", 0)), int(origin.get("base", 0)))
 
     def _until(self) -> int | None:
         """Queries of the period at which the next solve is due."""
@@ -450,14 +341,8 @@ class Planner:
             "warmup": self.settings.warmup,
         }
 
-    def _keep(self) -> int:
-        if self.settings.resolve == "every":
-            return max(self.settings.resolve_window, self.settings.warmup_queries)
-        return max(KEEP_ROWS, self.settings.warmup_queries)
-
     def _forget(self) -> None:
-        self._quality, self._cost, self._rows = [], [], 0
-        self._held.clear()
+        self._samples.forget()
         if self.mix is not None:
             self.mix.reset()
 
@@ -466,20 +351,6 @@ class Planner:
         if s.mix == "recent" or s.resolve != "every" or s.solver != "newton" or self.history is None:
             return None
         return RemainingMix(self.history, s.horizon, s.resolve_window)
-
-    def _samples(self) -> Estimates:
-        """The samples to solve on: for "every" recent ones, topped up with the history's rows."""
-        # as many whatever batches they came in
-        quality = np.concatenate(self._quality)[-self._keep() :]
-        cost = np.concatenate(self._cost)[-self._keep() :]
-        if self.settings.resolve == "every":
-            window = self.settings.resolve_window
-            quality, cost = quality[-window:], cost[-window:]
-            if self.history is not None and len(quality) < window:
-                more = window - len(quality)
-                quality = np.concatenate([quality, self.history.quality[:more]])
-                cost = np.concatenate([cost, self.history.cost[:more]])
-        return Estimates(quality, cost)
 
     def _price_from_history(self) -> None:
         """Plan 0: prices of the whole history, its budgets in proportion."""
