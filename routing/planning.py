@@ -234,6 +234,15 @@ class Planner:
         return self.traffic.arrived
 
     @property
+    def decided(self) -> int:
+        """Of those, as last seen, the ones that are decided: deferred ones once the overflow lane came to them.
+
+        Those of the last period that the overflow lane decided in this one count too: it paid for them.
+        """
+        lanes, pool = self.seen[: self.lanes], self.seen[self.lanes :]
+        return sum(one.arrived - one.deferred for one in lanes) + sum(one.arrived for one in pool)
+
+    @property
     def missing_samples(self) -> int:
         """Samples still to come before the next solve; 0 when it is due, a large number when none will be."""
         upcoming = self._next_solve()

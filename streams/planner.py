@@ -195,7 +195,7 @@ class PlannerDesk:
     def _period_over(self, planner: Planner) -> bool:
         if self._settings.period_seconds is not None:
             return time.time() - planner.plan.began_at >= self._settings.period_seconds
-        return planner.arrived >= planner.plan.horizon
+        return planner.decided >= planner.plan.horizon
 
     def _publish(self, plan: Plan) -> None:
         """Commit a plan, unless it is out already."""

@@ -333,6 +333,15 @@ def test_a_new_period_has_fresh_grants_and_the_last_prices():
     assert made.plan.prices == pytest.approx(exact.prices)
 
 
+def test_a_query_is_decided_where_it_is_paid():
+    made = planner(lanes=2, overflow=True)
+    made.see(0, arrived(5, deferred=2))
+    made.see(1, arrived(3, deferred=3))
+    assert (made.arrived, made.decided) == (8, 3)
+    made.see(2, arrived(4))
+    assert (made.arrived, made.decided) == (8, 7)
+
+
 def test_revisions_only_grow():
     made = planner(lanes=2, overflow=True, resolve="geometric")
     revisions = [made.plan.revision]
