@@ -97,7 +97,9 @@ def start(given: argparse.Namespace) -> int:
     topic = settings.topics.llm(Model(llm.name).slug)
     if topic not in existing_partitions(wait_for_broker(settings)):
         raise ValueError(f"--llm: topic {topic} is not there; run `python -m streams topics create`")
-    limits = Limits(given.attempts, given.request_seconds, given.query_seconds)
+    limits = Limits(
+        given.attempts, given.request_seconds, given.query_seconds, pay_once=settings.reserve == "bound"
+    )
     try:
         asyncio.run(_run(settings, llm, limits, given))
     except EndpointRefusesUs as error:

@@ -65,6 +65,9 @@ class Limits:
         Longest time for one request, and for a query with all its requests and pauses.
     first_pause, longest_pause : float
         Seconds between requests: doubled from the first to the longest, where the endpoint names none.
+    pay_once : bool
+        A query whose tokens were counted once is not asked for again, so that it cannot cost more than one
+        answer: with `reserve=bound` no more than that is reserved.
     """
 
     attempts: int = 5
@@ -72,6 +75,7 @@ class Limits:
     query_seconds: float = 900.0
     first_pause: float = 0.5
     longest_pause: float = 30.0
+    pay_once: bool = False
 
 
 @dataclass
@@ -143,8 +147,9 @@ class Caller:
                 pause = self._pause(pauses) if failure.pause is None else failure.pause
                 if failure.limited:
                     self._not_before = max(self._not_before, loop.time() + pause)
+                again = failure.again and not (self._limits.pay_once and failure.tokens != Tokens())
                 late = loop.time() + pause >= deadline
-                if not failure.again or late or reply.attempts >= self._limits.attempts:
+                if not again or late or reply.attempts >= self._limits.attempts:
                     reply.error = {"code": failure.code, "message": failure.message}
                     return reply
                 log.info("retry", code=failure.code, attempt=reply.attempts, pause_seconds=round(pause, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,9 @@ def explain(
         explaining = _Explaining(settings, estimating, scanner, plans, neighbours)
         inputs = [finder.input_of(sighting) for sighting in sightings]
         decisions = [explaining.decision(s, source) for s, source in zip(sightings, inputs, strict=True)]
+        for before, after in pairwise(decisions):
+            if after["pool"] and before["neighbours"]:  # the same query, and told just before
+                after["neighbours"] = []
         text = next((m for m in [*inputs, *(s.message for s in sightings)] if m is not None), None)
     return {"id": query_id, **_shown_query(text), "decisions": decisions}
 

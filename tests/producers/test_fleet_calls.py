@@ -82,6 +82,16 @@ async def test_half_an_answer_whose_tokens_were_counted_is_paid_for(
     assert failed.error["code"] == "half_answer"
 
 
+async def test_where_an_answer_may_be_paid_for_once_only(
+    make_caller: Callable[..., Caller], server: ChatServer
+):
+    server.faults["bounded"].extend(["500", "unfinished", "unfinished"])
+
+    reply = await make_caller(pay_once=True).ask(request("bounded"))
+
+    assert (reply.tokens, reply.attempts) == (ONCE, 2)
+
+
 async def test_an_answer_without_usage_says_so(make_caller: Callable[..., Caller], server: ChatServer):
     server.faults["free?"].append("uncounted")
 
