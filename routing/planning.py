@@ -235,7 +235,7 @@ class Planner:
 
     @property
     def decided(self) -> int:
-        """Of those, as last seen, the ones that are decided: deferred ones once the overflow lane came to them.
+        """Of those the ones that are decided; deferred ones are once the overflow lane came to them.
 
         Those of the last period that the overflow lane decided in this one count too: it paid for them.
         """

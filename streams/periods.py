@@ -50,8 +50,21 @@ class PeriodSummary:
     dead: int
 
 
-def summarise(plan: Plan, ledgers: Mapping[int, LedgerRecord]) -> list[PeriodSummary]:
-    """The last period and the current one, as the ledgers have them."""
+def summarise(
+    plan: Plan, ledgers: Mapping[int, LedgerRecord], last_budgets: list[int] | None = None
+) -> list[PeriodSummary]:
+    """The last period and the current one, as the ledgers have them.
+
+    Parameters
+    ----------
+    plan : Plan
+        In force.
+    ledgers : mapping of int to LedgerRecord
+        All lanes'.
+    last_budgets : list of int, optional
+        Picodollars that the last period had; a change of the catalogue since then is none of its business.
+        None: the plan's.
+    """
     summaries = []
     for period in (plan.period - 1, plan.period):
         accounts = [
@@ -62,11 +75,16 @@ def summarise(plan: Plan, ledgers: Mapping[int, LedgerRecord]) -> list[PeriodSum
         ]
         if accounts:
             left = all(ledger.account.period > period for ledger in ledgers.values())
-            summaries.append(_sum(plan, period, accounts, left))
+            budgets = plan.budgets.tolist()
+            if period < plan.period and last_budgets is not None:
+                budgets = last_budgets + [0] * (len(budgets) - len(last_budgets))
+            summaries.append(_sum(plan, period, accounts, left, budgets))
     return summaries
 
 
-def _sum(plan: Plan, period: int, accounts: list[Account], closed: bool) -> PeriodSummary:
+def _sum(
+    plan: Plan, period: int, accounts: list[Account], closed: bool, budgets: list[int]
+) -> PeriodSummary:
     models = len(plan.models)
     totals: dict[str, IntArray] = {
         name: sum((getattr(a.widened(models), name) for a in accounts), np.zeros(models, np.int64))
@@ -78,7 +96,7 @@ def _sum(plan: Plan, period: int, accounts: list[Account], closed: bool) -> Peri
         period=period,
         closed=closed,
         models=plan.models,
-        budgets=plan.budgets.tolist(),
+        budgets=budgets,
         **{name: values.tolist() for name, values in totals.items() if name != "released"},
         **counts,
     )

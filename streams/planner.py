@@ -19,7 +19,7 @@ from streams.kafka import reader_config, transactional_config
 from streams.lanes import Record
 from streams.ledger import account_from_dict
 from streams.messages import Refused, decode_samples
-from streams.periods import encode_period, summarise
+from streams.periods import decode_period, encode_period, summarise
 from streams.plan_messages import PLAN_KEY, decode_plan, encode_plan, same_but_for_rights
 from streams.settings import Settings
 from streams.stages import Stages
@@ -79,7 +79,11 @@ class PlannerDesk:
                 last = decode_plan(value)
         self._planner = self._make_planner()
         self._first_sample = None
-        self._summaries = {}
+        self._summaries = {
+            decode_period(value).period: value
+            for message in read_to_end(reader_config(self._settings), self._topics.periods, 0)
+            if (value := message.value()) is not None
+        }
         if last is None:
             self._next = 0
             self._planner.start_period()
@@ -218,10 +222,12 @@ class PlannerDesk:
 
     def _publish_periods(self, planner: Planner) -> None:
         """Write down what the current and the last period come to, when it changed."""
-        if self._producer is None:
-            return
+        if self._producer is None or not self._view.ready:
+            return  # sums over some of the lanes are nobody's bill
         changed = {}
-        for summary in summarise(planner.plan, self._view.records()):
+        told = self._summaries.get(planner.plan.period - 1)
+        last_budgets = None if told is None else decode_period(told).budgets
+        for summary in summarise(planner.plan, self._view.records(), last_budgets):
             value = encode_period(summary)
             if self._summaries.get(summary.period) != value:
                 changed[summary.period] = value
