@@ -23,6 +23,7 @@ from routing.static_embedder import StaticEmbedder, distil_static
 
 _FACTS, _ESTIMATOR, _EMBEDDER = "fit.json", "estimator", "embedder"
 _EMBED_BATCH = 64
+_FITS = 3  # kernels that are tried, mostly
 
 Said = Callable[[str], None]
 Counted = Callable[[int, int], None]
@@ -91,11 +92,11 @@ def plan_fit(rows: int, models: int, preset: Preset, embedded: bool) -> FitPlan:
         operations += size**3 / 3 + 2.0 * size * size * 384
         memory = max(memory, 8 * size * size)
     if preset.ridge is not None and preset.ridge.landmarks is None:
-        operations += 1.2 * rows**3
+        operations += _FITS * 1.2 * rows**3
         memory = max(memory, 5 * rows * rows)
     elif preset.ridge is not None and preset.ridge.landmarks is not None:
         count = preset.ridge.landmarks
-        operations += 3.0 * rows * count * count + count**3 / 3
+        operations += _FITS * (3.0 * rows * count * count + count**3 / 3)
         memory = max(memory, 20 * count * count + 8 * 4096 * count)
     uses_model = not embedded and preset.embedder != "static"
     return FitPlan(rows if uses_model else 0, operations, memory)

@@ -27,11 +27,10 @@ from routing.folder import open_folder, save_folder
 from routing.history import EmbeddedHistory, HistoryError
 from routing.index import NeighbourIndex, Rows, Similarities
 
-GRID = ((0.5, 3.0), (1.0, 2.0), (2.0, 1.0))
-"""(gamma, lam) of the kernel, tried in turn; the least leave-one-out error of quality wins."""
+GRID = ((0.5, 3.0), (1.0, 2.0), (2.0, 1.0), (2.0, 0.6))
+"""(gamma, lam) of the kernel from smooth to sharp; the least leave-one-out error of quality wins."""
 
 _ARRAYS, _WORDS = "ridge.npz", "words"
-_GRID_LANDMARKS = 1000
 _TEMPERATURE = 10.0
 
 Progress = Callable[[str], None]
@@ -57,7 +56,7 @@ class RidgeSettings:
     neighbours : int
         Neighbours of the two candidates that need them.
     grid : tuple of (gamma, lam)
-        Kernels to choose from by leave-one-out error.
+        Kernels to choose from by leave-one-out error, from smooth to sharp.
     seed : int
         Of the draw of landmarks.
     """
@@ -211,18 +210,11 @@ def fit_ridge(
                             for k, t in enumerate(targets)])  # fmt: skip
     wanted = np.hstack(targets) / scale
     say("features")
-    gamma, ridge = _choose_kernel(rows, wanted, len(history.models), settings)
-    say(f"kernel gamma {gamma} lam {ridge}")
-    if settings.landmarks is None:
-        machine, own = fit_exact(rows, wanted, gamma, ridge)
-    else:
-        landmarks = choose_landmarks(rows, settings.landmarks, settings.seed)
-        machine, own = fit_landmarks(rows, wanted, gamma, ridge, landmarks)
+    machine, own = _fit_kernel(rows, wanted, len(history.models), settings, say)
     machine = KernelMachine(
-        machine.points, (machine.weights * scale).astype(np.float32), machine.mean * scale, gamma
+        machine.points, (machine.weights * scale).astype(np.float32), machine.mean * scale, machine.gamma
     )
     own = own * scale
-    say("kernel ridge regression")
     models = len(history.models)
     quality, across = own[:, :models], None
     if settings.across:
@@ -245,18 +237,46 @@ def _word_table(history: EmbeddedHistory, dimension: int) -> BytesEmbedder | Non
     return fit_bytes(history.history.prompts, history.embeddings, dimension)
 
 
-def _choose_kernel(
-    rows: Float32Array, targets: FloatArray, models: int, settings: RidgeSettings
-) -> tuple[float, float]:
-    """The pair of the grid with the least leave-one-out error of quality, on landmarks: exact takes long."""
-    if len(settings.grid) == 1:
-        return settings.grid[0]
-    landmarks = choose_landmarks(rows, _GRID_LANDMARKS, settings.seed)
-    errors = []
-    for gamma, ridge in settings.grid:
-        _, own = fit_landmarks(rows, targets[:, :models], gamma, ridge, landmarks)
-        errors.append(float(((own - targets[:, :models]) ** 2).mean()))
-    return settings.grid[int(np.argmin(errors))]
+def _fit_kernel(
+    rows: Float32Array, targets: FloatArray, models: int, settings: RidgeSettings, say: Progress
+) -> tuple[KernelMachine, FloatArray]:
+    """The fit of the grid with the least leave-one-out error of quality.
+
+    Every candidate is fitted as it would be used: on part of the history or on fewer landmarks a smoother
+    kernel wins than on all of it. The grid goes from smooth to sharp; from its second entry on it is climbed as
+    long as the error falls, which leaves out what lies beyond the best.
+    """
+    landmarks = None
+    if settings.landmarks is not None:
+        landmarks = choose_landmarks(rows, settings.landmarks, settings.seed)
+    truth = targets[:, :models]
+    best: tuple[float, KernelMachine, FloatArray] | None = None
+
+    def better(at: int) -> bool:
+        nonlocal best
+        gamma, ridge = settings.grid[at]
+        if landmarks is None:
+            machine, own = fit_exact(rows, targets, gamma, ridge)
+        else:
+            machine, own = fit_landmarks(rows, targets, gamma, ridge, landmarks)
+        error = float(((own[:, :models] - truth) ** 2).mean())
+        say(f"kernel gamma {gamma} lam {ridge}, leave-one-out error {error:.5f}")
+        if best is None or error < best[0]:
+            best = error, machine, own
+            return True
+        return False
+
+    last = len(settings.grid) - 1
+    start = min(1, last)
+    better(start)
+    at = start
+    while at < last and better(at + 1):
+        at += 1
+    if at == start:
+        while at > 0 and better(at - 1):
+            at -= 1
+    assert best is not None
+    return best[1], best[2]
 
 
 def _kernel_columns(parts: tuple[str, ...], predicted: FloatArray, models: int) -> dict[str, FloatArray]:
