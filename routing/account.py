@@ -9,6 +9,9 @@ import numpy as np
 
 from routing.decision import DEFERRED, UNSERVED, IntArray
 
+MOST = 2**62
+"""Picodollars at which charges stop: half of what int64 holds, 4.6 million USD."""
+
 
 @dataclass(frozen=True)
 class Account:
@@ -96,15 +99,18 @@ class Account:
         )
 
     def settle(self, model: IntArray, reserved: IntArray, actual: IntArray) -> Account:
-        """Replace reservations by what was really spent; all three of shape [n]."""
+        """Replace reservations by what was really spent; all three of shape [n].
+
+        Charges stop at `MOST`: wrong outcomes must not add up until they count as nothing.
+        """
         models = len(self.charged)
         change, spent = np.zeros(models, dtype=np.int64), np.zeros(models, dtype=np.int64)
         np.add.at(change, model, actual - reserved)
         np.add.at(spent, model, actual)
         return replace(
             self,
-            charged=self.charged + change,
-            settled=self.settled + spent,
+            charged=np.minimum(self.charged + change, MOST),
+            settled=np.minimum(self.settled + spent, MOST),
             settlements=self.settlements + np.bincount(model, minlength=models),
         )
 

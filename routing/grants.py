@@ -78,7 +78,8 @@ def grant(
     [50, 50]
     """
     lanes = len(granted) - 1 if overflow else len(granted)
-    left = np.maximum(budgets - charged.sum(0), 0)
+    # the sum of charges that stopped at their most may be beyond int64
+    left = np.where(charged.sum(0, dtype=np.float64) < budgets, np.maximum(budgets - charged.sum(0), 0), 0)
     held = granted - released - charged
     free = np.maximum(budgets - (granted - released).sum(0), 0)
     target = np.zeros_like(granted)

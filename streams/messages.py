@@ -23,7 +23,8 @@ MAX_PROMPT_BYTES = 2**20
 """Of a prompt as UTF-8."""
 MAX_ID_CHARACTERS = 512
 MAX_TOKENS = 10_000_000
-MAX_OUTCOME_USD = 1e6
+MAX_OUTCOME_USD = 1000.0
+"""Of one answer. Thousands of these still fit a ledger's integers; tokens reported as dollars would not."""
 ADDED_FIELDS = ("routing", "reason")
 """What the router adds to a query. An incoming query's own fields of these names are replaced."""
 

@@ -17,6 +17,9 @@ from routing.decision import IntArray
 
 OPEN = -1
 
+BATCH_WEIGHT = 20
+"""Queries that a batch counts for beside its own: 800 bytes of seven arrays and their places."""
+
 OPEN_FACTOR = 4
 """Open reservations are kept beyond the room that settled ones have, by so much."""
 
@@ -123,8 +126,9 @@ class OpenReservations:
     Parameters
     ----------
     most : int
-        Queries kept; beyond, the oldest settled ones are forgotten, and beyond four times as many the oldest
-        open ones are given up as if their time had passed.
+        Queries kept, with what batches take by themselves counted as queries; beyond, the oldest settled ones
+        are forgotten, and beyond four times as many the oldest open ones are given up as if their time had
+        passed.
     start : int
         Offset in the topic of reservations from which on batches may come.
     """
@@ -133,7 +137,12 @@ class OpenReservations:
         self._most, self._after = most, start
         self._batches: list[tuple[int, Reserved]] = []
         self._firsts: list[int] = []
+        self._begin = 0
+        """What lies before is given up, and deleted when it is half of the lists: in steps, not each time."""
         self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._batches) - self._begin
 
     def add(self, where: int, reserved: Reserved) -> None:
         """Add the reservations of a transaction, which are at offset `where` of their topic."""
@@ -141,12 +150,12 @@ class OpenReservations:
         if len(reserved.offsets):
             self._batches.append((where, reserved))
             self._firsts.append(int(reserved.offsets[0]))
-            self.size += len(reserved.offsets)
+            self.size += _weight(reserved)
 
     def find(self, offset: int) -> tuple[Reserved, int] | None:
         """The reservation of the query at this offset, as batch and row."""
-        at = bisect.bisect_right(self._firsts, offset) - 1
-        if at < 0:
+        at = bisect.bisect_right(self._firsts, offset, lo=self._begin) - 1
+        if at < self._begin:
             return None
         reserved = self._batches[at][1]
         row = int(np.searchsorted(reserved.offsets, offset))
@@ -157,30 +166,36 @@ class OpenReservations:
     @property
     def first_offset(self) -> int | None:
         """Offset of the oldest query that is kept."""
-        return self._firsts[0] if self._firsts else None
+        return self._firsts[self._begin] if len(self) else None
 
     def oldest(self) -> int:
         """Where the oldest batch is in its topic; without any, where the next one will not be before."""
-        return self._batches[0][0] if self._batches else self._after
+        return self._batches[self._begin][0] if len(self) else self._after
 
     def has_old(self, before: float) -> bool:
         """The oldest batch was made before this time."""
-        return bool(self._batches) and self._batches[0][1].created_at < before
+        return len(self) > 0 and self._batches[self._begin][1].created_at < before
 
     def expire(self, before: float) -> list[Reserved]:
         """Give up the oldest batches: made before this time, or too many; returns them.
 
         Settled ones are kept while there is room, so that a repeated outcome is known for what it is.
         """
-        gone = 0
-        size = self.size
-        while gone < len(self._batches):
-            reserved = self._batches[gone][1]
+        expired = []
+        while len(self):
+            reserved = self._batches[self._begin][1]
             room = self._most if reserved.settled else OPEN_FACTOR * self._most
-            if reserved.created_at >= before and size <= room:
+            if reserved.created_at >= before and self.size <= room:
                 break
-            size -= len(reserved.offsets)
-            gone += 1
-        expired = [reserved for _, reserved in self._batches[:gone]]
-        self._batches, self._firsts, self.size = self._batches[gone:], self._firsts[gone:], size
+            self.size -= _weight(reserved)
+            self._begin += 1
+            expired.append(reserved)
+        if expired and 2 * self._begin >= len(self._batches):
+            del self._batches[: self._begin], self._firsts[: self._begin]
+            self._begin = 0
         return expired
+
+
+def _weight(reserved: Reserved) -> int:
+    """Memory that a batch takes, in queries: its arrays have heads that weigh as much as some queries."""
+    return len(reserved.offsets) + BATCH_WEIGHT

@@ -74,7 +74,7 @@ class Settlement:
         for message in outcomes:
             try:
                 # refused then is refused now: what contradicted a reservation has not settled it
-                self._match(decode_outcome(message.value()), 2**62, record.models)
+                self._match(decode_outcome(message.value()), message.offset() or 0, 2**62, record.models)
             except Refused:
                 continue
 
@@ -100,16 +100,19 @@ class Settlement:
         ----------
         record : LedgerRecord
         messages : sequence of Message
-            In order of their offsets, none before `record.outcomes_next`.
+            In order of their offsets; any before `record.outcomes_next` were taken in already.
         """
         kinds: Counter[str] = Counter(record.outcomes)
         reported = {name: list(values) for name, values in record.reported.items()}
         refused: list[tuple[Message, Refused]] = []
         paid: dict[int, list[tuple[int, int, int]]] = {}
         for message in messages:
+            at = message.offset() or 0
+            if at < record.outcomes_next:
+                continue
             try:
                 outcome = decode_outcome(message.value())
-                found = self._match(outcome, record.next, record.models)
+                found = self._match(outcome, at, record.next, record.models)
             except Refused as error:
                 kinds[error.field if error.stage == "settle" else "refused"] += 1
                 refused.append((message, error))
@@ -138,14 +141,14 @@ class Settlement:
             record = _in_period(
                 record, period, lambda account, m=models, c=charges, a=actual: account.settle(m, c, a)
             )
-        last = messages[-1].offset() if messages else None
-        position = record.outcomes_next if last is None else last + 1
+        last = (messages[-1].offset() or 0) if messages else -1
+        position = max(record.outcomes_next, last + 1)
         return Settled(
             replace(record, outcomes=dict(kinds), reported=reported, outcomes_next=position), refused
         )
 
     def _match(
-        self, outcome: Outcome, decided: int, models: tuple[str, ...] | None = None
+        self, outcome: Outcome, at: int, decided: int, models: tuple[str, ...]
     ) -> tuple[Reserved, int] | None:
         """The reservation that this outcome settles, marked as paid; None when it was so before."""
         if outcome.partition != self.lane:
@@ -159,10 +162,13 @@ class Settlement:
                 raise _late(outcome)
             raise Refused("settle", "unknown", f"no query at offset {outcome.offset} was routed to an LLM")
         reserved, row = found
+        if at < reserved.outcomes_next:
+            # known only after a restart: it was taken in before the query was routed, and refused then
+            raise Refused("settle", "unknown", f"the query at offset {outcome.offset} was routed only later")
         if int(reserved.ids[row]) != id_digest(outcome.id):
             raise Refused("settle", "contradictory", f"the query at offset {outcome.offset} has another id")
         model = int(reserved.model[row])
-        if models is not None and models[model] != outcome.model:
+        if models[model] != outcome.model:
             raise Refused("settle", "contradictory", f"the query was routed to {models[model]}")
         actual = int(to_pico(outcome.cost))
         if reserved.paid[row] == OPEN:

@@ -1,0 +1,68 @@
+"""How large budgets are, and how the paper's six rules split them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routing.budgets import SPLITS, split_budget, total_budget
+
+QUALITY = np.array([0.9, 0.5, 0.1])
+COST = np.array([0.04, 0.01, 0.01])
+
+
+def test_the_total_is_the_cheapest_llms_cost_times_the_factor():
+    cost = np.array([[1.0, 0.5], [1.0, 2.0], [1.0, 0.4]])
+    assert total_budget(cost) == pytest.approx(2.9)
+    assert total_budget(cost, 0.25) == pytest.approx(0.725)
+    with pytest.raises(ValueError, match="factor"):
+        total_budget(cost, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("how", "weights"),
+    [
+        ("weighted", np.sqrt(QUALITY / COST)),
+        ("cost", np.sqrt(1 / COST)),
+        ("perf", QUALITY),
+        ("uniform", np.ones(3)),
+    ],
+)
+def test_rules(how, weights):
+    assert split_budget(12.0, QUALITY, COST, how) == pytest.approx(12.0 * weights / weights.sum())
+
+
+def test_extreme_gives_most_to_those_that_are_worth_least():
+    # quality / cost: 22.5, 50, 10
+    assert split_budget(10.0, QUALITY, COST, "extreme", h=1) == pytest.approx([1.0, 1.0, 8.0])
+    assert split_budget(10.0, QUALITY, COST, "extreme", h=2) == pytest.approx([4.0, 2.0, 4.0])
+    for h in (0, 3):
+        with pytest.raises(ValueError, match="h:"):
+            split_budget(10.0, QUALITY, COST, "extreme", h=h)
+
+
+def test_random_draws_are_between_5_and_30_and_belong_to_the_seed():
+    one = split_budget(1.0, QUALITY, COST, "random", seed=4)
+    assert np.array_equal(one, split_budget(1.0, QUALITY, COST, "random", seed=4))
+    assert not np.array_equal(one, split_budget(1.0, QUALITY, COST, "random", seed=5))
+    assert one.max() / one.min() <= 6
+
+
+@given(
+    st.sampled_from(SPLITS),
+    st.lists(st.tuples(st.floats(0, 1), st.floats(1e-6, 1.0)), min_size=2, max_size=8),
+    st.floats(0, 1e6),
+)
+def test_every_rule_splits_the_whole(how, llms, total):
+    quality, cost = map(np.array, zip(*llms, strict=True))
+    budgets = split_budget(total, quality, cost, how)
+    assert budgets.sum() == pytest.approx(total)
+    assert (budgets >= 0).all()
+
+
+def test_what_cannot_be_split():
+    with pytest.raises(ValueError, match="how"):
+        split_budget(1.0, QUALITY, COST, "fair")
+    with pytest.raises(ValueError, match="cost_mean"):
+        split_budget(1.0, QUALITY, np.array([0.1, 0.0, 0.1]), "weighted")
+    assert split_budget(3.0, np.zeros(3), COST, "perf") == pytest.approx(np.ones(3))

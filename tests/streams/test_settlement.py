@@ -1,0 +1,295 @@
+"""Outcomes settle reservations once each, and a restart knows what was known before."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from routing.account import Account
+from streams.ledger import LedgerRecord
+from streams.messages import Outcome, encode_outcome
+from streams.reservations import Reserved, id_digests
+from streams.settlement import Settled, Settlement
+
+MODELS = ("a", "b")
+PICO = 10**12
+
+
+@dataclass
+class Message:
+    """What the feed would give: an outcome at an offset."""
+
+    where: int
+    content: bytes | None
+
+    def value(self) -> bytes | None:
+        return self.content
+
+    def offset(self) -> int:
+        return self.where
+
+    def key(self) -> None:
+        return None
+
+    def headers(self) -> None:
+        return None
+
+
+def outcome(where: int, offset: int, cost: float = 0.25, **fields) -> Message:
+    told = {"id": f"q{offset}", "model": MODELS[offset % 2], "partition": 3, "quality": None} | fields
+    return Message(where, encode_outcome(Outcome(cost=cost, offset=offset, **told)))
+
+
+def reserved(
+    offsets: list[int], outcomes_next: int = 0, period: int = 1, created_at: float = 0.0
+) -> Reserved:
+    n = len(offsets)
+    return Reserved(
+        period=period, version=1, revision=1, offsets=np.array(offsets, dtype=np.int64),
+        model=np.array([offset % 2 for offset in offsets], dtype=np.int64),
+        charge=np.full(n, PICO, dtype=np.int64), quality=np.full(n, 0.5),
+        ids=id_digests([f"q{offset}" for offset in offsets]), outcomes_next=outcomes_next,
+        available=np.zeros(2, dtype=np.int64), created_at=created_at,
+    )  # fmt: skip
+
+
+def lane(*batches: Reserved, seconds: float = 100.0) -> tuple[Settlement, LedgerRecord]:
+    """A lane that has made these reservations."""
+    settlement = Settlement(3, seconds)
+    account = Account.fresh(1, 2)
+    record = replace(LedgerRecord.fresh(3), models=MODELS, account=account)
+    for where, made in enumerate(batches):
+        settlement.reservations.add(where, made)
+        record = charged(record, made)
+    return settlement, record
+
+
+def charged(record: LedgerRecord, made: Reserved) -> LedgerRecord:
+    rows = np.zeros((len(made.offsets), 2), dtype=np.int64)
+    rows[np.arange(len(rows)), made.model] = made.charge
+    account = record.account.routed(made.model, rows)
+    return replace(record, account=account, next=int(made.offsets[-1]) + 1)
+
+
+def kinds(settled: Settled) -> dict[str, int]:
+    return {kind: count for kind, count in settled.record.outcomes.items() if count}
+
+
+def reasons(settled: Settled) -> list[str]:
+    return [error.field for _, error in settled.refused]
+
+
+def test_outcomes_replace_reservations():
+    settlement, record = lane(reserved([0, 1, 2]))
+    settled = settlement.settle(record, [outcome(0, 0, 0.25), outcome(1, 1, 3.0), outcome(2, 2, 0.0)])
+    assert settled.record.account.charged.tolist() == [PICO // 4, 3 * PICO]
+    assert settled.record.account.settlements.tolist() == [2, 1]
+    assert settled.record.outcomes_next == 3
+    assert kinds(settled) == {"settled": 3}
+    assert settled.refused == []
+    assert record.account.charged.tolist() == [2 * PICO, PICO], "the record given is not changed"
+
+
+def test_a_repeated_outcome_settles_once():
+    settlement, record = lane(reserved([0]))
+    first = settlement.settle(record, [outcome(0, 0), outcome(1, 0)])
+    again = settlement.settle(first.record, [outcome(2, 0)])
+    assert again.record.account.charged.tolist() == [PICO // 4, 0]
+    assert kinds(again) == {"settled": 1, "duplicate": 2}
+    assert again.refused == []
+
+
+def test_messages_that_were_taken_in_are_passed_over():
+    settlement, record = lane(reserved([0, 1]))
+    first = settlement.settle(record, [outcome(0, 0), outcome(1, 1)])
+    again = settlement.settle(first.record, [outcome(0, 0), outcome(1, 1)])
+    assert again.record.encode() == first.record.encode()
+    assert again.refused == []
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (outcome(0, 0, id="other"), "contradictory"),
+        (outcome(0, 0, model="b"), "contradictory"),
+        (outcome(0, 0, model="nobody"), "contradictory"),
+        (outcome(0, 7), "unknown"),
+        (outcome(0, 99), "unknown"),
+        (outcome(0, 0, partition=2), "unknown"),
+        (Message(0, b"{"), "value"),
+        (Message(0, None), "value"),
+        (outcome(0, 0, cost=-1.0), "cost"),
+        (outcome(0, 0, cost=1e5), "cost"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_leaves_the_reservation_open(message, reason):
+    settlement, record = lane(reserved([0, 2, 8]))
+    settled = settlement.settle(record, [message])
+    assert reasons(settled) == [reason]
+    assert settled.record.account.charged.tolist() == record.account.charged.tolist()
+    assert settled.record.outcomes_next == 1
+    assert kinds(settlement.settle(settled.record, [outcome(1, 0)]))["settled"] == 1
+
+
+def test_another_cost_for_a_settled_query_is_contradictory():
+    settlement, record = lane(reserved([0]))
+    settled = settlement.settle(record, [outcome(0, 0, 0.25), outcome(1, 0, 0.5)])
+    assert reasons(settled) == ["contradictory"]
+    assert settled.record.account.charged.tolist() == [PICO // 4, 0]
+
+
+def test_reservations_lapse_and_their_outcomes_are_late():
+    settlement, record = lane(reserved([0, 1], created_at=0.0), reserved([2], created_at=50.0))
+    record = settlement.settle(record, [outcome(0, 0)]).record
+    assert settlement.has_old(101.0)
+    record = settlement.expire(record, 101.0)
+    assert record.account.lapsed.tolist() == [0, 1]
+    assert record.account.charged.tolist() == [PICO // 4 + PICO, PICO]
+    late = settlement.settle(record, [outcome(1, 1)])
+    assert reasons(late) == ["late"]
+    assert late.record.account.charged.tolist() == record.account.charged.tolist()
+    # all gone: what was decided before is late, what was not is unknown
+    record = settlement.expire(late.record, 200.0)
+    assert reasons(settlement.settle(record, [outcome(2, 2), outcome(3, 3)])) == ["late", "unknown"]
+
+
+def test_the_period_before_is_still_settled_and_no_earlier_one():
+    settlement, record = lane(reserved([0]))
+    record = replace(record, closed=record.account, account=Account.fresh(2, 2))
+    settlement.reservations.add(1, reserved([2], period=2))
+    record = charged(record, reserved([2], period=2))
+    settled = settlement.settle(record, [outcome(0, 0), outcome(1, 2)])
+    assert settled.record.closed is not None
+    assert settled.record.closed.charged.tolist() == [PICO // 4, 0]
+    assert settled.record.account.charged.tolist() == [PICO // 4, 0]
+
+    settlement, record = lane(reserved([0]))
+    record = replace(record, closed=Account.fresh(2, 2), account=Account.fresh(3, 2))
+    assert reasons(settlement.settle(record, [outcome(0, 0)])) == ["late"]
+
+
+def test_reported_quality_is_summed_beside_what_was_estimated():
+    settlement, record = lane(reserved([0, 1, 2]))
+    messages = [outcome(0, 0, quality=1.0), outcome(1, 1), outcome(2, 2, quality=0.25)]
+    settled = settlement.settle(record, messages)
+    assert settled.record.reported == {"a": [2, 1.25, 1.0]}
+
+
+# --- restarts -----------------------------------------------------------------------------------------------
+
+events = st.lists(
+    st.one_of(
+        st.tuples(st.just("route"), st.integers(1, 3)),
+        st.tuples(
+            st.just("outcome"),
+            st.integers(0, 12),
+            st.sampled_from([0.25, 0.5]),
+            st.sampled_from([None, {"id": "other"}, {"model": "nobody"}, {"partition": 1}]),
+        ),
+        st.tuples(st.just("take"), st.integers(0, 4)),
+        st.tuples(st.just("wait"), st.sampled_from([10.0, 60.0])),
+        st.tuples(st.just("period"), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+class Lane:
+    """A lane as its desk drives it: every transaction settles, expires, reserves, and writes its record."""
+
+    def __init__(self) -> None:
+        self.settlement, self.record = lane()
+        self.outcomes: list[Message] = []
+        self.reservations: list[Reserved] = []
+        self.now = 0.0
+
+    def transaction(self, route: int = 0, take: int = 2) -> None:
+        record = self.record
+        made = None
+        if route:
+            offsets = list(range(record.next, record.next + route))
+            made = reserved(offsets, period=record.account.period, created_at=self.now)
+            record = charged(record, made)
+        messages = self.outcomes[record.outcomes_next : record.outcomes_next + take]
+        record = self.settlement.settle(record, messages).record
+        record = self.settlement.expire(record, self.now)
+        record = replace(record, reservations_from=self.settlement.reservations.oldest())
+        if made is not None:
+            made.outcomes_next = record.outcomes_next
+            self.reservations.append(made)
+            self.settlement.reservations.add(len(self.reservations) - 1, made)
+        self.record = record
+
+    def restarted(self) -> Settlement:
+        """From the logs, as `RouterDesk.open` does it."""
+        start = self.record.reservations_from
+        batches = [
+            (where, replace(made, paid=np.zeros(0, dtype=np.int64)))
+            for where, made in enumerate(self.reservations)
+            if where >= start
+        ]
+        taken = batches[0][1].outcomes_next if batches else self.record.outcomes_next
+        settlement = Settlement(3, 100.0)
+        settlement.rebuild(self.record, batches, self.outcomes[taken : self.record.outcomes_next])
+        return settlement
+
+    def do(self, event: tuple) -> None:
+        if event[0] == "route":
+            self.transaction(route=event[1])
+        elif event[0] == "outcome":
+            self.outcomes.append(outcome(len(self.outcomes), event[1], event[2], **(event[3] or {})))
+        elif event[0] == "take":
+            self.transaction(take=event[1])
+        elif event[0] == "wait":
+            self.now += event[1]
+            self.transaction(take=0)
+        else:
+            period = self.record.account.period + 1
+            self.record = replace(self.record, closed=self.record.account, account=Account.fresh(period, 2))
+
+
+def state(settlement: Settlement) -> list[tuple]:
+    known = settlement.reservations
+    found = (known.find(offset) for offset in range(200))
+    rows = [(hit[0].offsets[hit[1]], hit[0].paid[hit[1]], hit[0].created_at) for hit in found if hit]
+    return [known.oldest(), known.size, *map(tuple, rows)]
+
+
+@given(events, st.integers(0, 39))
+@settings(max_examples=300, deadline=None)
+def test_a_restart_at_any_time_knows_what_was_known(steps, kill):
+    """Also outcomes that came before their query, contradicted it, or came again."""
+    alive, killed = Lane(), Lane()
+    for number, event in enumerate(steps):
+        alive.do(event)
+        killed.do(event)
+        if number == kill:
+            before = state(killed.settlement)
+            killed.settlement = killed.restarted()
+            assert state(killed.settlement) == before
+    assert killed.record.encode() == alive.record.encode()
+
+
+@given(events)
+@settings(max_examples=100, deadline=None)
+def test_charges_are_what_is_open_or_lapsed_and_what_settled_ones_cost(steps):
+    made = Lane()
+    for event in steps:
+        made.do(event)
+    account = made.record.account
+    mine = [batch for batch in made.reservations if batch.period == account.period]
+    reserved_sum = np.zeros(2, dtype=np.int64)
+    for batch in mine:
+        np.add.at(reserved_sum, batch.model, batch.charge)
+    assert account.reserved.tolist() == reserved_sum.tolist()
+    spent = sum(int(paid) for batch in mine for paid in batch.paid if paid >= 0)
+    still = sum(
+        int(charge)
+        for batch in mine
+        for charge, paid in zip(batch.charge, batch.paid, strict=True)
+        if paid < 0
+    )
+    assert int(account.charged.sum()) == spent + still
+    assert int(account.settlements.sum()) == sum(int((batch.paid >= 0).sum()) for batch in mine)
