@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from routing.account import Account
@@ -257,7 +257,12 @@ def state(settlement: Settlement) -> list[tuple]:
     return [known.oldest(), known.size, *map(tuple, rows)]
 
 
+EARLY = [("route", 1), ("outcome", 1, 0.25, None), ("take", 1), ("route", 1), ("outcome", 1, 0.5, None)]
+
+
 @given(events, st.integers(0, 39))
+@example(EARLY, 3)
+@example([*EARLY, ("wait", 60.0), ("wait", 60.0), ("take", 4)], 5)
 @settings(max_examples=300, deadline=None)
 def test_a_restart_at_any_time_knows_what_was_known(steps, kill):
     """Also outcomes that came before their query, contradicted it, or came again."""
