@@ -11,13 +11,11 @@ import numpy as np
 import structlog
 from confluent_kafka import Message
 
-from routing.account import Account
 from routing.alignment import Alignment, align
-from routing.decision import DEFERRED, TOLERANCE, IntArray, random_keys
+from routing.decision import IntArray, random_keys
 from routing.estimators.base import Estimates
-from routing.money import to_usd
 from routing.plan import Plan
-from routing.policy import Routed, enter, explored, route, waits
+from routing.policy import enter, explored, route, waits
 from streams.catalogue_versions import CatalogueReader
 from streams.charging import Charger
 from streams.dead_letters import dead_letter_headers
@@ -25,11 +23,11 @@ from streams.intake import Arrivals
 from streams.kafka import reader_config, transactional_config
 from streams.lanes import Record
 from streams.ledger import LedgerRecord, account_to_dict
-from streams.messages import encode_routed, encode_samples, encode_unserved
+from streams.messages import encode_samples
 from streams.outcome_feed import OutcomeFeed
-from streams.overflow import overflow_headers
 from streams.plans import PlanReader
-from streams.reservations import Reserved, decode_reserved, encode_reserved, id_digests
+from streams.posting import Decided, post_queries, post_refused, reservations
+from streams.reservations import Reserved, decode_reserved, encode_reserved
 from streams.settings import Settings
 from streams.settlement import Settlement
 from streams.stages import Stages
@@ -242,10 +240,11 @@ class RouterDesk:
             )  # fmt: skip
         with stages.stage("produce", len(records)):
             self._begin()
-            self._produce_queries(plan, arrivals, estimates, charge, routed)
-            self._produce_refused(arrivals)
+            decided = Decided(plan, self.lane, arrivals, estimates, charge, routed, offsets)
+            post_queries(self._out, self._topics, self._llm_topics(plan), decided)
+            post_refused(self._out, self._topics, arrivals)
             record = self._settle(record)
-            reserved = self._reserve(plan, record, begun, arrivals, estimates, routed, offsets)
+            reserved = self._reserve(reservations(decided, begun, self.record, record))
             wanted = (plan.until is not None or not plan.learned) and self.lane != plan.pool
             if wanted and records:
                 first = int(np.searchsorted(offsets, sampled_from))
@@ -258,6 +257,10 @@ class RouterDesk:
         if self._aligned is None or self._aligned[0] is not plan:
             self._aligned = (plan, align(self.intake.models, plan))
         return self._aligned[1]
+
+    def _llm_topics(self, plan: Plan) -> list[str]:
+        models = self.shared.catalogue.models
+        return [self._topics.llm(models[name].slug) for name in plan.models]
 
     def _charge(self, plan: Plan, arrivals: Arrivals, estimates: Estimates) -> IntArray:
         """Picodollars that each query would reserve on each LLM, [n, M]."""
@@ -272,78 +275,10 @@ class RouterDesk:
         keys = random_keys(self._settings.seed + 1, self.lane, offsets)
         return explored(keys, self._settings.exploration, alignment.unmeasured)
 
-    def _produce_queries(
-        self, plan: Plan, arrivals: Arrivals, estimates: Estimates, charge: IntArray, routed: Routed
-    ) -> None:
-        now = time.time()
-        models = self.shared.catalogue.models
-        topics = [self._topics.llm(models[name].slug) for name in plan.models]
-        quality, cost = estimates.quality, to_usd(routed.charge)
-        for row, (source, query) in enumerate(zip(arrivals.records, arrivals.queries, strict=True)):
-            i = int(routed.choice[row])
-            routing: dict[str, Any] = {
-                "plan": plan.version,
-                "period": plan.period,
-                "partition": self.lane,
-                "offset": source.offset,
-                "routed_at": now,
-            }
-            if arrivals.sources is not None:
-                routing["source"] = arrivals.sources[row]
-            headers = list(source.headers) if source.headers else []
-            if i >= 0:
-                routing["model"] = plan.models[i]
-                routing["quality"] = quality[row, i]
-                routing["cost"] = cost[row]
-                routing["price"] = plan.prices[i]
-                self._out(topics[i], encode_routed(query, routing), source.key, headers)
-            elif i == DEFERRED:
-                headers += overflow_headers(self.lane, source.offset, estimates, charge, row)
-                self._out(self._topics.overflow, query.value, source.key, headers, partition=0)
-            else:
-                worth = bool((routed.score[row] > TOLERANCE).any())
-                reason = "no LLM that is worth its price has budget" if worth else "no LLM is worth its price"
-                self._out(self._topics.unserved, encode_unserved(query, reason, routing), source.key, headers)
-
-    def _produce_refused(self, arrivals: Arrivals) -> None:
-        now = int(time.time() * 1000)
-        for source, error in arrivals.refused:
-            headers = dead_letter_headers(
-                source.headers, error, source.topic, source.partition, source.offset, now
-            )
-            self._out(self._topics.dlq, source.value, source.key, headers)
-            self._log.info("query_refused", offset=source.offset, field=error.field, stage=error.stage)
-
-    def _reserve(
-        self,
-        plan: Plan,
-        record: LedgerRecord,
-        begun: Account,
-        arrivals: Arrivals,
-        estimates: Estimates,
-        routed: Routed,
-        offsets: IntArray,
-    ) -> tuple[list[int], Reserved] | None:
-        """Write down what was reserved, and by which rights even when nothing was; the list gets where."""
-        if not len(offsets):
+    def _reserve(self, reserved: Reserved | None) -> tuple[list[int], Reserved] | None:
+        """Write reservations down; the list gets the offset where."""
+        if reserved is None:
             return None
-        rows = np.flatnonzero(routed.choice >= 0)
-        picked = routed.choice[rows]
-        reserved = Reserved(
-            period=plan.period,
-            version=plan.version,
-            revision=plan.revision,
-            offsets=offsets[rows],
-            model=picked,
-            charge=routed.charge[rows],
-            quality=estimates.quality[rows, picked],
-            ids=id_digests([arrivals.queries[row].id for row in rows]),
-            outcomes_next=record.outcomes_next,
-            available=begun.available(plan.granted[self.lane]),
-            created_at=time.time(),
-            begin=self.record.next,
-            end=record.next,
-        )
         where: list[int] = []
         self._out(
             self._topics.reservations, encode_reserved(reserved), partition=self.lane, on_offset=where.append

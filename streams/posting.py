@@ -1,0 +1,138 @@
+"""What a lane decided, as messages: to LLMs, to the overflow lane, unserved, refused; and reservations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import structlog
+
+from routing.account import Account
+from routing.decision import DEFERRED, TOLERANCE, IntArray
+from routing.estimators.base import Estimates
+from routing.money import to_usd
+from routing.plan import Plan
+from routing.policy import Routed
+from streams.dead_letters import dead_letter_headers
+from streams.intake import Arrivals
+from streams.ledger import LedgerRecord
+from streams.messages import encode_routed, encode_unserved
+from streams.overflow import overflow_headers
+from streams.reservations import Reserved, id_digests
+from streams.topic_names import Topics
+
+log = structlog.get_logger(__name__)
+
+Out = Callable[..., None]
+"""`FencedProducer.produce` of the open transaction."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A batch of one lane, decided.
+
+    Parameters
+    ----------
+    plan : Plan
+    lane : int
+    arrivals : Arrivals
+        n queries, and those that were refused.
+    estimates : Estimates
+        [n, M], in the order of the plan's LLMs.
+    charge : ndarray of int64, shape [n, M]
+        Picodollars.
+    routed : Routed
+    offsets : ndarray of int64, shape [n]
+    """
+
+    plan: Plan
+    lane: int
+    arrivals: Arrivals
+    estimates: Estimates
+    charge: IntArray
+    routed: Routed
+    offsets: IntArray
+
+
+def post_queries(out: Out, topics: Topics, llm_topics: Sequence[str], decided: Decided) -> None:
+    """Every query to its place: its LLM's topic, the overflow lane or the unserved ones."""
+    now = time.time()
+    plan, arrivals, routed = decided.plan, decided.arrivals, decided.routed
+    quality, cost = decided.estimates.quality, to_usd(routed.charge)
+    for row, (source, query) in enumerate(zip(arrivals.records, arrivals.queries, strict=True)):
+        i = int(routed.choice[row])
+        routing: dict[str, Any] = {
+            "plan": plan.version,
+            "period": plan.period,
+            "partition": decided.lane,
+            "offset": source.offset,
+            "routed_at": now,
+        }
+        if arrivals.sources is not None:
+            routing["source"] = arrivals.sources[row]
+        headers = list(source.headers) if source.headers else []
+        if i >= 0:
+            routing["model"] = plan.models[i]
+            routing["quality"] = quality[row, i]
+            routing["cost"] = cost[row]
+            routing["price"] = plan.prices[i]
+            out(llm_topics[i], encode_routed(query, routing), source.key, headers)
+        elif i == DEFERRED:
+            headers += overflow_headers(decided.lane, source.offset, decided.estimates, decided.charge, row)
+            out(topics.overflow, query.value, source.key, headers, partition=0)
+        else:
+            worth = bool((routed.score[row] > TOLERANCE).any())
+            reason = "no LLM that is worth its price has budget" if worth else "no LLM is worth its price"
+            out(topics.unserved, encode_unserved(query, reason, routing), source.key, headers)
+
+
+def post_refused(out: Out, topics: Topics, arrivals: Arrivals) -> None:
+    """Refused records to the dead-letter queue, byte for byte."""
+    now = int(time.time() * 1000)
+    for source, error in arrivals.refused:
+        headers = dead_letter_headers(
+            source.headers, error, source.topic, source.partition, source.offset, now
+        )
+        out(topics.dlq, source.value, source.key, headers)
+        log.info(
+            "query_refused", partition=source.partition, offset=source.offset, field=error.field,
+            stage=error.stage,
+        )  # fmt: skip
+
+
+def reservations(
+    decided: Decided, begun: Account, before: LedgerRecord, after: LedgerRecord
+) -> Reserved | None:
+    """What the batch reserved, and by which rights even when nothing was; None without a query.
+
+    Parameters
+    ----------
+    decided : Decided
+    begun : Account
+        The lane's before the first query was charged.
+    before, after : LedgerRecord
+        The lane's before and after the batch.
+    """
+    if not len(decided.offsets):
+        return None
+    plan, arrivals, routed = decided.plan, decided.arrivals, decided.routed
+    rows = np.flatnonzero(routed.choice >= 0)
+    picked = routed.choice[rows]
+    return Reserved(
+        period=plan.period,
+        version=plan.version,
+        revision=plan.revision,
+        offsets=decided.offsets[rows],
+        model=picked,
+        charge=routed.charge[rows],
+        quality=decided.estimates.quality[rows, picked],
+        ids=id_digests([arrivals.queries[row].id for row in rows]),
+        outcomes_next=after.outcomes_next,
+        available=begun.available(plan.granted[decided.lane]),
+        created_at=time.time(),
+        begin=before.next,
+        end=after.next,
+    )
