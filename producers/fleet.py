@@ -7,18 +7,22 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable, Mapping
 
 import openai
 
 from producers.fleet_calls import Caller, EndpointRefusesUs, Limits
 from producers.fleet_messages import Pricing
 from producers.fleet_worker import Fleet, Llm
-from routing.catalogue import Catalogue, Model
+from routing.catalogue import Model
+from streams.catalogue_versions import CatalogueReader
 from streams.command_line import load_variables, told_in_a_line
 from streams.kafka import wait_for_broker
 from streams.logs import configure_logs
 from streams.settings import Settings
 from streams.topics import existing_partitions
+
+CATALOGUE_SECONDS = 30.0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -93,17 +97,27 @@ def start(given: argparse.Namespace) -> int:
     """
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format)
-    llm = find_llm(settings, settings.read_catalogue(), given)
-    topic = settings.topics.llm(Model(llm.name).slug)
-    if topic not in existing_partitions(wait_for_broker(settings)):
-        raise ValueError(f"--llm: topic {topic} is not there; run `python -m streams topics create`")
-    limits = Limits(
-        given.attempts, given.request_seconds, given.query_seconds, pay_once=settings.reserve == "bound"
-    )
+    existing = existing_partitions(wait_for_broker(settings))
+    # the catalogue may change while the fleet runs: what an answer costs is by the prices of its time
+    reader = CatalogueReader(settings, lambda version: None)
+    reader.start()
     try:
+        if settings.topics.catalogue not in existing or not reader.wait(CATALOGUE_SECONDS):
+            raise ValueError(
+                f"topic {settings.topics.catalogue}: cannot be read; run `python -m streams topics create`"
+            )
+        llm = find_llm(settings, lambda: reader.models, given)
+        topic = settings.topics.llm(Model(llm.name).slug)
+        if topic not in existing:
+            raise ValueError(f"--llm: topic {topic} is not there; run `python -m streams topics create`")
+        limits = Limits(
+            given.attempts, given.request_seconds, given.query_seconds, pay_once=settings.reserve == "bound"
+        )
         asyncio.run(_run(settings, llm, limits, given))
     except EndpointRefusesUs as error:
         raise ValueError(str(error)) from None
+    finally:
+        reader.stop()
     return 0
 
 
@@ -122,34 +136,40 @@ async def _run(settings: Settings, llm: Llm, limits: Limits, given: argparse.Nam
         await fleet.run()
 
 
-def find_llm(settings: Settings, catalogue: Catalogue, given: argparse.Namespace) -> Llm:
+def find_llm(settings: Settings, models: Callable[[], Mapping[str, Model]], given: argparse.Namespace) -> Llm:
     """The LLM with its prices, from the arguments first, then from the catalogue.
+
+    Parameters
+    ----------
+    settings : Settings
+    models : callable
+        The LLMs by name, as the catalogue has them now.
+    given : argparse.Namespace
 
     Raises
     ------
     ValueError
         The catalogue does not have it, or nobody gives its prices.
     """
-    known = {model.name: model for model in catalogue.models}
-    prices = [given.input_price, given.output_price]
-    if given.llm not in known and None in prices and given.cost == "usage":
-        raise ValueError(
-            f"--llm: {given.llm!r} is not in the catalogue, which has {', '.join(known)}; "
-            "for one that was added while running, give --input-price and --output-price"
-        )
-    model = known.get(given.llm, Model(given.llm))
-    pricing = None
-    if given.cost == "usage":
-        found = [
-            own if own is not None else getattr(model, name)
-            for own, name in zip(prices, ("input_price", "output_price"), strict=True)
-        ]
-        if None in found:
+
+    def pricing() -> Pricing | None:
+        model = models().get(given.llm, Model(given.llm))
+        input_price = model.input_price if given.input_price is None else given.input_price
+        output_price = model.output_price if given.output_price is None else given.output_price
+        if given.cost == "reserved" or input_price is None or output_price is None:
+            return None
+        return Pricing(input_price, output_price)
+
+    if given.cost == "usage" and pricing() is None:
+        if given.llm not in models():
             raise ValueError(
-                f"--input-price, --output-price: the catalogue has no prices of {given.llm!r}; add "
-                "input_price and output_price to it, give both here, or take --cost reserved"
+                f"--llm: {given.llm!r} is not in the catalogue, which has {', '.join(models())}; correct it, "
+                "or give --input-price and --output-price"
             )
-        pricing = Pricing(*found)
+        raise ValueError(
+            f"--input-price, --output-price: the catalogue has no prices of {given.llm!r}; add "
+            "input_price and output_price to it, give both here, or take --cost reserved"
+        )
     # with reserve=bound the router relies on no answer being longer
     default = settings.default_max_tokens if settings.reserve == "bound" else None
     return Llm(given.llm, given.model or given.llm, pricing, default)

@@ -49,22 +49,23 @@ class Llm:
         As in the catalogue.
     served_as : str
         Its name at the endpoint.
-    pricing : Pricing or None
-        None: what the router reserved is taken for the cost.
+    pricing : callable
+        Its prices as they are now; None: what the router reserved is taken for the cost.
     default_max_tokens : int or None
         Most tokens of an answer to a query that names none.
     """
 
     name: str
     served_as: str
-    pricing: Pricing | None
+    pricing: Callable[[], Pricing | None]
     default_max_tokens: int | None = None
 
     def cost(self, work: Work, reply: Reply) -> float:
         """USD that answering cost, all attempts together."""
-        if self.pricing is None or (reply.body is not None and not reply.counted):
+        pricing = self.pricing()
+        if pricing is None or (reply.body is not None and not reply.counted):
             return work.reserved if reply.body is not None else 0.0
-        return self.pricing.cost(reply.tokens)
+        return pricing.cost(reply.tokens)
 
 
 class Fleet:

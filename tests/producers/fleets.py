@@ -30,7 +30,7 @@ def fleet(
     async def work() -> None:
         limits = Limits(attempts=3, request_seconds=request_seconds, first_pause=0.01)
         async with openai.AsyncOpenAI(api_key="k", base_url=server.url, max_retries=0) as client:
-            llm = Llm("vendor/llm", "served-as", PRICING)
+            llm = Llm("vendor/llm", "served-as", lambda: PRICING)
             workers.append(Fleet(settings, llm, Caller(client, limits), concurrency))
             ready.set()
             await workers[0].run()

@@ -16,6 +16,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from producers.fleet import main
+from routing.catalogue import Catalogue, Model
+from streams.catalogue_versions import CATALOGUE_KEY, CatalogueVersion
 from streams.dead_letters import split_dead_letter_headers
 from streams.messages import decode_outcome
 from streams.settings import Settings
@@ -85,6 +87,13 @@ class Stream:
     def put_raw(self, value: bytes | None, partition: int, headers: list[tuple[str, bytes]]) -> None:
         topic = self.settings.topics.llm("vendor-llm")
         self._producer.produce(topic, value, partition=partition, headers=headers)
+
+    def reprice(self, **prices: float) -> None:
+        """Another catalogue, as `plan apply` publishes it."""
+        catalogue = Catalogue((Model("vendor/llm", **prices), Model("other")), budget_usd=1.0)
+        value = CatalogueVersion(1, catalogue).encode()
+        self._producer.produce(self.settings.topics.catalogue, value, CATALOGUE_KEY)
+        self._producer.flush(10)
 
     def answers(self) -> list[dict]:
         return [orjson.loads(m.value()) for m in self._read([self.settings.topics.answers])]
@@ -236,18 +245,30 @@ def test_killed_or_frozen_others_answer_what_was_not_finished(
     assert {server.asked[prompt] for prompt in held} == {2}
 
 
-def test_told_to_stop_it_finishes_what_is_in_flight(stream: Stream, server: ChatServer):
-    server.hold_all = True
-    stream.put("one", "two")
+def test_prices_may_change_and_told_to_stop_it_finishes_what_is_in_flight(
+    settings: Settings, stream: Stream, server: ChatServer
+):
+    stream.put("before")
     with process(server, "--concurrency", "2") as worker:
-        wait_until(lambda: server.asked.total() == 2, "both are in flight")
+        costs = [stream.wait_for_answers(1)[0]["cost"]]
+        stream.reprice(input_price=4.0, output_price=20.0)
+        asked = ["before"]
+        while costs[-1] == ONE:
+            asked.append(f"then {len(asked)}")
+            stream.put(asked[-1])
+            costs = sorted(answer["cost"] for answer in stream.wait_for_answers(len(asked)))
+        server.hold_all = True
+        stream.put("one", "two")
+        wait_until(lambda: server.asked["one"] + server.asked["two"] == 2, "both are in flight")
         stream.put("not any more")
         worker.send_signal(signal.SIGTERM)
         server.release()
         assert worker.wait(DEADLINE) == 0
 
-    settled_once(stream, ["one", "two"])
+    settled_once(stream, [*asked, "one", "two"])
     assert server.asked["not any more"] == 0
+    by_id = {answer["id"]: answer["cost"] for answer in stream.answers()}
+    assert (by_id["q-before"], by_id["q-one"]) == (ONE, 2 * ONE)
 
 
 def test_partitions_change_hands_and_nothing_is_asked_twice(
