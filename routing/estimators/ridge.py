@@ -243,8 +243,8 @@ def _fit_kernel(
     """The fit of the grid with the least leave-one-out error of quality.
 
     Every candidate is fitted as it would be used: on part of the history or on fewer landmarks a smoother
-    kernel wins than on all of it. The grid goes from smooth to sharp; from its second entry on it is climbed as
-    long as the error falls, which leaves out what lies beyond the best.
+    kernel wins than on all of it. The grid goes from smooth to sharp; it is climbed from its second entry on
+    as long as the error falls, which leaves out what lies beyond the best.
     """
     landmarks = None
     if settings.landmarks is not None:

@@ -154,6 +154,19 @@ def test_saved_and_loaded_it_estimates_the_same(name, tmp_path):
         RidgeEstimator.load(tmp_path, made(120, seed=8))
 
 
+@pytest.mark.parametrize("landmarks", [None, 50])
+def test_the_kernel_with_the_least_leave_one_out_error_is_taken(landmarks):
+    history = made(150)
+    grid = ((0.05, 30.0), (0.3, 3.0), (1.0, 0.3), (8.0, 0.1))
+    told = []
+    settings = RidgeSettings(landmarks=landmarks, grid=grid, cost_parts=("kernel",), across=False)
+    estimator = fit_ridge(history, settings, progress=told.append)
+    errors = [float(step.rsplit(" ", 1)[1]) for step in told if "leave-one-out" in step]
+    found = ((estimator.leave_one_out().quality - history.history.quality) ** 2).mean()
+    assert found <= min(errors) + 1e-5
+    assert estimator.machine.gamma == 1.0
+
+
 def test_mistakes_name_the_field():
     with pytest.raises(ValueError, match="cost_parts"):
         RidgeSettings(cost_parts=("guess",))
