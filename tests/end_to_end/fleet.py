@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import yaml
 
 from routing.decision import IntArray
 from routing.money import to_usd
+from streams.__main__ import main
 from streams.checks.landings import SERVED, Landing
 from streams.dead_letters import split_dead_letter_headers
 from streams.ledger import OUTCOME_KINDS
@@ -113,7 +118,7 @@ def available(router: Router) -> IntArray:
 
 
 def wait_handed_out(router: Router) -> None:
-    """Wait until lanes hold what is left of the budgets and no more than they should: nothing is on its way."""
+    """Wait until lanes hold what is left of the budgets, and no more than they should."""
 
     def at_rest() -> bool:
         plan, held = router.plan(), available(router)
@@ -128,6 +133,16 @@ def refusals(router: Router) -> list[tuple[dict[str, str], bytes | None]]:
     with router.logs() as logs:
         entries = list(logs.read(router.topics.outcomes_dlq))
     return [(split_dead_letter_headers(entry.headers)[1], entry.value) for entry in entries]
+
+
+def command(router: Router, *arguments: str) -> str:
+    """What `python -m streams` prints for this router; it must succeed."""
+    printed = io.StringIO()
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PORT_")}
+    with mock.patch.dict(os.environ, {**ours, **router.variables}, clear=True), redirect_stdout(printed):
+        status = main(list(arguments))
+    assert status == 0, printed.getvalue()
+    return printed.getvalue()
 
 
 def rebudgeted(small: Small, folder: Path, times: float, **prices: float) -> Path:
