@@ -3,11 +3,16 @@
 Needs Apache Kafka (the fixture `kafka`); takes open_llm_v2 where it is there, else the demo's data.
 """
 
+import shutil
+
 import numpy as np
 import pytest
 
+from producers.prepared import HISTORY
 from routing.decision import TOLERANCE, UNSERVED
 from routing.estimators.base import QueryBatch
+from routing.fitting import FitFacts, fit, save_fitted
+from routing.presets import choose_preset
 from routing.simulate import Simulation, simulate
 from streams.checks.landings import SERVED
 from streams.estimating import load_estimating
@@ -26,8 +31,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Small:
 
 def simulated(router: Router) -> Simulation:
     """The same queries with the same settings in memory."""
-    settings, catalogue = router.settings, router.catalogue
-    estimating = load_estimating(settings, catalogue)
+    catalogue = router.catalogue
+    estimating = load_estimating(router.settings, catalogue)
+    settings = router.settings.with_preset(estimating.planning)
     count = len(router.small.prepared.queries)
     queries = [decode_query(router.query(row)[1], estimating.dimension) for row in range(count)]
     matrix = stack_embeddings(queries, estimating.dimension).matrix
@@ -52,6 +58,25 @@ def decided(router: Router) -> np.ndarray:
     return np.array(choice)
 
 
+@pytest.fixture(scope="module")
+def best(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    """1,000 queries and a history of 1,500 rows that preset `best` is fitted to."""
+    small = make_small(tmp_path_factory.mktemp("best"), "open_llm_v2", 1000, 1500)
+    known = small.prepared.history
+    preset, reason = choose_preset(len(known), "best")
+    fitted = fit(known.history, preset, embeddings=known.embeddings)
+    shutil.rmtree(small.folder / HISTORY)
+    save_fitted(small.folder / HISTORY, fitted, FitFacts("best", reason, fitted.history.digest()))
+    return small
+
+
+def test_the_stream_with_preset_best_decides_what_the_simulation_decides(
+    router: MakeRouter, best: Small
+) -> None:
+    stream = router(best, preset="best", lockstep="true")
+    assert_same_decisions(stream)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -66,9 +91,13 @@ def decided(router: Router) -> np.ndarray:
 def test_the_stream_decides_what_the_simulation_decides(
     router: MakeRouter, large: Small, settings: dict[str, str]
 ) -> None:
-    stream = router(large, **settings)
+    assert_same_decisions(router(large, **settings))
+
+
+def assert_same_decisions(stream: Router) -> None:
+    """Send all queries, and compare each decision with the simulation's."""
     stream.start()
-    stream.send(range(len(large.prepared.queries)))
+    stream.send(range(len(stream.small.prepared.queries)))
     expected = simulated(stream)
     stream.all_landed(150)
     assert_whole(stream)
