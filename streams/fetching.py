@@ -144,7 +144,7 @@ class BatchConsumer(driver.Consumer):
     @staticmethod
     def _is_full(lanes: Lanes, tp: TP) -> bool:
         lane = lanes.all.get((tp.topic, tp.partition))
-        return lane is not None and len(lane.pending) >= lanes.room_max
+        return lane is not None and lane.full
 
     async def _send_back(self, lanes: Lanes) -> None:
         back = {}

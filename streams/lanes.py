@@ -22,6 +22,12 @@ STEP_SECONDS = 1.0
 
 LEAST_BATCH = 16
 
+ROOM_BYTES = 64 * 2**20
+"""Waiting bytes at which fetching stops for a lane, however few queries they are."""
+
+BATCH_BYTES = 16 * 2**20
+"""A transaction takes no further record once its records have so many bytes."""
+
 
 class Record(Protocol):
     """A record as aiokafka gives it."""
@@ -93,6 +99,7 @@ class Lane:
     def __init__(self, house: Lanes, topic: str, partition: int, desk: Desk) -> None:
         self.house, self.topic, self.partition, self.desk = house, topic, partition, desk
         self.pending: deque[tuple[int, int, Record]] = deque()
+        self.pending_bytes = 0
         self.wake = asyncio.Event()
         self.open = self.busy = self.send_back = self.assigned = False
         self.attention = False
@@ -108,6 +115,7 @@ class Lane:
         """Queue a batch of one fetch, which began at offset `begin`."""
         for record in records:
             self.pending.append((generation, begin, record))
+            self.pending_bytes += len(record.value or b"")
             begin = record.offset + 1
         self.wake.set()
 
@@ -119,16 +127,26 @@ class Lane:
     def clear(self) -> None:
         """Forget what is queued; it will be fetched again."""
         self.pending.clear()
+        self.pending_bytes = 0
+
+    @property
+    def full(self) -> bool:
+        """As much waits as there is room for: no more is fetched."""
+        return len(self.pending) >= self.house.room_max or self.pending_bytes >= ROOM_BYTES
 
     def _take(self, most: int) -> Stretch:
+        """As many waiting records as a transaction may have, without a hole between them."""
         generation, begin, record = self.pending.popleft()
-        records = [record]
+        records, size = [record], len(record.value or b"")
         while (
             self.pending
             and len(records) < most
+            and size < BATCH_BYTES
             and self.pending[0][:2] == (generation, records[-1].offset + 1)
         ):
             records.append(self.pending.popleft()[2])
+            size += len(records[-1].value or b"")
+        self.pending_bytes -= size
         return Stretch(generation, begin, records)
 
     async def _run(self) -> None:
