@@ -16,6 +16,7 @@ COMMANDS = {
     "plan": "show the plan in force, or apply another catalogue while workers run",
     "bill": "show what each period cost, by LLM",
     "explain": "show why a query went where it went",
+    "acls": "list what a role must be granted on the broker",
     "dlq": "count, show or replay dead letters",
 }
 """Name and help; streams.commands.NAME has `add_arguments(parser)` and `run(arguments) -> int`."""

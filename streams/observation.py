@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import structlog
 from confluent_kafka.admin import AdminClient
 
 from streams.beats import Pulse
+from streams.catalogue_versions import CatalogueReader
 from streams.cluster import LedgerView
 from streams.health import Health, asks_broker
 from streams.kafka import client_config, reader_config
@@ -18,6 +20,7 @@ from streams.lag import LagReader
 from streams.lanes import Desk, Lanes
 from streams.metrics import Metrics, Sources
 from streams.overview import Overview, survey
+from streams.permissions import tell_refused
 from streams.planner import PlannerDesk
 from streams.plans import PlanReader
 from streams.router import RouterDesk
@@ -34,6 +37,9 @@ log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
 
+ASK_SECONDS = 10.0
+"""Least time between two questions for what this client may do."""
+
 
 class Observation:
     """Watches one worker.
@@ -44,6 +50,7 @@ class Observation:
     stages : Stages
     view : LedgerView
     plans : PlanReader
+    catalogue : CatalogueReader
     overflow : bool
         There is an overflow lane.
     lanes : callable
@@ -58,19 +65,23 @@ class Observation:
         stages: Stages,
         view: LedgerView,
         plans: PlanReader,
+        catalogue: CatalogueReader,
         overflow: bool,
         lanes: Callable[[], Lanes | None],
         explain: Explain,
     ) -> None:
         self._settings, self._view, self._plans, self._lanes = settings, view, plans, lanes
-        self._lag = LagReader(settings, AdminClient(client_config(settings)), overflow)
+        self._catalogue = catalogue
+        self._admin = AdminClient(client_config(settings))
+        self._lag = LagReader(settings, self._admin, overflow)
         self._status = StatusReader(settings)
         self._letters = DeadLetters(settings)
         self._writer = StatusWriter(settings)
         self._timekeeper = Timekeeper()
         self._planner_stepped_at = 0.0
         self._told_version = -1
-        self._next_beat = 0.0
+        self._next_beat = self._next_asking = 0.0
+        self._asking = threading.Lock()
         self.health = Health(
             lanes, {"plans": plans, "ledgers": view}, lambda: plans.latest is not None,
             asks_broker(reader_config(settings)),
@@ -101,9 +112,9 @@ class Observation:
     def watched(self, desk: Desk) -> Desk:
         """The same desk, watched."""
         if isinstance(desk, RouterDesk):
-            return watched_router(desk, self.metrics)
+            return watched_router(desk, self.metrics, self._step_failed)
         if isinstance(desk, PlannerDesk):
-            return watched_planner(desk, self.metrics, self._planner_stepped)
+            return watched_planner(desk, self.metrics, self._step_failed, self._planner_stepped)
         return desk
 
     async def start(self) -> None:
@@ -161,6 +172,14 @@ class Observation:
         self._lag.refresh()
         beat = self._pulse.beat(self._lanes(), self.health.ready().ok)
         self._writer.put(f"worker.{self._pulse.worker}", beat)
+
+    def _step_failed(self) -> None:
+        """Find out whether it was for want of a right: an error of a transaction does not name the topic."""
+        with self._asking:
+            if time.monotonic() < self._next_asking:
+                return
+            self._next_asking = time.monotonic() + ASK_SECONDS
+        tell_refused(self._admin, self._settings, self._catalogue.latest.catalogue)
 
     def _planner_stepped(self) -> None:
         self._planner_stepped_at = time.time()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from confluent_kafka import KafkaException
 
 from streams.lanes import Desk, Record
 from streams.metrics import Metrics
@@ -24,6 +25,8 @@ class WatchedDesk:
         Gets the desk's state before the step, the records, and the step's seconds.
     state : callable
         The state to compare with: something that steps replace and never change.
+    failed : callable
+        Called after a step or an opening that the broker did not let through.
     """
 
     def __init__(
@@ -31,15 +34,20 @@ class WatchedDesk:
         desk: Desk,
         state: Callable[[], Any],
         told: Callable[[Any, list[Record], float], None],
+        failed: Callable[[], None],
     ) -> None:
-        self.desk, self._state, self._told = desk, state, told
+        self.desk, self._state, self._told, self._failed = desk, state, told, failed
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.desk, name)
 
     def open(self) -> None:
         """Fence former owners, then read what they committed."""
-        self.desk.open()
+        try:
+            self.desk.open()
+        except KafkaException:
+            self._failed()
+            raise
 
     def look(self) -> None:
         """Take up the newest plan."""
@@ -63,7 +71,11 @@ class WatchedDesk:
     def step(self, records: list[Record]) -> None:
         """Take in records in one transaction."""
         before, began = self._state(), time.perf_counter()
-        self.desk.step(records)
+        try:
+            self.desk.step(records)
+        except KafkaException:
+            self._failed()
+            raise
         self._told(before, records, time.perf_counter() - began)
 
     def close(self) -> None:
@@ -71,7 +83,7 @@ class WatchedDesk:
         self.desk.close()
 
 
-def watched_router(desk: RouterDesk, metrics: Metrics) -> Desk:
+def watched_router(desk: RouterDesk, metrics: Metrics, failed: Callable[[], None]) -> Desk:
     """Count what its transactions change, and how long its queries took."""
 
     def told(before: Any, records: list[Record], seconds: float) -> None:
@@ -83,10 +95,12 @@ def watched_router(desk: RouterDesk, metrics: Metrics) -> Desk:
         if routed:
             metrics.latencies(time.time() - np.array(routed, dtype=np.float64) / 1000)
 
-    return WatchedDesk(desk, lambda: desk.record, told)
+    return WatchedDesk(desk, lambda: desk.record, told, failed)
 
 
-def watched_planner(desk: PlannerDesk, metrics: Metrics, stepped: Callable[[], None]) -> Desk:
+def watched_planner(
+    desk: PlannerDesk, metrics: Metrics, failed: Callable[[], None], stepped: Callable[[], None]
+) -> Desk:
     """Measure steps that led to new prices; `stepped` is called after every step."""
 
     def told(before: Any, records: list[Record], seconds: float) -> None:
@@ -94,4 +108,4 @@ def watched_planner(desk: PlannerDesk, metrics: Metrics, stepped: Callable[[], N
         if desk.version != before:
             metrics.stage("solve", seconds, len(records))
 
-    return WatchedDesk(desk, lambda: desk.version, told)
+    return WatchedDesk(desk, lambda: desk.version, told, failed)

@@ -32,6 +32,7 @@ from streams.logs import configure_logs
 from streams.observation import Observation
 from streams.outcome_feed import OutcomeFeed
 from streams.overflow import OverflowIntake
+from streams.permissions import grants, tell_refused
 from streams.planner import PlannerDesk
 from streams.plans import PlanReader
 from streams.router import RouterDesk, Shared
@@ -81,7 +82,14 @@ class Router:
         )
         self._leave_one_out: Estimates | None = None
         self.observation = Observation(
-            settings, self.stages, self.view, self.plans, self.overflow, self._lanes, self._explain
+            settings,
+            self.stages,
+            self.view,
+            self.plans,
+            self.catalogue,
+            self.overflow,
+            self._lanes,
+            self._explain,
         )
         self.app = self._app()
         self.ledger = self._table("ledger", self.topics.ledger, settings.partitions)
@@ -325,10 +333,16 @@ def main(settings: Settings) -> int:
     admin = wait_for_broker(settings)
     existing = existing_partitions(admin)
     specs = topic_specs(settings, catalogue)
-    if missing := [spec.name for spec in specs if spec.name not in existing]:
-        raise ValueError(f"topics: {', '.join(missing)} missing; run `python -m streams topics create`")
+    # topics that a worker has no business with it need not be allowed to see
+    used = {grant.name for grant in grants(settings, catalogue, "worker")}
+    if missing := [spec.name for spec in specs if spec.name in used and spec.name not in existing]:
+        raise ValueError(
+            f"topics: {', '.join(missing)} missing, or this user may not see them; "
+            "run `python -m streams topics create`, or grant what `python -m streams acls worker` lists"
+        )
     if problems := mismatches(specs, existing):
         raise ValueError("; ".join(problems))
+    tell_refused(admin, settings, catalogue)
     estimating = load_estimating(settings, catalogue)
     return run(Router(settings.with_preset(estimating.planning), estimating))
 
