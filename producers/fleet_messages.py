@@ -90,8 +90,10 @@ def read_work(value: bytes | None, headers: Sequence[tuple[str, bytes | None]] |
     Refused
         Stage "fleet": nobody could be told what became of it, because it does not say where it was routed.
     """
+    if value is None:
+        raise Refused("fleet", "value", "is null; only the router writes to an LLM's topic")
     try:
-        fields = orjson.loads(value or b"")
+        fields = orjson.loads(value)
     except orjson.JSONDecodeError as error:
         raise Refused("fleet", "value", f"is not JSON ({error})") from None
     routing = fields.get("routing") if isinstance(fields, dict) else None
