@@ -52,17 +52,26 @@ class DieInSettling:
 
 @dataclass(frozen=True)
 class SlowLinearProgramme:
-    """The linear programme takes this long."""
+    """The n-th linear programme takes this long, and is told of when it begins: event "solving".
+
+    Parameters
+    ----------
+    seconds : float
+    solve : int
+    """
 
     seconds: float
+    solve: int = 1
 
     def __call__(self) -> None:
         from routing.planning import Planner
 
-        prices = Planner.prices
+        prices, count = Planner.prices, iter(range(1, 1 << 60))
 
         def slow(planner: Planner, *arguments: Any) -> Any:
-            time.sleep(self.seconds)
+            if next(count) == self.solve:
+                print('{"event": "solving"}', flush=True)
+                time.sleep(self.seconds)
             return prices(planner, *arguments)
 
         Planner.prices = slow  # type: ignore[method-assign]
