@@ -45,11 +45,18 @@ class Observer:
         """By the query's partition and offset."""
         self._overflow: dict[int, tuple[int, int]] = {}
         self._consumer = Consumer(reader_config(settings, f"{settings.app_id}-observer"))
-        partitions = existing_partitions(AdminClient(client_config(settings)))
-        self._consumer.assign([TopicPartition(name, p, 0) for name in names for p in range(partitions[name])])
+        self._consumer.assign(self._places(names))
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    def follow(self, names: Sequence[str]) -> None:
+        """More topics: of LLMs that were added."""
+        self._consumer.incremental_assign(self._places(names))
+
+    def _places(self, names: Sequence[str]) -> list[TopicPartition]:
+        partitions = existing_partitions(AdminClient(client_config(self.settings)))
+        return [TopicPartition(name, p, 0) for name in names for p in range(partitions[name])]
 
     def stop(self) -> None:
         self._stopping.set()
