@@ -28,6 +28,7 @@ from streams.settings import Settings
 from streams.stages import Stages
 from streams.status import BEAT_SECONDS, StatusReader, StatusWriter, plan_key, plan_summary
 from streams.timeline import Timekeeper, point
+from streams.tracing import tracing
 from streams.watching import watched_planner, watched_router
 from streams.web.answers import Answers
 from streams.web.dead_letters import DeadLetters
@@ -77,6 +78,7 @@ class Observation:
         self._status = StatusReader(settings)
         self._letters = DeadLetters(settings)
         self._writer = StatusWriter(settings)
+        self._traces = tracing(settings.app_id)
         self._timekeeper = Timekeeper()
         self._planner_stepped_at = 0.0
         self._told_version = -1
@@ -112,7 +114,7 @@ class Observation:
     def watched(self, desk: Desk) -> Desk:
         """The same desk, watched."""
         if isinstance(desk, RouterDesk):
-            return watched_router(desk, self.metrics, self._step_failed)
+            return watched_router(desk, self.metrics, self._step_failed, self._traces)
         if isinstance(desk, PlannerDesk):
             return watched_planner(desk, self.metrics, self._step_failed, self._planner_stepped)
         return desk
@@ -151,6 +153,8 @@ class Observation:
     def _end(self) -> None:
         self._writer.put(f"worker.{self._pulse.worker}", None)
         self._writer.close()
+        if self._traces is not None:
+            self._traces.close()
         self._letters.stop()
         self._status.stop()
 

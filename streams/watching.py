@@ -13,6 +13,7 @@ from streams.lanes import Desk, Record
 from streams.metrics import Metrics
 from streams.planner import PlannerDesk
 from streams.router import RouterDesk
+from streams.tracing import Tracing
 
 
 class WatchedDesk:
@@ -83,8 +84,10 @@ class WatchedDesk:
         self.desk.close()
 
 
-def watched_router(desk: RouterDesk, metrics: Metrics, failed: Callable[[], None]) -> Desk:
-    """Count what its transactions change, and how long its queries took."""
+def watched_router(
+    desk: RouterDesk, metrics: Metrics, failed: Callable[[], None], traces: Tracing | None = None
+) -> Desk:
+    """Count what its transactions change, and how long its queries took; make their spans."""
 
     def told(before: Any, records: list[Record], seconds: float) -> None:
         after = desk.record
@@ -94,6 +97,8 @@ def watched_router(desk: RouterDesk, metrics: Metrics, failed: Callable[[], None
         routed = [record.timestamp for record in records if before.next <= record.offset < after.next]
         if routed:
             metrics.latencies(time.time() - np.array(routed, dtype=np.float64) / 1000)
+        if traces is not None and desk.decided is not None:
+            traces.committed(desk.decided, time.time())
 
     return WatchedDesk(desk, lambda: desk.record, told, failed)
 

@@ -30,6 +30,7 @@ def router(bootstrap_servers: str, tmp_path: Path, unique: Callable[[str], str])
     router = Router(
         bootstrap_servers, small, tmp_path, unique("web"), partitions=2, web_port=0, web_token=TOKEN
     )
+    router.variables["OTEL_TRACES_EXPORTER"] = "console"
     yield router
     router.close()
     router.delete_topics()
@@ -77,7 +78,10 @@ def settle(router: Router) -> None:
             told = fields["routing"]
             outcome = {"id": fields["id"], "model": told["model"], "cost": told["cost"] / 2, "quality": 1.0}
             outcome |= {"partition": told["partition"], "offset": told["offset"]}
-            router.send_outcome(orjson.dumps(outcome), told["partition"])
+            router.producer.produce(
+                router.topics.outcomes, orjson.dumps(outcome), partition=told["partition"]
+            )
+    router.producer.flush(30)
 
 
 @pytest.mark.browser
@@ -156,6 +160,11 @@ def test_any_worker_shows_the_whole_cluster(router: Router, browse: Any):
     assert first.stop() == 0
     wait_for(lambda: ask(urls[1], "/readyz")[0] == 200, 60, "the other one is ready")
     wait_for(lambda: lanes_told(urls[1]) == [4], 30, "the other one has all lanes")
+    assert second.stop() == 0
+    # it is in a trace, too: the span goes on from who asked
+    logs = first.log.read_text() + second.log.read_text()
+    assert f'"trace_id": "0x{TRACE.split(b"-")[1].decode()}"' in logs
+    assert f'"parent_id": "0x{TRACE.split(b"-")[2].decode()}"' in logs
     assert TOKEN not in first.log.read_text() + second.log.read_text()
 
 

@@ -1,0 +1,75 @@
+"""Traces: spans of committed decisions, with the asker's span as parent; off unless asked for."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from routing.account import Account
+from routing.estimators.base import Estimates
+from routing.policy import Routed
+from streams.intake import Arrivals
+from streams.messages import decode_query
+from streams.posting import Decided
+from streams.tracing import Tracing, tracing
+from tests.streams.cluster_made_up import USD, ints, make_plan
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+def decided(*headers: list[tuple[str, bytes]] | None) -> Decided:
+    """Three queries: to the first LLM, to the overflow lane, to none."""
+    records = [
+        SimpleNamespace(topic="queries", partition=1, offset=i, timestamp=1_700_000_000_000 + i, headers=h)
+        for i, h in enumerate(headers)
+    ]
+    queries = [decode_query(f'{{"id": "q{i}", "prompt": "?"}}'.encode(), None) for i in range(len(records))]
+    n = len(records)
+    estimates = Estimates(np.full((n, 2), 0.75), np.full((n, 2), 0.5))
+    choice = np.array([0, -2, -1][:n])
+    routed = Routed(choice, ints(*[USD // 2, 0, 0][:n]), np.zeros((n, 2)), Account.fresh(3, 2))
+    arrivals = Arrivals(records, queries, estimates)  # type: ignore[arg-type]
+    return Decided(make_plan(), 1, arrivals, estimates, np.zeros((n, 2), np.int64), routed, np.arange(n))
+
+
+def spans(batch: Decided):
+    pytest.importorskip("opentelemetry.sdk", reason="opentelemetry-sdk is not installed (extra `tracing`)")
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    Tracing(provider).committed(batch, at=1_700_000_000.5)
+    return exporter.get_finished_spans()
+
+
+def test_a_span_goes_on_from_the_askers():
+    parent = [("traceparent", f"00-{TRACE}-{SPAN}-01".encode()), ("other", b"x")]
+    found = spans(decided(parent, parent, parent))
+
+    assert {f"{span.context.trace_id:032x}" for span in found} == {TRACE}
+    assert {f"{span.parent.span_id:016x}" for span in found} == {SPAN}
+    served, deferred, unserved = found
+    assert (served.attributes["port.model"], served.attributes["port.cost_dollars"]) == ("small", 0.5)
+    assert served.attributes["messaging.message.id"] == "q0"
+    assert (served.start_time, served.end_time) == (1_700_000_000 * 10**9, 1_700_000_000_500_000_000)
+    assert [span.attributes["port.outcome"] for span in (deferred, unserved)] == ["deferred", "unserved"]
+
+
+@pytest.mark.parametrize(
+    "header", [None, [], [("traceparent", f"00-{TRACE}-{SPAN}-00".encode())], [("trace", b"00")]]
+)
+def test_queries_that_nobody_traces_make_no_spans(header: list[tuple[str, bytes]] | None):
+    assert spans(decided(header)) == ()
+
+
+def test_a_header_that_is_no_trace_stops_nothing():
+    for value in (b"\xff\xfe", b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-01", b"x" * 100_000):
+        assert spans(decided([("traceparent", value)])) == ()
+
+
+def test_off_unless_asked_for_and_a_missing_exporter_is_only_told():
+    assert tracing("port", {}) is None
+    assert tracing("port", {"OTEL_TRACES_EXPORTER": "none"}) is None
+    assert tracing("port", {"OTEL_TRACES_EXPORTER": "nothing-of-the-kind"}) is None
