@@ -95,6 +95,8 @@ class RouterDesk:
         self._plan: Plan | None = None
         self._aligned: tuple[Plan, Alignment] | None = None
         self.record = LedgerRecord.fresh(lane)
+        self.decided: Decided | None = None
+        """What the last step decided, once it was committed (for who watches)."""
 
     # ---- a lane's desk -----------------------------------------------------------------------------------
 
@@ -175,6 +177,7 @@ class RouterDesk:
 
     def step(self, records: list[Record]) -> None:
         """One transaction: samples in warm-up, decisions after; outcomes always."""
+        self.decided = None
         plan = self._plan
         if plan is None or self._producer is None:
             return
@@ -251,6 +254,7 @@ class RouterDesk:
                 self._produce_samples(plan, record, estimates.rows(slice(first, None)))
         with stages.stage("commit", len(records)):
             self._commit(record, reserved)
+        self.decided = decided
 
     def _alignment(self, plan: Plan) -> Alignment:
         """From the intake's columns to the plan's; made anew when the plan changes."""
