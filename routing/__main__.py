@@ -117,13 +117,15 @@ def _tell_before(given: argparse.Namespace, history: History, preset: Preset, *,
     """Time and memory, from a short measurement of this machine."""
     plan = plan_fit(len(history), len(history.models), preset, embedded)
     seconds = plan.operations / _operations_per_second()
-    if plan.embed:
+    if plan.embed or plan.tokens:
         embedder = load_embedder(given.model, given.max_tokens, threads=given.threads)
-        sample = history.texts[:: max(1, len(history) // _PROBE)][:_PROBE]
+        sample = list(history.texts[:: max(1, len(history) // _PROBE)][:_PROBE])
+        if plan.tokens:
+            sample = ["word"] * _PROBE
         embedder.embed(sample[:1])
         begun = time.perf_counter()
         embedder.embed(sample)
-        seconds += (time.perf_counter() - begun) / len(sample) * plan.embed
+        seconds += (time.perf_counter() - begun) / len(sample) * max(plan.embed, plan.tokens)
     log.info(
         "fit_expected",
         rows=len(history),

@@ -23,6 +23,7 @@ from routing.static_embedder import StaticEmbedder, distil_static
 
 _FACTS, _ESTIMATOR, _EMBEDDER = "fit.json", "estimator", "embedder"
 _EMBED_BATCH = 64
+_VOCABULARY = 30_522  # of BERT's and MiniLM's tokenizer
 _FITS = 3  # kernels that are tried, mostly
 
 Said = Callable[[str], None]
@@ -73,6 +74,8 @@ class FitPlan:
     ----------
     embed : int
         Texts that the slow model has to embed.
+    tokens : int
+        Tokens that it has to embed one by one, for a static table.
     operations : float
         Floating point operations of the closed forms.
     memory : int
@@ -80,6 +83,7 @@ class FitPlan:
     """
 
     embed: int
+    tokens: int
     operations: float
     memory: int
 
@@ -99,7 +103,8 @@ def plan_fit(rows: int, models: int, preset: Preset, embedded: bool) -> FitPlan:
         operations += _FITS * (3.0 * rows * count * count + count**3 / 3)
         memory = max(memory, 20 * count * count + 8 * 4096 * count)
     uses_model = not embedded and preset.embedder != "static"
-    return FitPlan(rows if uses_model else 0, operations, memory)
+    tokens = _VOCABULARY if preset.embedder == "static" else 0
+    return FitPlan(rows if uses_model else 0, tokens, operations, memory)
 
 
 def fit(
