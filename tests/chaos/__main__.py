@@ -1,0 +1,65 @@
+"""`python -m tests.chaos`: random faults on native brokers, and one JSON line about what they left behind."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import time
+from pathlib import Path
+
+import orjson
+
+from infra.broker import native_cluster
+from tests.chaos.campaign import Result, add, one_round, say
+from tests.end_to_end.data import make_small
+from tests.end_to_end.workers import ROOT
+
+KINDS = ("kill", "kill", "stop", "freeze", "broker", "broker", "kill_all", "broker_and_worker")
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    top.add_argument("--faults", type=int, default=100)
+    top.add_argument("--per-round", type=int, default=10, help="faults on one router [%(default)s]")
+    top.add_argument("--brokers", type=int, choices=[1, 3], default=3)
+    top.add_argument("--workers", type=int, default=2)
+    top.add_argument("--partitions", type=int, default=4)
+    top.add_argument("--rate", type=float, default=200.0, help="queries a second [%(default)s]")
+    top.add_argument("--seed", type=int, default=0)
+    top.add_argument("--seconds", type=float, default=float("inf"), help="begin no other round after so many")
+    top.add_argument("--kinds", default=",".join(KINDS), help="faults to choose from [%(default)s]")
+    top.add_argument("--json", type=Path, metavar="FILE", help="write the line there too")
+    top.add_argument("--folder", type=Path, default=ROOT / "build" / "chaos", help="for logs [%(default)s]")
+    return top
+
+
+def main() -> int:
+    """Run it; 1 when anything is broken."""
+    given = parser().parse_args()
+    shutil.rmtree(given.folder, ignore_errors=True)
+    given.folder.mkdir(parents=True)
+    small = make_small(given.folder / "data", "open_llm_v2", 1000, 1500, factor=4.0, models=8)
+    rng, total, began = random.Random(given.seed), Result(), time.monotonic()
+    with native_cluster(given.brokers) as cluster:
+        while total.faults < given.faults and time.monotonic() - began < given.seconds:
+            folder = given.folder / f"round-{len(total.rounds) + 1}"
+            folder.mkdir()
+            with one_round(
+                cluster, small, folder, rng,
+                kinds=tuple(given.kinds.split(",")), workers=given.workers, rate=given.rate, say=say,
+                partitions=given.partitions, horizon=2000, eps=0.2, resolve="geometric",
+            ) as this:  # fmt: skip
+                left = given.seconds - (time.monotonic() - began)
+                add(total, this.run(min(given.per_round, given.faults - total.faults), left))
+                this.router.delete_topics()
+    line = {**total.to_dict(), "seconds": round(time.monotonic() - began), "seed": given.seed}
+    print(orjson.dumps(line).decode())
+    if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        given.json.write_bytes(orjson.dumps(line, option=orjson.OPT_INDENT_2) + b"\n")
+    return 0 if total.fine else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

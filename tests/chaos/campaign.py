@@ -1,0 +1,319 @@
+"""Random faults, one after the other and on top of each other, and what they left behind."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from infra.broker import BrokerError, NativeCluster
+from streams.checker import Verdict
+from tests.chaos.traffic import Tracker, Traffic
+from tests.end_to_end.data import Small
+from tests.end_to_end.routers import Router
+from tests.end_to_end.workers import Worker
+
+PHASES = ("warm-up", "routing", "re-solving", "settlement", "roll-over")
+SESSION_SECONDS = 4
+PATIENCE_SECONDS = 150.0
+"""Longest wait for everything that was sent to be routed and settled once the faults are over."""
+
+
+@dataclass
+class Result:
+    """What a campaign came to."""
+
+    faults: int = 0
+    queries: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    phases: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    @property
+    def fine(self) -> bool:
+        return not self.counts and not self.broken
+
+    def to_dict(self) -> dict[str, Any]:
+        """The line that `make chaos` prints."""
+        main = ("missing", "twice", "overspent", "ledger_differs")
+        return {
+            "faults": self.faults,
+            "queries": self.queries,
+            **{name: self.counts[name] for name in main},
+            "other_violations": {k: n for k, n in self.counts.items() if k not in main},
+            "seconds_to_recover_p50": round(statistics.median(self.seconds), 1) if self.seconds else None,
+            "seconds_to_recover_max": round(max(self.seconds), 1) if self.seconds else None,
+            "by_kind": dict(self.kinds),
+            "by_phase": dict(self.phases),
+            "rounds": len(self.rounds),
+            "broken": self.broken,
+        }
+
+
+class Round:
+    """One router, its workers and traffic, on a cluster whose brokers may die too.
+
+    Parameters
+    ----------
+    cluster : NativeCluster
+    small : Small
+    folder : Path
+    rng : random.Random
+    kinds : tuple of str
+        Faults to choose from.
+    workers : int
+    rate : float
+        Queries a second.
+    say : callable
+        Told what happens.
+    """
+
+    def __init__(
+        self,
+        cluster: NativeCluster,
+        small: Small,
+        folder: Path,
+        rng: random.Random,
+        *,
+        kinds: tuple[str, ...],
+        workers: int,
+        rate: float,
+        say: Callable[[str], None],
+        **settings: Any,
+    ) -> None:
+        self.cluster, self.rng, self.kinds, self.say = cluster, rng, kinds, say
+        brokers = len(cluster.node_ids)
+        self.router = Router(
+            cluster.bootstrap_servers, small, folder, f"chaos-{secrets.token_hex(4)}",
+            replication_factor=brokers, session_timeout_seconds=SESSION_SECONDS, batch_max=200, **settings,
+        )  # fmt: skip
+        self.router.observer.stop()
+        llms = [self.router.topics.llm(slug) for slug in self.router.catalogue.slugs]
+        names = [*llms, self.router.topics.unserved, self.router.topics.dlq]
+        self.tracker = Tracker(self.router.settings, names, rng.randrange(2**30))
+        self.router.observer = self.tracker
+        self.workers: list[Worker] = [self.router.start() for _ in range(workers)]
+        self.traffic = Traffic(self.router, self.tracker, rate, rng.randrange(2**30))
+        self.waiting: list[tuple[float, str]] = []
+        self.result = Result()
+
+    # ---- the state that a fault should meet --------------------------------------------------------------
+
+    def reach(self, phase: str, seconds: float = 6.0) -> str:
+        """Wait until the router is in a phase; the phase that it is in."""
+        before = self._periods(), self._versions(), self.traffic.answered
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            now = self._periods(), self._versions(), self.traffic.answered
+            learned = now[1] > 0
+            reached = {
+                "warm-up": not learned and bool(self.router.ledgers()),
+                "routing": learned,
+                "re-solving": now[1] > before[1] and learned,
+                "settlement": now[2] > before[2],
+                "roll-over": now[0] > before[0] > 0,
+            }[phase]
+            if reached:
+                return phase
+            if phase == "warm-up" and learned:
+                break  # there is none any more in this round
+            time.sleep(0.02)
+        return "routing" if self._versions() else "warm-up"
+
+    def _periods(self) -> int:
+        return max((record.account.period for record in self.router.ledgers().values()), default=0)
+
+    def _versions(self) -> int:
+        return max((record.version for record in self.router.ledgers().values()), default=0)
+
+    # ---- faults ------------------------------------------------------------------------------------------
+
+    def fault(self, kind: str, phase: str) -> None:
+        """Do it; what has to be restarted is restarted a moment later."""
+        phase = self.reach(phase)
+        self.result.faults += 1
+        self.result.kinds[kind] += 1
+        self.result.phases[phase] += 1
+        self.say(f"{kind} in {phase}, {len(self.tracker.sent)} queries on their way")
+        moment = time.monotonic()
+        self.waiting.append((moment, kind))
+        getattr(self, f"_{kind}")()
+        self.note_recovered()
+
+    def _worker(self) -> int:
+        return self.rng.randrange(len(self.workers))
+
+    def _kill(self) -> None:
+        number = self._worker()
+        self.workers[number].kill()
+        self._pause(0, 3)
+        self.workers[number] = self.router.start()
+
+    def _kill_all(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+        self._pause(0, 1)
+        self.workers = [self.router.start() for _ in self.workers]
+
+    def _stop(self) -> None:
+        number = self._worker()
+        status = self.workers[number].stop(60)
+        if status != 0:
+            self.result.broken.append(f"{self.workers[number].log} ended with {status} when told to stop")
+        self.workers[number] = self.router.start()
+
+    def _freeze(self) -> None:
+        number = self._worker()
+        self.workers[number].freeze()
+        self._pause(1.5 * SESSION_SECONDS, 2.5 * SESSION_SECONDS)
+        self.workers[number].thaw()
+
+    def _broker(self) -> None:
+        node = self.rng.choice(self.cluster.node_ids)
+        self.cluster.kill(node)
+        self._pause(1, 5)
+        self._restart(node)
+
+    def _broker_and_worker(self) -> None:
+        node, number = self.rng.choice(self.cluster.node_ids), self._worker()
+        self.cluster.kill(node)
+        self.workers[number].kill()
+        self._pause(0, 2)
+        self.workers[number] = self.router.start()
+        self._restart(node)
+
+    def _restart(self, node: int) -> None:
+        try:
+            self.cluster.start(node, timeout=90)
+        except BrokerError as error:
+            self.say(f"broker {node}: {str(error).splitlines()[0]}; once more")
+            self.cluster.start(node, timeout=90)
+
+    def _pause(self, least: float, most: float) -> None:
+        until = time.monotonic() + self.rng.uniform(least, most)
+        while time.monotonic() < until:
+            self.note_recovered()
+            time.sleep(0.05)
+
+    def note_recovered(self) -> None:
+        """Which faults are over: all queries from before them have landed."""
+        for moment, kind in list(self.waiting):
+            if self.tracker.recovered(moment):
+                self.waiting.remove((moment, kind))
+                self.result.seconds.append(time.monotonic() - moment)
+
+    def revive(self) -> None:
+        """A worker that ended by itself is reported, and started again as its supervisor would."""
+        for number, worker in enumerate(self.workers):
+            if not worker.alive:
+                reasons = [event.get("reason", "") for event in worker.events("lane_died")]
+                self.say(f"worker {number} had ended: {worker.log} {reasons[-1:]}")
+                self.result.kinds["ended by itself"] += 1
+                self.workers[number] = self.router.start()
+
+    # ---- the whole round ---------------------------------------------------------------------------------
+
+    def run(self, faults: int, seconds: float = float("inf")) -> Result:
+        """So many random faults, then quiet, then the checker."""
+        deadline = time.monotonic() + seconds
+        for number in range(faults):
+            if time.monotonic() > deadline:
+                break
+            phase = "warm-up" if number == 0 and self.rng.random() < 0.7 else self.rng.choice(PHASES)
+            self.fault(self.rng.choice(self.kinds), phase)
+            if self.rng.random() < 0.3:
+                self._pause(0, 3)  # the next comes on top
+            else:
+                self.settle_down(40)
+            self.revive()
+        return self.conclude()
+
+    def settle_down(self, seconds: float) -> None:
+        """Wait until all queries from before the faults so far have landed, or so long."""
+        self._until(lambda: not self.waiting, seconds)
+
+    def conclude(self) -> Result:
+        """No more traffic; everything must be routed and settled, and the checker have nothing to say."""
+        self.traffic.stop()
+        self._until(lambda: not self.tracker.sent and not self.waiting, PATIENCE_SECONDS)
+        self._conclude(self._settled_verdict())
+        return self.result
+
+    def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition() and time.monotonic() < deadline:
+            self.note_recovered()
+            time.sleep(0.05)
+
+    def _settled_verdict(self) -> Verdict:
+        """The checker's, once nothing waits and every outcome is taken in, or patience is over."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            self.revive()
+            taken = sum(sum(record.outcomes.values()) for record in self.router.ledgers().values())
+            if taken >= self.traffic.answered or time.monotonic() > deadline:
+                verdict = self.router.check(complete=False)
+                if not verdict.waiting or time.monotonic() > deadline:
+                    break
+            time.sleep(0.5)
+        for worker in self.workers:
+            worker.stop(60)
+        return self.router.check(complete=True)
+
+    def _conclude(self, verdict: Verdict) -> None:
+        result, records = self.result, self.router.ledgers()
+        result.queries += verdict.queries
+        result.counts += verdict.counts
+        if not verdict.fine:
+            result.broken.append(f"{self.router.name}: {verdict.text()}")
+        taken = sum(sum(record.outcomes.values()) for record in records.values())
+        if taken != self.traffic.answered:
+            result.broken.append(f"{taken} of {self.traffic.answered} outcomes were taken in")
+        if self.waiting:
+            result.broken.append(f"{self.router.name}: never recovered from {self.waiting}")
+        period = max(record.account.period for record in records.values())
+        result.rounds.append({"queries": verdict.queries, "deferred": verdict.deferred, "periods": period})
+        self.say(
+            f"{verdict.queries} queries, {verdict.deferred} deferred, {period} periods, {taken} outcomes: "
+            f"{'fine' if verdict.fine else verdict.text()}"
+        )
+
+    def close(self) -> None:
+        self.router.close()
+
+
+@contextmanager
+def one_round(*arguments: Any, **options: Any) -> Iterator[Round]:
+    """A round that leaves nothing running."""
+    made = Round(*arguments, **options)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def add(total: Result, part: Result) -> None:
+    """Sum rounds up."""
+    total.faults += part.faults
+    total.queries += part.queries
+    for name in ("counts", "kinds", "phases"):
+        getattr(total, name).update(getattr(part, name))
+    total.seconds += part.seconds
+    total.rounds += part.rounds
+    total.broken += part.broken
+
+
+def say(text: str) -> None:
+    """To people, not to the JSON line."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
