@@ -98,10 +98,16 @@ class Alignment:
         return Estimates(quality, cost)
 
     def _widened(self, estimates: Estimates) -> Estimates:
-        """Estimates made before LLMs were added at the end, and none at all, have fewer columns."""
-        more = len(self._columns) - estimates.quality.shape[1]
-        if more <= 0:
+        """Estimates made before LLMs were added at the end, and none at all, have fewer columns.
+
+        Those made by a plan that is not known here yet have more: what it added is not open here either.
+        """
+        models = len(self._columns)
+        more = models - estimates.quality.shape[1]
+        if more == 0:
             return estimates
+        if more < 0:
+            return Estimates(estimates.quality[:, :models], estimates.cost[:, :models])
         room = ((0, 0), (0, more))
         return Estimates(
             np.pad(estimates.quality, room), np.pad(estimates.cost, room, constant_values=CLOSED_COST)

@@ -8,7 +8,7 @@ import numpy as np
 
 from routing.decision import IntArray
 from routing.estimators.base import FloatArray
-from routing.money import to_pico
+from routing.money import MAX_USD, to_pico
 
 TEMPLATE_TOKENS = 64
 """Tokens that a chat template may add to a prompt."""
@@ -55,4 +55,5 @@ def bound_charges(
     """
     answers = np.array([default_max_tokens if most is None else most for most in max_tokens], np.float64)
     usd = bound_tokens(prompts)[:, None] * input_prices + answers[:, None] * output_prices
-    return to_pico(usd / 1e6)
+    # more than any budget is too much, however much more
+    return to_pico(np.minimum(usd / 1e6, MAX_USD))

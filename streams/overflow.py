@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import orjson
@@ -17,21 +17,17 @@ from streams.lanes import Record
 from streams.messages import Query, Refused, decode_query
 
 HEADER = "__router.overflow"
+COLUMNS = {"quality": "<f8", "cost": "<f8", "charge": "<i8"}
+"""What the header has for each LLM, as base64 of these."""
 
 
 def overflow_headers(
     lane: int, offset: int, estimates: Estimates, charge: IntArray, row: int
 ) -> list[tuple[str, bytes | None]]:
     """The header that a deferred query carries: where it came from, its estimates and charges."""
-    numbers = (estimates.quality[row], estimates.cost[row], charge[row])
-    body = {
-        "partition": lane,
-        "offset": offset,
-        "quality": _pack(numbers[0], "<f8"),
-        "cost": _pack(numbers[1], "<f8"),
-        "charge": _pack(numbers[2], "<i8"),
-    }
-    return [(HEADER, orjson.dumps(body))]
+    numbers = {"quality": estimates.quality[row], "cost": estimates.cost[row], "charge": charge[row]}
+    packed = {name: _pack(numbers[name], dtype) for name, dtype in COLUMNS.items()}
+    return [(HEADER, orjson.dumps({"partition": lane, "offset": offset, **packed}))]
 
 
 class OverflowIntake:
@@ -42,30 +38,23 @@ class OverflowIntake:
 
     def take(self, records: Sequence[Record], *, remember: bool = False) -> Arrivals:
         """Decode a batch; its records go on without our header."""
-        good: list[Record] = []
+        deferred: list[_Deferred] = []
         queries: list[Query] = []
         refused: list[tuple[Record, Refused]] = []
-        sources: list[tuple[int, int]] = []
-        columns: tuple[list[np.ndarray], ...] = ([], [], [])
         for record in records:
             try:
-                body, plain = _split(record)
-                query = decode_query(record.value, None)
+                found = _read(record)
+                queries.append(decode_query(record.value, None))
+                deferred.append(found)
             except Refused as error:
                 refused.append((record, error))
-                continue
-            good.append(plain)
-            queries.append(query)
-            sources.append((body["partition"], body["offset"]))
-            for column, (name, dtype) in zip(
-                columns, (("quality", "<f8"), ("cost", "<f8"), ("charge", "<i8")), strict=True
-            ):
-                column.append(np.frombuffer(binascii.a2b_base64(body[name]), dtype))
-        width = max((len(numbers) for numbers in columns[0]), default=0)
-        quality: FloatArray = _stack(columns[0], width, 0.0)
-        cost: FloatArray = _stack(columns[1], width, CLOSED_COST)
-        charge: IntArray = _stack(columns[2], width, 0).astype(np.int64)
-        return Arrivals(good, queries, Estimates(quality, cost), refused, charge, sources)
+        width = max((len(one.quality) for one in deferred), default=0)
+        quality: FloatArray = _stack([one.quality for one in deferred], width, 0.0)
+        cost: FloatArray = _stack([one.cost for one in deferred], width, CLOSED_COST)
+        charge: IntArray = _stack([one.charge for one in deferred], width, 0).astype(np.int64)
+        plain = [one.record for one in deferred]
+        sources = [one.source for one in deferred]
+        return Arrivals(plain, queries, Estimates(quality, cost), refused, charge, sources)
 
     def forget(self) -> None:
         """Nothing is remembered."""
@@ -82,18 +71,43 @@ class _Plain:
         self.headers = headers
 
 
-def _split(record: Record) -> tuple[dict[str, Any], Record]:
-    own = [value for name, value in record.headers or () if name == HEADER]
-    if len(own) != 1 or own[0] is None:
-        raise Refused(
-            "decode", "headers", f"a deferred query has one header {HEADER}; this one has {len(own)}"
-        )
-    headers = [(name, value) for name, value in record.headers if name != HEADER]
-    return orjson.loads(own[0]), _Plain(record, headers)
+@dataclass(frozen=True)
+class _Deferred:
+    """A deferred query's record without our header, and what that said."""
+
+    record: Record
+    source: tuple[int, int]
+    quality: FloatArray
+    cost: FloatArray
+    charge: IntArray
+
+
+def _read(record: Record) -> _Deferred:
+    """Take our header off a record; a client's of the same name, which ours came after, goes on."""
+    headers = list(record.headers or ())
+    place = max((row for row, (name, _) in enumerate(headers) if name == HEADER), default=-1)
+    if place < 0:
+        raise Refused("decode", "headers", f"a deferred query has the header {HEADER}; this one has none")
+    own = headers.pop(place)[1]
+    try:
+        body = orjson.loads(own or b"")
+        source = int(body["partition"]), int(body["offset"])
+        numbers = {name: _unpack(body[name], dtype) for name, dtype in COLUMNS.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refused("decode", "headers", f"{HEADER} cannot be read ({error!r})") from None
+    if len({len(column) for column in numbers.values()}) != 1:
+        raise Refused("decode", "headers", f"{HEADER} has columns of different lengths")
+    if not all(np.all(np.isfinite(column) & (column >= 0)) for column in numbers.values()):
+        raise Refused("decode", "headers", f"{HEADER} has numbers that are negative or none")
+    return _Deferred(_Plain(record, headers), source, **numbers)
 
 
 def _pack(numbers: np.ndarray, dtype: str) -> str:
     return binascii.b2a_base64(np.ascontiguousarray(numbers, dtype).tobytes(), newline=False).decode()
+
+
+def _unpack(text: str, dtype: str) -> np.ndarray:
+    return np.frombuffer(binascii.a2b_base64(text, strict_mode=True), dtype)
 
 
 def _stack(rows: list[np.ndarray], width: int, missing: float) -> np.ndarray:

@@ -29,6 +29,9 @@ log = structlog.get_logger(__name__)
 
 UNBOUNDED = 1 << 30
 
+LOOK_SECONDS = 0.2
+"""Longest time without a look at the ledgers while samples come without a pause."""
+
 
 class PlannerDesk:
     """Owns the plan of the cluster while it owns the partition of the samples.
@@ -67,6 +70,7 @@ class PlannerDesk:
         self._published = -1
         self._logged: Plan | None = None
         self._first_sample: float | None = None
+        self._looked = 0.0
         self._summaries: dict[int, bytes] = {}
 
     def open(self) -> None:
@@ -133,7 +137,11 @@ class PlannerDesk:
             self._observe(planner, record)
         if records:
             self._next = records[-1].offset + 1
+        if records and time.monotonic() - self._looked < LOOK_SECONDS:
             return
+        if not self._view.ready:
+            return  # ledgers that were not read yet look like lanes that have spent nothing
+        self._looked = time.monotonic()
         self._look_at_ledgers(planner)
         self._look_at_catalogue(planner)
         for learned in planner.catch_up():
@@ -158,8 +166,8 @@ class PlannerDesk:
         except (Refused, KeyError, TypeError, ValueError) as error:
             log.error("sample_refused", offset=record.offset, reason=repr(error))
             return
-        if period != planner.plan.period or models != planner.plan.models[: len(models)]:
-            return
+        if period != planner.plan.period or models != planner.plan.models or lane >= len(planner.seen):
+            return  # of before the plan that is in force: a new one learns from what comes under it
         planner.see(lane, account)
         if self._first_sample is None and len(quality):
             self._first_sample = time.monotonic()

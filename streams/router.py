@@ -148,8 +148,10 @@ class RouterDesk:
     @property
     def position(self) -> int:
         """Offset of the next query to decide, or in warm-up to sample."""
-        record = self.record
-        return max(record.next, record.sampled) if self._waiting else record.next
+        record, plan = self.record, self._plan
+        if not self._waiting or (plan is not None and plan.period != record.account.period):
+            return record.next  # samples of the period before are not this one's
+        return max(record.next, record.sampled)
 
     @property
     def limit(self) -> int:
@@ -170,10 +172,10 @@ class RouterDesk:
             return False
         if self._settlement.inbox or plan.period != self.record.account.period:
             return True
-        left = self.record.account.widened(len(plan.models)).available(plan.granted[self.lane])
-        if (left > plan.target[self.lane]).any():
+        if self._settlement.has_old(time.time()):
             return True
-        return self._settlement.has_old(time.time())
+        left = self.record.account.widened(len(plan.models)).available(plan.granted[self.lane])
+        return not self._waiting and bool((left > plan.target[self.lane]).any())
 
     def step(self, records: list[Record]) -> None:
         """One transaction: samples in warm-up, decisions after; outcomes always."""
@@ -194,15 +196,17 @@ class RouterDesk:
         record = self._entered(plan)
         with self.shared.stages.stage("intake", len(records)):
             arrivals = self.intake.take(records, remember=True)
+        begin = max(record.sampled, record.next)
         if records:
             record = replace(record, sampled=records[-1].offset + 1)
         with self.shared.stages.stage("sample", len(records)):
             self._begin()
             record = self._settle(record)
-            self._produce_samples(plan, record, self._alignment(plan).apply(arrivals.estimates))
+            if records:
+                self._produce_samples(plan, record, begin, self._alignment(plan).apply(arrivals.estimates))
             self._commit(record)
 
-    def _produce_samples(self, plan: Plan, record: LedgerRecord, estimates: Estimates) -> None:
+    def _produce_samples(self, plan: Plan, record: LedgerRecord, begin: int, estimates: Estimates) -> None:
         """Estimates for the planner, with the account they belong to."""
         header = {
             "period": plan.period,
@@ -210,7 +214,7 @@ class RouterDesk:
             "account": account_to_dict(record.account),
             "next": record.next,
             # the stretch of the lane's input that they are of, so that a check can tell none is sent twice
-            "begin": max(self.record.sampled, self.record.next),
+            "begin": begin,
             "end": record.sampled,
             "models": plan.models,
         }
@@ -237,10 +241,7 @@ class RouterDesk:
             account = replace(routed.account, dead=routed.account.dead + len(arrivals.refused))
             sampled_from = max(record.sampled, record.next)
             position = records[-1].offset + 1 if records else record.next
-            record = replace(
-                record, account=account, next=position, sampled=max(record.sampled, position),
-                version=plan.version, revision=plan.revision,
-            )  # fmt: skip
+            record = replace(record, account=account, next=position, sampled=max(record.sampled, position))
         with stages.stage("produce", len(records)):
             self._begin()
             decided = Decided(plan, self.lane, arrivals, estimates, charge, routed, offsets)
@@ -251,7 +252,7 @@ class RouterDesk:
             wanted = (plan.until is not None or not plan.learned) and self.lane != plan.pool
             if wanted and records:
                 first = int(np.searchsorted(offsets, sampled_from))
-                self._produce_samples(plan, record, estimates.rows(slice(first, None)))
+                self._produce_samples(plan, record, sampled_from, estimates.rows(slice(first, None)))
         with stages.stage("commit", len(records)):
             self._commit(record, reserved)
         self.decided = decided
@@ -269,8 +270,9 @@ class RouterDesk:
     def _charge(self, plan: Plan, arrivals: Arrivals, estimates: Estimates) -> IntArray:
         """Picodollars that each query would reserve on each LLM, [n, M]."""
         if arrivals.charge is not None:
-            more = len(plan.models) - arrivals.charge.shape[1]
-            return np.pad(arrivals.charge, ((0, 0), (0, max(0, more))))
+            models = len(plan.models)
+            more = max(0, models - arrivals.charge.shape[1])
+            return np.pad(arrivals.charge[:, :models], ((0, 0), (0, more)))
         return self.shared.charge(arrivals.queries, estimates, plan.models)
 
     def _explore(self, plan: Plan, alignment: Alignment, offsets: IntArray) -> IntArray | None:
@@ -295,10 +297,14 @@ class RouterDesk:
         """The record in the plan's period; the account of the one before is kept to be settled."""
         record = self.record
         account = enter(record.account, plan)
-        closed = record.closed
-        if account.period != record.account.period and record.account.period > 0:
-            closed = record.account
-        return replace(record, account=account, closed=closed, models=plan.models)
+        if account.period != record.account.period:
+            # what was sampled for the period before, ahead of what was decided, is to be sampled for this one
+            record = replace(record, sampled=record.next)
+            if record.account.period > 0:
+                record = replace(record, closed=record.account)
+        return replace(
+            record, account=account, models=plan.models, version=plan.version, revision=plan.revision
+        )
 
     def _settle(self, record: LedgerRecord) -> LedgerRecord:
         """Take in the outcomes that wait, and give up reservations that are too old."""

@@ -66,24 +66,28 @@ class Prices:
 
 
 def check_samples(entries: Iterable[Entry], ledgers: Sequence[LedgerRecord], verdict: Verdict) -> None:
-    """No query was sampled twice: each lane's samples are of stretches that follow each other."""
-    reached: dict[int, int] = {}
+    """No query was sampled twice: each lane's samples in a period are of stretches that follow each other.
+
+    What still waited when a period began is sampled for that one as well.
+    """
+    reached: dict[tuple[int, int], int] = {}
     for entry in entries:
         try:
             header, quality, _ = decode_samples(entry.value)
-            lane = int(header["lane"])
+            lane, period = int(header["lane"]), int(header["period"])
         except (Refused, KeyError, TypeError, ValueError):
             verdict.add("samples", f"{entry.place}: cannot be read")
             continue
         if "begin" not in header:
             continue
         begin, end = int(header["begin"]), int(header["end"])
-        if begin < reached.get(lane, 0) or len(quality) > max(0, end - begin):
+        before = reached.get((lane, period), 0)
+        if begin < before or len(quality) > max(0, end - begin):
             verdict.add(
                 "samples", f"{entry.place}: {len(quality)} samples of lane {lane} from {begin} to {end}; "
-                f"it had come to {reached.get(lane, 0)}",
+                f"it had come to {before}",
             )  # fmt: skip
-        reached[lane] = max(end, reached.get(lane, 0))
-    for lane, end in reached.items():
+        reached[lane, period] = max(end, before)
+    for (lane, _), end in reached.items():
         if lane < len(ledgers) and end > max(ledgers[lane].sampled, ledgers[lane].next):
             verdict.notes.append(f"lane {lane}: samples came while the topics were read")

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from routing.money import MAX_USD, to_pico
 from routing.reserve import TEMPLATE_TOKENS, bound_charges, bound_tokens
 
 PRICES = np.array([0.5, 15.0]), np.array([1.5, 75.0])
@@ -46,3 +47,10 @@ def test_whatever_is_used_costs_no_more(prompt, most, template, prompt_share, an
 @pytest.mark.parametrize("most", [None, 7])
 def test_free_llms_reserve_nothing(most):
     assert bound_charges(["x"], [most], np.zeros(1), np.zeros(1), 5).tolist() == [[0]]
+
+
+def test_a_query_that_could_cost_more_than_any_budget_reserves_that_much():
+    """Ten million tokens of an LLM that has no list price, and so a prohibitive one."""
+    charges = bound_charges(["x"], [10_000_000], np.array([1.0, 9e6]), np.array([2.0, 9e6]), 1)
+    assert charges[0, 0] < 10**14
+    assert charges[0, 1] == to_pico(MAX_USD)

@@ -1,0 +1,266 @@
+"""The planner's desk: what it publishes, and that its successor goes on from that."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from routing.account import Account
+from routing.plan import Plan
+from routing.planning import Planner, PlanningSettings
+from streams import planner as module
+from streams.ledger import LedgerRecord, account_to_dict
+from streams.messages import encode_samples
+from streams.periods import decode_period
+from streams.plan_messages import PLAN_KEY, decode_plan
+from streams.planner import PlannerDesk
+from streams.stages import Stages
+from tests.streams.kept_in_memory import Topics, record_of, settings_of
+
+MODELS = ("a", "b")
+BUDGETS = np.array([0.01, 0.02])
+
+
+class View:
+    """The ledgers as the planner's worker has read them."""
+
+    def __init__(self) -> None:
+        self.ready = True
+        self.kept: dict[int, LedgerRecord] = {}
+
+    def records(self) -> dict[int, LedgerRecord]:
+        return dict(self.kept)
+
+    def write(self, lane: int, **account) -> None:
+        made = replace(Account.fresh(account.pop("period", 1), 2), **account)
+        self.kept[lane] = replace(LedgerRecord.fresh(lane), models=MODELS, account=made)
+
+
+class Cluster:
+    """What planners' workers share."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, **options) -> None:
+        self.topics, self.view = Topics(), View()
+        self.topics.install(patch)
+        self.settings = settings_of(**({"eps": 0.1, "resolve": "geometric"} | options))
+        self.names = self.settings.topics
+        self.catalogue = SimpleNamespace(latest=SimpleNamespace(version=0), models={})
+        self.desks: list[PlannerDesk] = []
+
+    def desk(self) -> PlannerDesk:
+        s = self.settings
+        planning = PlanningSettings(horizon=s.horizon, eps=s.eps, warmup=s.warmup, resolve=s.resolve)
+        desk = PlannerDesk(
+            s, lambda: Planner(planning, MODELS, BUDGETS, lanes=2, overflow=True), self.view,  # type: ignore[arg-type]
+            Stages(), self.catalogue,  # type: ignore[arg-type]
+            SimpleNamespace(estimator=SimpleNamespace(models=MODELS)),  # type: ignore[arg-type]
+        )  # fmt: skip
+        desk.open()
+        self.desks.append(desk)
+        return desk
+
+    @property
+    def plans(self) -> list[Plan]:
+        return [decode_plan(m.value()) for m in self.topics.of(self.names.plans) if m.key() == PLAN_KEY]
+
+    @property
+    def plan(self) -> Plan:
+        return self.plans[-1]
+
+    def sample(
+        self, n: int, lane: int = 0, *, models: Sequence[str] = MODELS, period: int = 1, arrived: int = 0
+    ):
+        """A lane sends samples of n queries."""
+        random = np.random.default_rng(len(self.topics.of(self.names.samples)))
+        account = account_to_dict(replace(Account.fresh(period, len(models)), arrived=arrived))
+        header = {"period": period, "lane": lane, "account": account, "next": 0, "models": models}
+        shape = (n, len(models))
+        value = encode_samples(header, random.random(shape), random.uniform(1e-5, 1e-3, shape), "<f8")
+        self.topics.add(self.names.samples, value)
+
+    def give(self, desk: PlannerDesk, most: int = 10**6) -> None:
+        """Deliver samples from the desk's position on, as its lane does."""
+        waiting = self.topics.of(self.names.samples)[desk.position :][:most]
+        desk.step([record_of(message) for message in waiting])
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    # looks are what a test asks for
+    monkeypatch.setattr(module, "LOOK_SECONDS", 1e9)
+    return Cluster(monkeypatch)
+
+
+def test_the_first_owner_begins_a_period(cluster):
+    desk = cluster.desk()
+    assert len(cluster.plans) == 1
+    assert (cluster.plan.period, cluster.plan.version, cluster.plan.learned) == (1, 0, False)
+    assert cluster.plan.granted.sum(0).tolist() == [10**10, 2 * 10**10]
+    assert (desk.position, desk.version) == (0, 0)
+
+
+def test_prices_are_published_when_enough_was_sampled(cluster):
+    desk = cluster.desk()
+    cluster.sample(9)
+    cluster.give(desk)
+    assert not cluster.plan.learned
+    cluster.sample(5)
+    cluster.give(desk)
+    assert cluster.plan.learned
+    assert cluster.plan.version == desk.version == 1
+    assert cluster.plan.solved_from["observed"] == 10
+    assert cluster.plan.solved_from["samples_from"] == 0
+    assert desk.position == 2
+
+
+@pytest.mark.parametrize("after", range(1, 8))
+def test_a_successor_goes_on_whenever_the_owner_dies(cluster, after):
+    """The same plans as without a death: none is solved again, no sample lost or counted twice."""
+    undisturbed = cluster.desk()
+    for number in range(1, 9):
+        cluster.sample(6, arrived=6 * number)
+        cluster.view.write(0, arrived=6 * number)
+    for _ in range(8):
+        cluster.give(undisturbed, 1)
+    whole = {plan.version: plan for plan in cluster.plans if plan.learned}
+    assert sorted(whole) == [1, 2, 3]
+
+    cluster.topics.kept[cluster.names.plans, 0].clear()
+    first = cluster.desk()
+    for _ in range(after):
+        cluster.give(first, 1)
+    in_force = cluster.plan
+    successor = cluster.desk()
+    assert cluster.plan.revision == in_force.revision, "what is in force stays"
+    cluster.give(successor)
+    again = [plan for plan in cluster.plans if plan.learned]
+    assert [plan.version for plan in again] == [1, 2, 3]
+    for plan in again:
+        assert np.array_equal(plan.prices, whole[plan.version].prices)
+        assert plan.solved_from["observed"] == whole[plan.version].solved_from["observed"]
+
+
+def test_a_fenced_planner_publishes_nothing(cluster):
+    old, new = cluster.desk(), cluster.desk()
+    cluster.sample(10)
+    with pytest.raises(KafkaException):
+        cluster.give(old)
+    assert not cluster.plan.learned
+    cluster.give(new)
+    assert cluster.plan.version == 1
+
+
+def test_a_plan_that_was_not_committed_is_made_again_by_who_opens_next(cluster):
+    desk = cluster.desk()
+    cluster.sample(10)
+
+    def broken() -> None:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "gone"))
+
+    cluster.topics.fail = broken
+    with pytest.raises(KafkaException):
+        cluster.give(desk)
+    cluster.topics.fail = lambda: None
+    desk.close()
+    desk.open()
+    cluster.give(desk)
+    assert [plan.version for plan in cluster.plans] == [0, 1]
+
+
+def test_rights_are_handed_out_by_what_the_ledgers_say(cluster):
+    desk = cluster.desk()
+    for look in (1, 2):
+        for lane in (0, 1):
+            cluster.view.write(lane, arrived=3 * look)
+        cluster.view.write(
+            2,
+            released=np.maximum(
+                desk._planner.seen[2].available(cluster.plan.granted[2]) - cluster.plan.target[2], 0
+            ),
+        )
+        desk.step([])
+    assert cluster.plan.target[:2].sum() > 0
+    assert cluster.plan.granted[:2].sum() > 0
+    revision = cluster.plan.revision
+    desk.step([])
+    desk.step([])
+    assert cluster.plan.revision <= revision + 1, "what does not change is not published again"
+
+
+def test_nothing_is_handed_out_before_the_ledgers_were_read(cluster):
+    desk = cluster.desk()
+    cluster.view.ready = False
+    cluster.view.write(0, arrived=200)
+    desk.step([])
+    assert len(cluster.plans) == 1
+    cluster.view.ready = True
+    desk.step([])
+    assert cluster.plan.period == 2
+
+
+def test_ledgers_are_looked_at_while_samples_come_without_a_pause(cluster, monkeypatch):
+    desk = cluster.desk()
+    cluster.view.write(0, arrived=200)
+    cluster.sample(1)
+    cluster.give(desk)
+    assert cluster.plan.period == 1
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
+    cluster.sample(1)
+    cluster.give(desk)
+    assert cluster.plan.period == 2
+
+
+def test_periods_are_closed_and_summed_up(cluster):
+    desk = cluster.desk()
+    cluster.view.write(0, arrived=60, served=np.array([40, 10]), charged=np.array([5, 6]), unserved=10)
+    cluster.view.write(1, arrived=50, served=np.array([0, 50]), charged=np.array([0, 9]))
+    cluster.sample(10)
+    cluster.give(desk)
+    desk.step([])
+    assert (cluster.plan.period, cluster.plan.version, cluster.plan.learned) == (2, 1, True)
+    assert cluster.plan.solved_from["samples_from"] == 1, "the new period's samples come after this"
+    desk.step([])
+    newest = {m.key(): decode_period(m.value()) for m in cluster.topics.of(cluster.names.periods)}
+    assert newest[b"1"].charged == [5, 15]
+    assert newest[b"1"].arrived == 110
+    # samples that were under way count for nothing in the new period
+    cluster.sample(10, period=1)
+    cluster.give(desk)
+    assert desk._planner.observed == 0
+
+
+def test_a_slow_stream_does_not_wait_for_ever(cluster, monkeypatch):
+    desk = cluster.desk()
+    desk.step([])
+    cluster.sample(3)
+    cluster.give(desk)
+    desk.step([])
+    assert not cluster.plan.learned
+    later = module.time.monotonic() + 61
+    monkeypatch.setattr(module.time, "monotonic", lambda: later)
+    desk.step([])
+    assert cluster.plan.learned
+    assert cluster.plan.solved_from["observed"] == 3
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"[]",
+        b'{"shape": [1, 2], "dtype": "<f8", "quality": "AA==", "cost": ""}',
+    ],
+)
+def test_what_is_no_sample_is_passed_over(cluster, value):
+    desk = cluster.desk()
+    cluster.topics.add(cluster.names.samples, value)
+    cluster.sample(5, lane=99)
+    cluster.sample(5, models=("a",))
+    cluster.sample(5, models=("b", "a"))
+    cluster.sample(10)
+    cluster.give(desk)
+    assert cluster.plan.version == 1
+    assert cluster.plan.solved_from["observed"] == 10
