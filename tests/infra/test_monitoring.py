@@ -1,0 +1,153 @@
+"""Prometheus' alerts and Grafana's dashboard: what they ask for is what workers export."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.broker.docker import COMPOSE_FILE
+from streams.ledger import OUTCOME_KINDS
+from streams.metrics import COUNTERS, GAUGES, HISTOGRAMS, LANE_EVENTS, OUTCOMES, PREFIX, names
+from tests.conftest import ROOT
+
+FOLDER = ROOT / "infra"
+ALERTS = yaml.safe_load((FOLDER / "prometheus" / "alerts.yml").read_text())
+CONFIG = yaml.safe_load((FOLDER / "prometheus" / "prometheus.yml").read_text())
+DASHBOARD: dict[str, Any] = json.loads((FOLDER / "grafana" / "dashboards" / "router.json").read_text())
+COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_FILE.read_text())
+RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+TARGETS = [
+    (panel["title"], target["expr"]) for panel in DASHBOARD["panels"] for target in panel.get("targets", [])
+]
+EXPRESSIONS = [(rule["alert"], rule["expr"]) for rule in RULES] + TARGETS
+PROCESS = {"port_process_cpu_seconds_total", "port_process_resident_memory_bytes"}
+LABELS = {
+    **{f"{PREFIX}{name}_total": labels for name, (_, labels) in COUNTERS.items()},
+    **{f"{PREFIX}{name}_bucket": (*labels, "le") for name, (_, labels) in HISTOGRAMS.items()},
+    **{
+        f"{PREFIX}{name}_{part}": labels
+        for name, (_, labels) in HISTOGRAMS.items()
+        for part in ("sum", "count")
+    },
+    **{PREFIX + name: labels for name, (_, labels) in GAUGES.items()},
+}
+VALUES = {"outcome": OUTCOMES, "kind": OUTCOME_KINDS, "event": LANE_EVENTS}
+
+
+def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    if shutil.which("promtool") is None:
+        pytest.skip("no `promtool` on the PATH (Debian: apt-get install prometheus)")
+    return subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(("where", "expression"), EXPRESSIONS)
+def test_every_series_and_label_exists(where: str, expression: str):
+    used = set(re.findall(r"\bport_[a-z0-9_]+", expression))
+    assert used or where == "WorkerDown"
+    assert used - names() - PROCESS == set()
+    for name, selected in re.findall(r"\b(port_[a-z0-9_]+)\{([^}]*)\}", expression):
+        for label, value in re.findall(r'(\w+)\s*[=!~]+\s*"([^"]*)"', selected):
+            assert label == "job" or label in LABELS[name], (name, label)
+            for word in value.split("|") if label in VALUES else ():
+                assert word in VALUES[label]
+
+
+@pytest.mark.parametrize("where", sorted({where for where, _ in TARGETS}))
+def test_panels_look_at_one_router_only(where: str):
+    for title, expression in TARGETS:
+        if title == where:
+            series = re.findall(r"\bport_[a-z0-9_]+(\{[^}]*\})?", expression)
+            assert all('job="$router"' in selector for selector in series), expression
+
+
+def test_all_metrics_but_helpers_are_on_the_dashboard_or_in_an_alert():
+    text = " ".join(expression for _, expression in EXPRESSIONS)
+    unseen = {
+        name for name in names() if not name.endswith(("_sum", "_count", "_bucket")) and name not in text
+    }
+    assert unseen == {
+        "port_reservations_dollars_total", "port_plan_period", "port_plan_revision",
+        "port_period_queries", "port_quality_error_ratio", "port_cost_error_ratio",
+    }  # fmt: skip
+
+
+def test_alerts_say_what_is_wrong_and_operations_says_what_to_do():
+    guide = (ROOT / "docs" / "operations.md").read_text()
+    assert len({rule["alert"] for rule in RULES}) == len(RULES)
+    for rule in RULES:
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert len(rule["annotations"]["summary"]) > 20
+        assert f"### {rule['alert']}\n" in guide, f"docs/operations.md does not explain {rule['alert']}"
+    explained = set(re.findall(r"^### ([A-Z]\w+)$", guide, re.MULTILINE))
+    assert explained == {rule["alert"] for rule in RULES}
+
+
+def test_promtool_accepts_rules_configuration_and_every_expression(tmp_path: Path):
+    assert promtool("check", "rules", FOLDER / "prometheus" / "alerts.yml").returncode == 0
+    checked = promtool("check", "config", "--syntax-only", FOLDER / "prometheus" / "prometheus.yml")
+    assert checked.returncode == 0, checked.stderr
+    rules = [
+        {"record": f"panel:{i}", "expr": expression.replace("$router", "router")}
+        for i, (_, expression) in enumerate(TARGETS)
+    ]
+    (tmp_path / "panels.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    checked = promtool("check", "rules", tmp_path / "panels.yml")
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_alerts_fire_when_they_should_and_only_then():
+    done = promtool("test", "rules", ROOT / "tests" / "infra" / "alerts.test.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_tried():
+    tried = (ROOT / "tests" / "infra" / "alerts.test.yml").read_text()
+    assert [rule["alert"] for rule in RULES if rule["alert"] not in tried] == []
+
+
+def test_prometheus_finds_the_workers_and_knows_their_token():
+    (job,) = CONFIG["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    router = COMPOSE["services"]["router"]["environment"]
+    assert found["names"] == ["router"]
+    assert found["port"] == router["PORT_WEB_PORT"]
+    assert router["PORT_WEB_HOST"] == "0.0.0.0"
+    (config,) = COMPOSE["services"]["prometheus"]["configs"]
+    assert config["target"] == job["authorization"]["credentials_file"]
+    assert COMPOSE["configs"][config["source"]]["content"] == router["PORT_WEB_TOKEN"]
+    assert CONFIG["rule_files"] == ["alerts.yml"]
+    assert job["job_name"] == "router"  # WorkerDown asks for it
+
+
+def test_grafana_is_provisioned_with_what_is_there():
+    folder = FOLDER / "grafana" / "provisioning"
+    (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yml").read_text())["datasources"]
+    (provider,) = yaml.safe_load((folder / "dashboards" / "router.yml").read_text())["providers"]
+    grafana = COMPOSE["services"]["grafana"]
+    mounted = {volume.split(":")[1]: ROOT / volume.split(":")[0] for volume in grafana["volumes"]}
+    assert source["url"] == "http://prometheus:9090"
+    assert (mounted[provider["options"]["path"]] / "router.json").is_file()
+    assert mounted["/etc/grafana/provisioning"] == folder
+    home = Path(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert (mounted[str(home.parent)] / home.name).is_file()
+
+
+def test_the_dashboard_is_whole():
+    used = {panel["datasource"]["uid"] for panel in DASHBOARD["panels"] if "datasource" in panel}
+    source = yaml.safe_load((FOLDER / "grafana/provisioning/datasources/prometheus.yml").read_text())
+    assert used == {source["datasources"][0]["uid"]}
+    places = [panel["gridPos"] for panel in DASHBOARD["panels"]]
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(places)
+    for i, a in enumerate(places):
+        assert a["x"] + a["w"] <= 24
+        for b in places[i + 1 :]:
+            apart = (
+                a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"]
+                or a["y"] + a["h"] <= b["y"] or b["y"] + b["h"] <= a["y"]
+            )  # fmt: skip
+            assert apart, (a, b)
