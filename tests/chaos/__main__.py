@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 
 from infra.broker import native_cluster
+from streams.logs import configure_logs
 from tests.chaos.campaign import Result, add, one_round, say
 from tests.end_to_end.data import make_small
 from tests.end_to_end.workers import ROOT
@@ -37,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Run it; 1 when anything is broken."""
     given = parser().parse_args()
+    configure_logs("error", "console")
     shutil.rmtree(given.folder, ignore_errors=True)
     given.folder.mkdir(parents=True)
     small = make_small(given.folder / "data", "open_llm_v2", 1000, 1500, factor=4.0, models=8)
