@@ -81,13 +81,13 @@ class Alignment:
         self._quality, self._cost = np.zeros(len(target)), np.full(len(target), CLOSED_COST)
         self.comparable: NDArray[np.bool_] = self._known.copy()
         """LLMs that may be chosen by score, [M]."""
-        self.unmeasured: IntArray = np.flatnonzero(~self._known)
-        """Positions of LLMs that wait for exploration."""
-        for i in self.unmeasured:
-            if (known := measured.get(target[i])) is not None:
+        for i, name in enumerate(target):
+            if (known := measured.get(name)) is not None:
+                # where columns are a plan's own, that LLM has one as well
                 self._quality[i], self._cost[i] = known.quality, known.cost
                 self.comparable[i] = known.enough
-        self.unmeasured = np.array([i for i in self.unmeasured if not self.comparable[i]], dtype=np.int64)
+        self.unmeasured: IntArray = np.flatnonzero(~self.comparable)
+        """Positions of LLMs that wait for exploration."""
 
     def apply(self, estimates: Estimates) -> Estimates:
         """The estimates with the plan's columns, [n, M]."""
@@ -122,4 +122,5 @@ def align(source: tuple[str, ...] | None, plan: Plan) -> Alignment:
     }
     if source is None:
         return Alignment(plan.models, plan.models, measured)
-    return Alignment(source, plan.models, measured, plan.cost_factor)
+    unknown = {name: known for name, known in measured.items() if name not in source}
+    return Alignment(source, plan.models, unknown, plan.cost_factor)

@@ -1,14 +1,57 @@
-"""What outcomes say of LLMs that no history covers."""
+"""LLMs that no history covers: which queries measure them, and what their outcomes say."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from routing.alignment import Alignment
 from routing.catalogue import Model
+from routing.decision import IntArray, random_keys
+from routing.policy import explored
+from streams.intake import Arrivals
 from streams.ledger import LedgerRecord
+from streams.settings import Settings
 
 PROMPT_TOKENS, ANSWER_TOKENS = 500, 300
 """A typical query, for the cost of an LLM of which nothing is known but its list price."""
+
+
+def to_explore(
+    settings: Settings,
+    alignment: Alignment,
+    arrivals: Arrivals,
+    lane: int,
+    offsets: IntArray,
+    charge: IntArray,
+) -> IntArray | None:
+    """The LLM that each query shall measure, or negative, shape [n]; None where nothing is to be measured.
+
+    A query that was deferred measures on the overflow lane what it would have measured on its own: an LLM of
+    small budget lives in the pool alone. Not one that was added since: what it would reserve is not known.
+
+    Parameters
+    ----------
+    settings : Settings
+    alignment : Alignment
+        Of the plan in force.
+    arrivals : Arrivals
+        The n queries.
+    lane : int
+    offsets : ndarray of int64, shape [n]
+    charge : ndarray of int64, shape [n, M]
+        Picodollars.
+    """
+    if not settings.exploration or not alignment.unmeasured.size:
+        return None
+    seed = settings.seed + 1
+    if arrivals.sources is None:
+        return explored(random_keys(seed, lane, offsets), settings.exploration, alignment.unmeasured)
+    own = [random_keys(seed, partition, np.array([offset]))[0] for partition, offset in arrivals.sources]
+    chosen = explored(np.array(own, dtype=np.uint64), settings.exploration, alignment.unmeasured)
+    known = charge[np.arange(len(chosen)), np.maximum(chosen, 0)] > 0
+    return np.where(known, chosen, -1)
 
 
 def measured(

@@ -193,8 +193,7 @@ class PlannerDesk:
             log.info("catalogue_applied", version=version.version)
         known = set(self._estimating.estimator.models)
         unknown = [name for name in planner.plan.models if name not in known]
-        if unknown:
-            planner.measure(measured(unknown, self._catalogue.models, self._view.records()))
+        planner.measure(measured(unknown, self._catalogue.models, self._view.records()))
 
     def _too_slow(self, planner: Planner) -> bool:
         """Warm-up lasts longer than queries may wait."""

@@ -10,13 +10,14 @@ from confluent_kafka import Message
 
 from routing.account import Account
 from routing.alignment import Alignment, align
-from routing.decision import IntArray, random_keys
+from routing.decision import IntArray
 from routing.estimators.base import Estimates, FloatArray
 from routing.plan import Plan
-from routing.policy import explored, route
+from routing.policy import route
 from streams.catalogue_versions import CATALOGUE_KEY, CatalogueVersion
 from streams.charging import Charger, charge_bounds, charge_estimates
 from streams.estimating import Estimating
+from streams.exploring import to_explore
 from streams.finding import Sighting
 from streams.intake import Arrivals, QueryIntake
 from streams.messages import Query
@@ -89,13 +90,17 @@ class Remaker:
             return None
         estimates = alignment.apply(arrivals.estimates)
         charge = self._charge(arrivals, estimates, plan)
-        explore = -1 if pool else self._explored(plan, sighting, alignment)
-        return Remade(arrivals.queries[0], alignment, estimates, charge, explore, by)
+        explore = to_explore(
+            self._settings, alignment, arrivals, sighting.lane, np.array([sighting.offset]), charge
+        )
+        chosen = -1 if explore is None else int(explore[0])
+        return Remade(arrivals.queries[0], alignment, estimates, charge, chosen, by)
 
     def _charge(self, arrivals: Arrivals, estimates: Estimates, plan: Plan) -> IntArray:
         if arrivals.charge is not None:
-            more = len(plan.models) - arrivals.charge.shape[1]
-            return np.pad(arrivals.charge, ((0, 0), (0, max(0, more))))
+            models = len(plan.models)
+            more = max(0, models - arrivals.charge.shape[1])
+            return np.pad(arrivals.charge[:, :models], ((0, 0), (0, more)))
         if self._charger is None:
             self._charger = self._make_charger()
         return self._charger(arrivals.queries, estimates, plan.models)
@@ -108,11 +113,6 @@ class Remaker:
             if message.key() == CATALOGUE_KEY and (value := message.value()) is not None:
                 models |= {model.name: model for model in CatalogueVersion.decode(value).catalogue.models}
         return charge_bounds(lambda: models, self._settings.default_max_tokens)
-
-    def _explored(self, plan: Plan, sighting: Sighting, alignment: Alignment) -> int:
-        offsets = np.array([sighting.offset])
-        keys = random_keys(self._settings.seed + 1, sighting.lane, offsets)
-        return int(explored(keys, self._settings.exploration, alignment.unmeasured)[0])
 
     def choose(
         self, plan: Plan, sighting: Sighting, again: Remade, rights: IntArray

@@ -12,13 +12,14 @@ import structlog
 from confluent_kafka import Message
 
 from routing.alignment import Alignment, align
-from routing.decision import IntArray, random_keys
+from routing.decision import IntArray
 from routing.estimators.base import Estimates
 from routing.plan import Plan
-from routing.policy import enter, explored, route, waits
+from routing.policy import enter, route, waits
 from streams.catalogue_versions import CatalogueReader
 from streams.charging import Charger
 from streams.dead_letters import dead_letter_headers
+from streams.exploring import to_explore
 from streams.intake import Arrivals
 from streams.kafka import reader_config, transactional_config
 from streams.lanes import Record
@@ -236,7 +237,8 @@ class RouterDesk:
             charge = self._charge(plan, arrivals, estimates)
             routed = route(
                 begun, plan, self.lane, estimates, offsets, charge=charge, seed=self._settings.seed,
-                comparable=alignment.comparable, explore=self._explore(plan, alignment, offsets),
+                comparable=alignment.comparable,
+                explore=to_explore(self._settings, alignment, arrivals, self.lane, offsets, charge),
             )  # fmt: skip
             account = replace(routed.account, dead=routed.account.dead + len(arrivals.refused))
             sampled_from = max(record.sampled, record.next)
@@ -274,12 +276,6 @@ class RouterDesk:
             more = max(0, models - arrivals.charge.shape[1])
             return np.pad(arrivals.charge[:, :models], ((0, 0), (0, more)))
         return self.shared.charge(arrivals.queries, estimates, plan.models)
-
-    def _explore(self, plan: Plan, alignment: Alignment, offsets: IntArray) -> IntArray | None:
-        if not self._settings.exploration or not alignment.unmeasured.size or self.intake.models is None:
-            return None
-        keys = random_keys(self._settings.seed + 1, self.lane, offsets)
-        return explored(keys, self._settings.exploration, alignment.unmeasured)
 
     def _reserve(self, reserved: Reserved | None) -> tuple[list[int], Reserved] | None:
         """Write reservations down; the list gets the offset where."""
