@@ -30,6 +30,7 @@ PASSING_ERRORS = {
     KafkaError.REQUEST_TIMED_OUT,
     KafkaError._TIMED_OUT,
     KafkaError._TRANSPORT,
+    KafkaError._NOENT,  # "no leaders found", which is how the admin client itself says it
 }
 
 log = structlog.get_logger(__name__)
