@@ -74,7 +74,7 @@ class Settlement:
         for message in outcomes:
             try:
                 # refused then is refused now: what contradicted a reservation has not settled it
-                self._match(decode_outcome(message.value()), message.offset() or 0, 2**62, record.models)
+                self._match(decode_outcome(message.value()), message.offset() or 0, 2**62, record)
             except Refused:
                 continue
 
@@ -112,7 +112,7 @@ class Settlement:
                 continue
             try:
                 outcome = decode_outcome(message.value())
-                found = self._match(outcome, at, record.next, record.models)
+                found = self._match(outcome, at, record.next, record)
             except Refused as error:
                 kinds[error.field if error.stage == "settle" else "refused"] += 1
                 refused.append((message, error))
@@ -121,11 +121,6 @@ class Settlement:
                 kinds["duplicate"] += 1
                 continue
             reserved, row = found
-            known = {record.account.period, record.closed.period if record.closed else -1}
-            if reserved.period not in known:
-                kinds["late"] += 1
-                refused.append((message, _late(outcome)))
-                continue
             kinds["settled"] += 1
             model = int(reserved.model[row])
             paid.setdefault(reserved.period, []).append(
@@ -148,7 +143,7 @@ class Settlement:
         )
 
     def _match(
-        self, outcome: Outcome, at: int, decided: int, models: tuple[str, ...]
+        self, outcome: Outcome, at: int, decided: int, record: LedgerRecord
     ) -> tuple[Reserved, int] | None:
         """The reservation that this outcome settles, marked as paid; None when it was so before."""
         if outcome.partition != self.lane:
@@ -168,10 +163,13 @@ class Settlement:
         if int(reserved.ids[row]) != id_digest(outcome.id):
             raise Refused("settle", "contradictory", f"the query at offset {outcome.offset} has another id")
         model = int(reserved.model[row])
-        if models[model] != outcome.model:
-            raise Refused("settle", "contradictory", f"the query was routed to {models[model]}")
+        if record.models[model] != outcome.model:
+            raise Refused("settle", "contradictory", f"the query was routed to {record.models[model]}")
         actual = int(to_pico(outcome.cost))
         if reserved.paid[row] == OPEN:
+            if reserved.period not in (record.account.period, record.closed and record.closed.period):
+                # not paid by this: the same again is as late, not a duplicate of what settled nothing
+                raise _late(outcome)
             reserved.paid[row] = actual
             return found
         if reserved.paid[row] == actual:
