@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments import commands
+from experiments import commands, partitions
 from experiments.studies import STUDIES
 from routing.budgets import SPLITS
 from routing.embedding import DEFAULT
@@ -27,6 +27,15 @@ def parser() -> argparse.ArgumentParser:
     equal.add_argument("--policies", metavar="A,B", help=f"default: {','.join(commands.EQUAL_POLICIES)}")
     equal.add_argument("--tolerance", type=float, default=0.01, help="of the spend, a share [%(default)s]")
     equal.set_defaults(run=commands.run_equal_spend)
+    shared = kinds.add_parser("partitions", help=partitions.SUMMARY, description=partitions.SUMMARY)
+    shared.add_argument("--dataset", required=True, type=Path, metavar="FILE", help="answered queries")
+    shared.add_argument("--seeds", default="0", help="as 0..4 or 0,2,5 [%(default)s]")
+    shared.add_argument("--embeddings", type=Path, metavar="NPY", help="of the rows; else they are made now")
+    shared.add_argument("--embedder", default=DEFAULT, help="model that makes or made them [%(default)s]")
+    shared.add_argument("--json", type=Path, metavar="OUT", help="rows are kept there")
+    shared.add_argument("--cache", type=Path, metavar="FOLDER", help="keeps slow estimates between runs")
+    partitions.add_options(shared)
+    shared.set_defaults(run=commands.run_partitions, table="", roberta="")
     table = kinds.add_parser("table", help="print saved results as Markdown", description=commands.TABLE)
     table.add_argument("json", type=Path, nargs="+", metavar="FILE", help="what --json wrote")
     table.set_defaults(run=commands.run_table)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from experiments import partitions
 from experiments.equal_spend import at_equal_spend
 from experiments.plots import draw
 from experiments.running import Laboratory, Setting, run_all, write_rows
@@ -75,8 +76,20 @@ def run_table(given: argparse.Namespace) -> int:
     """Print saved results as Markdown."""
     for path in given.json:
         found = json.loads(path.read_text(encoding="utf-8"))
+        if found["config"]["experiment"] == "partitions":
+            print(partitions.markdown(found["rows"]) + "\n")
+            continue
         study = STUDIES.get(found["config"]["experiment"])
         print(markdown(found["rows"], study.axis if study else None) + "\n")
+    return 0
+
+
+def run_partitions(given: argparse.Namespace) -> int:
+    """Simulate streams over several partitions."""
+    laboratory = _laboratory(given)
+    config = _config(given, laboratory)
+    rows = partitions.run(given, laboratory, config, seeds_of(given.seeds))
+    partitions.print_rows(rows, f"{given.dataset.stem}: {partitions.SUMMARY}")
     return 0
 
 
