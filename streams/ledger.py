@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -84,8 +84,9 @@ class LedgerRecord:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LedgerRecord:
-        """What `to_dict` made."""
-        plain = {key: value for key, value in data.items() if key not in ("models", "account", "closed")}
+        """What `to_dict` made, here or in another version: fields that are not known are left out."""
+        known = {one.name for one in fields(cls)} - {"models", "account", "closed"}
+        plain = {key: value for key, value in data.items() if key in known}
         closed = data.get("closed")
         return cls(
             models=tuple(data["models"]),

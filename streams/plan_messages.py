@@ -23,7 +23,8 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
 
 
 def plan_from_dict(data: dict[str, Any]) -> Plan:
-    """What `plan_to_dict` made."""
+    """What `plan_to_dict` made, here or in another version: fields that are not known are left out."""
+    data = {one.name: data[one.name] for one in fields(Plan) if one.name in data}
     changed = {name: np.array(data[name], dtype=dtype) for name, dtype in _DTYPES.items()}
     lanes, models = len(data["granted"]), len(data["models"])
     for name in ("granted", "target"):
