@@ -1,0 +1,284 @@
+"""From one worker's measured cost to a million queries a second: measures, simulates, and works it out.
+
+    python -m benchmarks.scaling --json docs/results/scaling.json
+
+Needs Java and Maven for the worker on native Kafka (`--no-broker` leaves that part out). With `--dataset` and
+`--embeddings` the simulations rest on that data set; else on the demo's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import orjson
+import psutil
+from confluent_kafka import Producer
+
+from benchmarks import load, pieces
+from benchmarks.capacity import Choice, Costs, fitted_line, plan_capacity
+from benchmarks.machine import describe
+from infra.broker.native import native_cluster
+from routing.budgets import split_budget, total_budget
+from routing.datasets import load_dataset, load_demo
+from routing.datasets.demo import load_demo_vectors
+from routing.estimators.base import Estimates, QueryBatch
+from routing.estimators.neighbours import Neighbours
+from routing.history import EmbeddedHistory
+from routing.planning import PlanningSettings
+from routing.simulate import account_for, simulate
+from routing.unit import normalised
+from streams.kafka import reader_config
+from streams.transactions import read_to_end
+
+SAMPLES = 200
+RATES = (1_000, 10_000, 100_000, 1_000_000)
+
+
+# ---- one worker ------------------------------------------------------------------------------------------
+
+
+def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
+    """CPU of a worker process a query and a transaction, from a flood and from a trickle."""
+    from benchmarks.stream import Run, wait_for
+
+    with tempfile.TemporaryDirectory() as name, native_cluster(1) as cluster:
+        run = Run(cluster.bootstrap_servers, Path(name), 4, 10**8)
+        producer = Producer({"bootstrap.servers": cluster.bootstrap_servers, "linger.ms": 20})
+        topic = run.settings.topics.queries
+        with run.worker("constant", 64):
+            load.produce(producer, topic, load.messages(400, seed=7), 4)
+            wait_for(lambda: run.decided() >= 400, 300, "the first queries")
+            process = psutil.Process(run.process.pid)
+            idle = used(process, lambda: time.sleep(seconds / 2)) / (seconds / 2)
+            before, values = transactions(run), load.messages(queries, seed=8)
+            began = time.monotonic()
+            flood = used(process, lambda: (
+                load.produce(producer, topic, values, 4),
+                wait_for(lambda: run.decided() >= 400 + queries, 600, "the flood"),
+            ))  # fmt: skip
+            flood_seconds = time.monotonic() - began
+            middle, few = transactions(run), load.messages(int(rate * seconds), seed=9)
+            began = time.monotonic()
+            trickle = used(process, lambda: list(load.paced(producer, topic, few, 4, rate)))
+            trickle_seconds = time.monotonic() - began
+            wait_for(lambda: run.decided() >= 400 + queries + len(few), 60, "the trickle")
+            after = transactions(run)
+            reading = pieces.cpu(lambda: transactions(run), 3) / after
+    counts = np.array([[queries, middle - before], [len(few), after - middle]], dtype=np.float64)
+    spent = np.array([flood - idle * flood_seconds, trickle - idle * trickle_seconds])
+    a_query, a_transaction = np.linalg.solve(counts, spent)
+    return {
+        "idle_share_of_a_core": idle,
+        "flood_queries": queries,
+        "flood_transactions": middle - before,
+        "flood_cpu_seconds": flood,
+        "trickle_queries": len(few),
+        "trickle_transactions": after - middle,
+        "trickle_cpu_seconds": trickle,
+        "query_cpu_us": 1e6 * a_query,
+        "transaction_cpu_ms": 1e3 * a_transaction,
+        "ledger_read_cpu_us": 1e6 * reading,
+    }
+
+
+def used(process: psutil.Process, run: Any) -> float:
+    """CPU seconds that another process uses meanwhile."""
+    before = process.cpu_times()
+    run()
+    after = process.cpu_times()
+    return float(after.user + after.system - before.user - before.system)
+
+
+def transactions(run: Any) -> int:
+    """Records of the ledgers so far: one a transaction."""
+    config, topic = reader_config(run.settings), run.settings.topics.ledger
+    return sum(sum(1 for _ in read_to_end(config, topic, p)) for p in range(run.settings.partitions))
+
+
+# ---- simulation ------------------------------------------------------------------------------------------
+
+
+class World:
+    """Queries with estimates and truth, repeated to be as many as wanted."""
+
+    def __init__(self, dataset: Path | None, embeddings: Path | None, queries: int) -> None:
+        if dataset is None or embeddings is None:
+            known, asked = load_demo()
+            vectors = load_demo_vectors()
+        else:
+            data, matrix = load_dataset(dataset), normalised(np.load(embeddings))
+            order = np.random.default_rng(0).permutation(len(data))
+            asked, vectors = data.select(order[:queries]), matrix[order[:queries]]
+            known = EmbeddedHistory(data.select(order[queries:]), matrix[order[queries:]], "stored")
+        self.name = "demo" if dataset is None else dataset.name
+        estimator = Neighbours(known, k=5, weights="uniform", cost="mean", index="exact")
+        self.estimates = estimator.estimate(QueryBatch(list(asked.prompts), vectors))
+        self.quality, self.cost = asked.quality, asked.cost
+        total = total_budget(asked.cost, 1.0)
+        means = known.history.quality.mean(0), known.history.cost.mean(0)
+        self.budgets = np.asarray(split_budget(total, *means, "weighted"))
+
+    def rows(self, count: int, seed: int) -> np.ndarray:
+        """A stream of so many queries: the data set over and over, shuffled each time."""
+        rng = np.random.default_rng(seed)
+        n = len(self.quality)
+        return np.concatenate([rng.permutation(n) for _ in range(-(-count // n))])[:count]
+
+    def run(self, rows: np.ndarray, share: float, samples: int, lanes: np.ndarray | None = None) -> Any:
+        """Route a stream by a router of its own with a share of the budgets; performance and the run."""
+        estimates = Estimates(self.estimates.quality[rows], self.estimates.cost[rows])
+        settings = PlanningSettings(horizon=len(rows), eps=min(1.0, samples / len(rows)), solver="newton")
+        budgets = self.budgets * share
+        found = simulate(estimates, budgets, settings, lanes=lanes)
+        brought = account_for(found.choice, self.quality[rows], self.cost[rows], budgets)
+        return brought.performance, found
+
+
+def cells_simulation(world: World, total: int, cells: tuple[int, ...], seeds: int) -> list[dict[str, Any]]:
+    """Performance when queries and budgets are split over routers that know nothing of each other."""
+    found = []
+    for count in cells:
+        each = []
+        for seed in range(seeds):
+            rows = world.rows(total, seed)
+            place = np.random.default_rng(1000 + seed).integers(0, count, total)
+            whole = total / len(world.quality)
+            each.append(sum(world.run(rows[place == c], whole / count, SAMPLES)[0] for c in range(count)))
+        found.append({"queries": total, "cells": count, "queries_a_cell": total / count, "performance": each})
+    best = np.array(found[0]["performance"])
+    for row in found:
+        ratio = np.array(row["performance"]) / best
+        row["relative"] = float(100 * ratio.mean())
+        row["relative_sd"] = float(100 * ratio.std())
+    return found
+
+
+def samples_simulation(world: World, total: int, counts: tuple[int, ...], seeds: int) -> list[dict[str, Any]]:
+    """Performance by the number of samples that prices are learned from, not by their share."""
+    found = []
+    for count in counts:
+        each = [world.run(world.rows(total, s), total / len(world.quality), count)[0] for s in range(seeds)]
+        found.append({"queries": total, "samples": count, "performance": each})
+    best = np.array(found[-1]["performance"])
+    for row in found:
+        ratio = np.array(row["performance"]) / best
+        row |= {"relative": float(100 * ratio.mean()), "relative_sd": float(100 * ratio.std())}
+    return found
+
+
+def overflow_simulation(world: World, totals: tuple[int, ...], lanes: int) -> list[dict[str, float]]:
+    """Share of queries that take the overflow lane, by the queries of a period a lane and LLM."""
+    found = []
+    for total in totals:
+        rows = world.rows(total, 0)
+        place = np.random.default_rng(5).integers(0, lanes, total)
+        _, run = world.run(rows, total / len(world.quality), SAMPLES, place)
+        models = len(world.budgets)
+        found.append(
+            {
+                "queries": total,
+                "lanes": lanes,
+                "queries_a_lane_and_llm": total / lanes / models,
+                "overflow_share": run.overflowed / total,
+            }
+        )
+    return found
+
+
+# ---- all of it -------------------------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--dataset", type=Path, metavar="FILE", help="answered queries for the simulations")
+    parser.add_argument("--embeddings", type=Path, metavar="NPY", help="of its rows")
+    parser.add_argument("--no-broker", action="store_true", help="do not run a worker")
+    parser.add_argument("--queries", type=int, default=40_000, help="of the worker's flood [%(default)s]")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of the worker's trickle [%(default)s]")
+    parser.add_argument("--total", type=int, default=64_000, help="of the simulations [%(default)s]")
+    parser.add_argument("--seeds", type=int, default=3, help="of the simulations [%(default)s]")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = parser().parse_args(arguments)
+    found: dict[str, Any] = {
+        "command": "python -m benchmarks.scaling "
+        + " ".join(sys.argv[1:] if arguments is None else arguments),
+        "machine": describe(),
+        "queries": pieces.query_costs(16_000),
+        "plans": pieces.plan_costs((5, 17, 65, 257, 1025), len(load.MODELS)),
+        "solves": pieces.solve_costs((250, 1000, 4000, 16_000)),
+        "embedding": pieces.embedding_costs(),
+    }
+    say("parts measured")
+    if not given.no_broker:
+        found["worker"] = worker_costs(given.queries, 200.0, given.seconds)
+        say(f"worker {found['worker']['query_cpu_us']:.0f} us a query")
+    world = World(given.dataset, given.embeddings, 8000)
+    found["simulated_on"] = world.name
+    found["cells"] = cells_simulation(world, given.total, (1, 2, 4, 8, 16, 32, 64), given.seeds)
+    say("cells simulated")
+    found["samples"] = samples_simulation(
+        world, given.total, (25, 50, 100, 200, 400, 1600, 6400), given.seeds
+    )
+    found["overflow"] = overflow_simulation(world, (given.total // 16, given.total // 4, given.total), 16)
+    say("overflow simulated")
+    if not given.no_broker:
+        found["capacity"] = capacity(found)
+    form = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
+    if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        given.json.write_bytes(orjson.dumps(found, option=form))
+    print(orjson.dumps(found.get("capacity", found["cells"]), option=form).decode())
+    return 0
+
+
+def capacity(found: dict[str, Any]) -> dict[str, Any]:
+    """Rows of the capacity model, for embeddings that are carried and for raw prompts by preset `fast`."""
+    queries, embedding, plans = found["queries"], found["embedding"], found["plans"]
+    lanes = np.array([row["lanes"] for row in plans], dtype=np.float64)
+
+    def a_lane(name: str) -> float:
+        return fitted_line(lanes, np.array([row[name] for row in plans]))
+
+    shared = {
+        "transport_us": found["worker"]["query_cpu_us"],
+        "transaction_ms": found["worker"]["transaction_cpu_ms"],
+        "plan_bytes": a_lane("plan_bytes"),
+        "ledger_bytes": plans[0]["ledger_bytes"],
+        "plan_decode_us": 1e3 * a_lane("plan_decode_ms"),
+        "tick_us": 1e3 * a_lane("tick_ms"),
+        "ledger_read_us": found["worker"]["ledger_read_cpu_us"],
+        "query_bytes": queries["query_bytes"],
+        "routed_bytes": queries["routed_bytes"],
+        "reservation_bytes": queries["reservation_bytes"],
+    }
+    fast = max(0.0, embedding["fast_decision_us"] - queries["decide_us"])
+    ways = {
+        "carried, constant estimate": Costs(**shared, estimate_us=0.0, embed_us=0.0),
+        "carried, 5 neighbours of 16,000": Costs(
+            **shared, estimate_us=queries["neighbours_us"], embed_us=0.0
+        ),
+        "raw prompts, preset fast": Costs(**shared, estimate_us=fast, embed_us=0.0),
+    }
+    rows = {way: [plan_capacity(rate, costs, Choice()) for rate in RATES] for way, costs in ways.items()}
+    return {"choice": Choice().__dict__, "costs": {w: c.__dict__ for w, c in ways.items()}, "rows": rows}
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
