@@ -95,8 +95,8 @@ class LagReader:
             )
             for place, future in futures.items():
                 into[(place.topic, place.partition)] = future.result(6).offset
-        except KafkaException as error:
-            log.info("lag_not_known", reason=str(error)[:200])
+        except (KafkaException, TimeoutError) as error:
+            log.info("lag_not_known", reason=repr(error)[:200])
 
 
 def _deferred(ledgers: Mapping[int, LedgerRecord], pool: int) -> int:

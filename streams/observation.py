@@ -183,7 +183,9 @@ class Observation:
             if time.monotonic() < self._next_asking:
                 return
             self._next_asking = time.monotonic() + ASK_SECONDS
-        tell_refused(self._admin, self._settings, self._catalogue.latest.catalogue)
+        # not in the lane's thread: a broker that is away does not answer this either
+        asked = (self._admin, self._settings, self._catalogue.latest.catalogue)
+        threading.Thread(target=tell_refused, args=asked, name="rights", daemon=True).start()
 
     def _planner_stepped(self) -> None:
         self._planner_stepped_at = time.time()

@@ -154,8 +154,8 @@ def refused_topics(admin: AdminClient, wanted: Iterable[Grant]) -> list[Grant]:
     for name, future in told.items():
         try:
             allowed = future.result(11).authorized_operations
-        except KafkaException as error:
-            log.warning("rights_not_known", topic=name, reason=str(error))
+        except (KafkaException, TimeoutError) as error:
+            log.warning("rights_not_known", topic=name, reason=repr(error))
             continue
         if allowed is not None:
             refused += [grant for grant in by_topic[name] if not _is_in(grant, allowed)]
