@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -97,15 +97,15 @@ def wait_counted(router: Router) -> None:
 
 def total(router: Router, name: str, period: int | None = None) -> IntArray:
     """A part of the accounts, summed over the lanes: of one period, or of each lane's current one; [M]."""
-    models = len(router.catalogue.names)
-    sums = np.zeros(models, dtype=np.int64)
-    for record in router.ledgers().values():
-        for account in (record.account, record.closed):
-            if account is not None and (
-                account.period == period or (period is None and account is record.account)
-            ):
-                sums += getattr(account.widened(models), name)
-    return sums
+    accounts = [
+        account
+        for record in router.ledgers().values()
+        for account in (record.account, record.closed)
+        if account is not None
+        and (account.period == period or (period is None and account is record.account))
+    ]
+    models = max([len(router.catalogue.names), *(len(account.charged) for account in accounts)])
+    return sum((getattr(one.widened(models), name) for one in accounts), np.zeros(models, np.int64))
 
 
 def available(router: Router) -> IntArray:
@@ -143,6 +143,15 @@ def command(router: Router, *arguments: str) -> str:
         status = main(list(arguments))
     assert status == 0, printed.getvalue()
     return printed.getvalue()
+
+
+def apply(router: Router, models: Sequence[Mapping[str, Any]], folder: Path) -> str:
+    """Publish another catalogue and see the topics of LLMs that it adds; what the command says."""
+    file = folder / f"catalogue-{len(list(folder.glob('catalogue-*')))}.yaml"
+    file.write_text(yaml.safe_dump({"models": list(models)}), encoding="utf-8")
+    printed = command(router, "plan", "apply", str(file), "--yes")
+    router.observer.follow([line.split()[1] for line in printed.splitlines() if line.startswith("created ")])
+    return printed
 
 
 def rebudgeted(small: Small, folder: Path, times: float, **prices: float) -> Path:

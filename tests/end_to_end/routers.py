@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,13 +47,16 @@ class Observer:
         self._overflow: dict[int, tuple[int, int]] = {}
         self._consumer = Consumer(reader_config(settings, f"{settings.app_id}-observer"))
         self._consumer.assign(self._places(names))
+        self._wanted: queue.SimpleQueue[list[TopicPartition]] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def follow(self, names: Sequence[str]) -> None:
         """More topics: of LLMs that were added."""
-        self._consumer.incremental_assign(self._places(names))
+        places = self._places(names)
+        # in the consumer's own thread: from another it would wait for the consumer for ever
+        self._wanted.put(places)
 
     def _places(self, names: Sequence[str]) -> list[TopicPartition]:
         partitions = existing_partitions(AdminClient(client_config(self.settings)))
@@ -65,6 +69,8 @@ class Observer:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            while not self._wanted.empty():
+                self._consumer.incremental_assign(self._wanted.get())
             for message in self._consumer.consume(1000, 0.05):
                 if message.error() is None:
                     headers: Any = message.headers()

@@ -1,0 +1,150 @@
+"""The catalogue changes while a worker runs: no restart, no overspend, nothing lost.
+
+Needs Apache Kafka (the fixture `bootstrap_servers` finds or starts it).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from routing.alignment import ENOUGH
+from streams.checks.landings import Landing
+from tests.end_to_end.conftest import MakeRouter
+from tests.end_to_end.data import Small
+from tests.end_to_end.fleet import apply, report, reserved, served, total, wait_counted
+from tests.end_to_end.routers import Router, assert_whole
+from tests.end_to_end.workers import wait_for
+
+NEW = "somebody/brand-new"
+
+
+def rich(small: Small) -> list[dict[str, Any]]:
+    """The LLMs with budgets that bind nothing and list prices, the best by the history last."""
+    quality = small.prepared.history.history.quality.mean(0)
+    order = np.argsort(quality, kind="stable")
+    names = [small.prepared.history.models[i] for i in order]
+    return [{"name": name, "budget_usd": 1.0, "input_price": 1.0, "output_price": 2.0} for name in names]
+
+
+def started(router: MakeRouter, models: list[dict[str, Any]], folder: Path, **settings: object) -> Router:
+    file = folder / "first.yaml"
+    file.write_text(yaml.safe_dump({"models": models}), encoding="utf-8")
+    stream = router(catalogue=file, period_seconds=1e6, horizon=400, **settings)
+    stream.start(ready=True)
+    return stream
+
+
+def send(stream: Router, rows: range, tag: str) -> list[Landing]:
+    """Send prepared queries and wait until they have landed; those that were served."""
+    known = set(stream.sent)
+    stream.send(rows, tag=tag)
+    stream.all_landed()
+    new = set(stream.sent) - known
+    return [one for one in served(stream) if (one.source or (one.lane, one.offset)) in new]
+
+
+def in_force(stream: Router, version: int) -> None:
+    """Wait until the lane decides by the plan of a catalogue's version."""
+    plan = wait_for(
+        lambda: (p := stream.plan()).catalogue >= version and p, 60, f"catalogue {version} applied"
+    )
+    # a lane without rights to give back takes a plan up with its next query
+    wait_for(lambda: stream.plan().revision >= plan.revision, 10, "the plan is published")
+
+
+def on(landings: list[Landing], model: str) -> list[Landing]:
+    return [one for one in landings if one.model == model]
+
+
+def charges(landings: list[Landing], model: str) -> dict[str, int]:
+    """Picodollars reserved on an LLM, by the query's id without its tag."""
+    return {one.id.split("-", 1)[1]: one.charge for one in on(landings, model)}
+
+
+def test_llms_are_added_and_removed_and_budgets_and_prices_change(
+    router: MakeRouter, small: Small, tmp_path: Path
+) -> None:
+    models = rich(small)
+    names = [model["name"] for model in models]
+    stream = started(router, models[:4], tmp_path)
+    assert send(stream, range(100), "a-")
+
+    # two are added, better than those that were there; their prices come with new samples
+    assert f"{names[5]}: added" in apply(stream, models, tmp_path)
+    in_force(stream, 1)
+    assert stream.plan().models == tuple(names)
+    send(stream, range(100), "b-")
+    wait_for(lambda: stream.plan().version >= 2, 30, "prices are learned anew")
+    with_all = send(stream, range(100, 250), "c-")
+    assert on(with_all, names[5])
+
+    # the best is removed
+    assert f"{names[5]}: removed" in apply(stream, models[:5], tmp_path)
+    in_force(stream, 2)
+    assert not on(send(stream, range(100, 250), "d-"), names[5])
+    assert stream.plan().active.tolist() == [True] * 5 + [False]
+
+    # a budget is lowered to what is spent of it: nothing more is; another is raised: it is handed out
+    charged = total(stream, "charged")
+    busy = int(charged[:5].argmax())
+    other = (busy + 1) % 5
+    models[busy]["budget_usd"] = float(charged[busy]) / 1e12
+    models[other]["budget_usd"] = 3.0
+    assert f"{names[busy]}: budget_usd" in apply(stream, models[:5], tmp_path)
+    in_force(stream, 3)
+    wait_for(lambda: stream.plan().granted[:, other].sum() == 3 * 10**12, 20, "the rise is handed out")
+    assert not on(send(stream, range(100, 250), "e-"), names[busy])
+
+    # a price rises by half, and with it what the same prompts reserve
+    models[busy]["budget_usd"] = 1.0
+    apply(stream, models[:5], tmp_path)
+    in_force(stream, 4)
+    before = {
+        one.id.split("-", 1)[1]: one.charge for one in on(send(stream, range(250, 400), "f-"), names[busy])
+    }
+    models[busy] |= {"input_price": 1.5, "output_price": 3.0}
+    apply(stream, models[:5], tmp_path)
+    in_force(stream, 5)
+    later = {
+        one.id.split("-", 1)[1]: one.charge for one in on(send(stream, range(250, 400), "g-"), names[busy])
+    }
+    same = sorted(before.keys() & later.keys())
+    assert same, "some prompt went there before and after"
+    np.testing.assert_allclose([later[one] for one in same], [1.5 * before[one] for one in same], rtol=1e-6)
+
+    (worker,) = stream.workers
+    assert worker.alive, "nothing was restarted"
+    assert assert_whole(stream).overdrawn_pico == 0
+
+
+def test_an_llm_without_a_history_is_measured_and_then_routed_to(
+    router: MakeRouter, small: Small, tmp_path: Path
+) -> None:
+    models = rich(small)[:3]
+    stream = started(router, models, tmp_path, exploration=0.3)
+    send(stream, range(50), "a-")
+    new = {"name": NEW, "budget_usd": 5.0, "input_price": 0.1, "output_price": 0.1}
+    apply(stream, [*models, new], tmp_path)
+    in_force(stream, 1)
+    version = stream.plan().version
+    explored = on(send(stream, range(200), "b-"), NEW)
+    assert 0.15 < len(explored) / 200 < 0.45, "a share of the queries measures it"
+
+    # its fleet answers them, better than the others do
+    report(stream, explored, lambda one: reserved(one, 0.5), lambda one: 1.0)
+    wait_counted(stream)
+    plan = wait_for(
+        lambda: (p := stream.plan()).measured.get(NEW, [0])[0] >= ENOUGH and p, 30, "it is measured"
+    )
+    answers, quality, cost = plan.measured[NEW]
+    assert answers == len(explored)
+    assert quality == pytest.approx(1.0)
+    assert cost == pytest.approx(np.mean([reserved(one, 0.5) for one in explored]), rel=1e-6)
+    send(stream, range(50), "c-")
+    wait_for(lambda: stream.plan().version > version, 30, "its price is learned")
+    later = send(stream, range(200, 400), "d-")
+    assert len(on(later, NEW)) > 100, "it is better than the others"
+    assert_whole(stream)
