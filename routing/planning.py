@@ -266,7 +266,7 @@ class Planner:
         upcoming = self._next_solve()
         if upcoming is None or (self.observed < upcoming and not (early and self._samples.rows)):
             return None
-        if self.plan.learned and self.arrived < int(self.plan.solved_from.get("base", 0)) + upcoming:
+        if self.plan.learned and self.decided < int(self.plan.solved_from.get("base", 0)) + upcoming:
             return None
         at = self.observed
         estimates, weights = self._samples.to_solve_on(self.history), None
@@ -274,7 +274,8 @@ class Planner:
             estimates, weights = self.mix.rows, self.mix.weights()
         spent = sum((account.charged for account in self.seen), np.zeros(len(self.plan.models), np.int64))
         left = to_usd(np.maximum(self.plan.budgets - spent, 0))
-        horizon = max(1, self.plan.horizon - self.arrived)
+        # what waits for the overflow lane is not paid for yet, so it is still to come
+        horizon = max(1, self.plan.horizon - self.decided)
         stands_for = len(estimates) if weights is None else float(weights.sum())
         prices = self.prices(estimates, left * (stands_for / horizon), weights)
         self.mean_cost = np.ceil(estimates.cost.mean(0) * 1e12)

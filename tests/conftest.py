@@ -145,3 +145,14 @@ def shared_file() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(autouse=True)
+def _variables_of_others() -> Iterator[None]:
+    """A command that reads a file of variables sets them for the whole process: not for the next test."""
+    before = {name: value for name, value in os.environ.items() if name.startswith(("PORT_", "KAFKA_"))}
+    yield
+    for name in [name for name in os.environ if name.startswith(("PORT_", "KAFKA_"))]:
+        if name not in before:
+            del os.environ[name]
+    os.environ.update(before)
