@@ -15,6 +15,24 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def die_in_commit(armed: list[Any], moment: str) -> None:
+    """From now on a commit of an armed producer kills the process: before, all flushed, or after."""
+    from streams.transactions import END_SECONDS, FencedProducer
+
+    def commit(producer: FencedProducer) -> None:
+        now = producer in armed
+        if now and moment == "before":
+            die()
+        producer._producer.flush(END_SECONDS)
+        if now and moment == "flushed":
+            die()
+        producer._producer.commit_transaction(END_SECONDS)
+        if now:
+            die()
+
+    FencedProducer.commit = commit  # type: ignore[method-assign]
+
+
 @dataclass(frozen=True)
 class LoseBatches:
     """A share of the batches gets lost between fetch and lane."""
@@ -68,7 +86,7 @@ class DieInCommit:
 
     def __call__(self) -> None:
         from streams.router import RouterDesk
-        from streams.transactions import END_SECONDS, FencedProducer
+        from streams.transactions import FencedProducer
 
         whole, count = getattr(RouterDesk, f"_{self.work}"), iter(range(1, 1 << 60))
         armed: list[FencedProducer] = []
@@ -78,19 +96,8 @@ class DieInCommit:
                 armed.append(desk._producer)
             whole(desk, plan, records)
 
-        def commit(producer: FencedProducer) -> None:
-            now = producer in armed
-            if now and self.moment == "before":
-                die()
-            producer._producer.flush(END_SECONDS)
-            if now and self.moment == "flushed":
-                die()
-            producer._producer.commit_transaction(END_SECONDS)
-            if now:
-                die()
-
         setattr(RouterDesk, f"_{self.work}", arming)
-        FencedProducer.commit = commit  # type: ignore[method-assign]
+        die_in_commit(armed, self.moment)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from tests.end_to_end.faults import die
+from tests.end_to_end.faults import die_in_commit
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class DieInSettling:
 
     def __call__(self) -> None:
         from streams.router import RouterDesk
-        from streams.transactions import END_SECONDS, FencedProducer
+        from streams.transactions import FencedProducer
 
         settle, count = RouterDesk._settle, iter(range(1, 1 << 60))
         armed: list[FencedProducer] = []
@@ -35,19 +35,8 @@ class DieInSettling:
                 armed.append(desk._producer)
             return settle(desk, record)
 
-        def commit(producer: FencedProducer) -> None:
-            now = producer in armed
-            if now and self.moment == "before":
-                die()
-            producer._producer.flush(END_SECONDS)
-            if now and self.moment == "flushed":
-                die()
-            producer._producer.commit_transaction(END_SECONDS)
-            if now:
-                die()
-
         RouterDesk._settle = arming  # type: ignore[method-assign]
-        FencedProducer.commit = commit  # type: ignore[method-assign]
+        die_in_commit(armed, self.moment)
 
 
 @dataclass(frozen=True)
