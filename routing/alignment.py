@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing.decision import IntArray
-from routing.estimators.base import Estimates
+from routing.estimators.base import Estimates, FloatArray
 from routing.plan import Plan
 
 ENOUGH = 30
@@ -124,3 +124,33 @@ def align(source: tuple[str, ...] | None, plan: Plan) -> Alignment:
         return Alignment(plan.models, plan.models, measured)
     unknown = {name: known for name, known in measured.items() if name not in source}
     return Alignment(source, plan.models, unknown, plan.cost_factor)
+
+
+def reordered(
+    history: Estimates | None, mean_cost: FloatArray, before: tuple[str, ...], names: tuple[str, ...]
+) -> tuple[Estimates | None, FloatArray]:
+    """Estimates and mean costs in the order of other LLMs; one of which nothing is known stays closed.
+
+    Parameters
+    ----------
+    history : Estimates, optional
+        [H, len(before)].
+    mean_cost : ndarray of float64, shape [len(before)]
+        What is not known costs as much as the others do on average.
+    before, names : tuple of str
+        What columns stand for, and shall.
+
+    Examples
+    --------
+    >>> reordered(None, np.array([1.0, 3.0]), ("a", "b"), ("b", "c"))[1].tolist()
+    [3.0, 2.0]
+    """
+    where = {name: number for number, name in enumerate(before)}
+    columns = np.array([where.get(name, -1) for name in names], dtype=np.intp)
+    known = columns >= 0
+    if history is not None:
+        history = Estimates(
+            np.where(known, history.quality[:, columns], 0.0),
+            np.where(known, history.cost[:, columns], CLOSED_COST),
+        )
+    return history, np.where(known, mean_cost[columns], mean_cost.mean())

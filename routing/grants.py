@@ -23,6 +23,9 @@ LOOKS = 8
 """So does every LLM when the period ends in fewer looks of the planner: rights take two to move, and those
 that are on their way, or left over in a lane, are nobody's."""
 
+SLACK = 0.1
+"""Share of a target by which it may be wrong, and rights may be missing, before that is put right."""
+
 
 @dataclass(frozen=True)
 class Grants:
@@ -30,6 +33,11 @@ class Grants:
 
     granted: IntArray
     target: IntArray
+
+    def moved(self, granted: IntArray, target: IntArray) -> bool:
+        """Rights differ from these by more than `SLACK`: each change costs every lane a transaction."""
+        more = self.granted - granted > SLACK * self.target
+        return bool(more.any() or (np.abs(self.target - target) > SLACK * target).any())
 
 
 def grant(
@@ -42,6 +50,7 @@ def grant(
     *,
     overflow: bool,
     looks_left: float = math.inf,
+    ahead: float = 1.0,
 ) -> Grants:
     """Hand out what is free, towards targets by traffic.
 
@@ -65,6 +74,9 @@ def grant(
         The last lane is the overflow lane and holds the pool.
     looks_left : float
         How often rights will be handed out until the period ends, as far as is known.
+    ahead : float
+        Share of the undecided queries that lanes still have before them; the rest waits for the pool already,
+        and what it will cost is not for lanes to hold.
 
     Returns
     -------
@@ -83,7 +95,7 @@ def grant(
     held = granted - released - charged
     free = np.maximum(budgets - (granted - released).sum(0), 0)
     target = np.zeros_like(granted)
-    local = _local(left, lanes, mean_cost, looks_left) if overflow else left
+    local = _local(left, lanes, mean_cost, looks_left, ahead) if overflow else left
     target[:lanes] = _targets(local, lanes, traffic)
     # grants are cumulative: where one comes to the end of int64, rights stay where they are
     room = np.iinfo(np.int64).max - granted
@@ -106,10 +118,10 @@ def grant(
     return Grants(result, target)
 
 
-def _local(left: IntArray, lanes: int, mean_cost: FloatArray, looks_left: float) -> IntArray:
+def _local(left: IntArray, lanes: int, mean_cost: FloatArray, looks_left: float, ahead: float) -> IntArray:
     """What lanes hold together when there is a pool, shape [M]."""
     pooled = (left < max(lanes * LUMP, POOLED) * mean_cost) | (looks_left < LOOKS)
-    return np.where(pooled, 0, ((1 - RESERVE) * left).astype(np.int64))
+    return np.where(pooled, 0, ((1 - RESERVE) * ahead * left).astype(np.int64))
 
 
 def _targets(local: IntArray, lanes: int, traffic: FloatArray) -> IntArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,6 +86,29 @@ class Plan:
     def pool(self) -> int | None:
         """The overflow lane's number, if there is one."""
         return self.lanes - 1 if self.overflow else None
+
+    def for_llms(self, budgets: Mapping[str, int], price: float) -> Plan:
+        """The next revision for other LLMs: new ones come at the end, those that are not named are closed.
+
+        Parameters
+        ----------
+        budgets : mapping of str to int
+            Picodollars by LLM. A closed one keeps what it has: of the period it is closed in, it is true.
+        price : float
+            Of those that are new.
+        """
+        names = self.models + tuple(name for name in budgets if name not in self.models)
+        more = len(names) - len(self.models)
+        rows = np.zeros((len(self.granted), more), dtype=np.int64)
+        had = zip(names, [*self.budgets.tolist(), *[0] * more], strict=True)
+        return self.changed(
+            models=names,
+            active=np.array([name in budgets for name in names]),
+            budgets=np.array([budgets.get(name, amount) for name, amount in had], dtype=np.int64),
+            prices=np.concatenate([self.prices, np.full(more, price)]),
+            granted=np.hstack([self.granted, rows]),
+            target=np.hstack([self.target, rows]),
+        )
 
     def changed(self, **changes: Any) -> Plan:
         """The next revision with these changes."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from routing.account import Account
-from routing.alignment import CLOSED_COST, ENOUGH
+from routing.alignment import ENOUGH, reordered
 from routing.estimators.base import Estimates, FloatArray
 from routing.grants import grant
 from routing.money import to_pico, to_usd
@@ -15,11 +15,14 @@ from routing.newton import newton_prices
 from routing.plan import Plan
 from routing.prices import solve_lp
 from routing.remaining import RemainingMix
-from routing.samples import Samples
+from routing.samples import Samples, shuffled
 from routing.schedule import PlanningSettings
 from routing.traffic import Traffic
 
 __all__ = ["Planner", "PlanningSettings"]
+
+FAR = 2**62
+"""Queries after which nobody stops: where the next solve is due is not known yet."""
 
 
 class Planner:
@@ -56,13 +59,14 @@ class Planner:
         if settings.warmup == "history" and history is None:
             raise ValueError("warmup: 'history' needs the history's leave-one-out estimates")
         self.settings, self.lanes, self.overflow, self.clock = settings, lanes, overflow, clock
-        self.history = _shuffled(history)
+        self.history = None if history is None else shuffled(history)
         self.mix = self._new_mix()
         self._samples = Samples(settings)
         self.traffic = Traffic(lanes, settings.horizon)
         rows = lanes + overflow
         self.seen = [Account.fresh(1, len(models)) for _ in range(rows)]
         self.observed = 0
+        self._adrift = False
         none = np.zeros((rows, len(models)), dtype=np.int64)
         self.plan = Plan(
             period=0, version=0, revision=0, models=tuple(models), active=np.ones(len(models), dtype=bool),
@@ -83,9 +87,11 @@ class Planner:
         none = np.zeros((len(self.seen), models), dtype=np.int64)
         now = self.clock()
         self.plan = self.plan.changed(
-            period=self.plan.period + 1, granted=none, target=none, created_at=now, began_at=now
-        )
-        if self.settings.warmup == "history":
+            period=self.plan.period + 1, granted=none, target=none, created_at=now, began_at=now,
+            # what an LLM that was removed could have spent is no business of this period's bill
+            budgets=np.where(self.plan.active, self.plan.budgets, 0),
+        )  # fmt: skip
+        if self.settings.warmup == "history" and not self._learned_from_samples:
             self._price_from_history()
         self._restart()
         return self.hand_out()
@@ -96,6 +102,7 @@ class Planner:
         if (costs := plan.solved_from.get("mean_cost")) is not None:
             self.mean_cost = np.array(costs, dtype=np.float64)
         self.plan = plan
+        self._adrift = plan.until == FAR
         self.seen = [Account.fresh(plan.period, len(plan.models)) for _ in self.seen]
         self.observed = 0
         self.traffic.resume()
@@ -121,59 +128,45 @@ class Planner:
         cost_factor : dict of str to float, optional
             How much list prices have changed since the history.
         """
-        plan = self.plan
-        names = plan.models + tuple(name for name in models if name not in plan.models)
-        more = len(names) - len(plan.models)
+        before = self.plan.models
         wanted = {name: int(amount) for name, amount in zip(models, to_pico(budgets), strict=True)}
-        rows = np.zeros((len(plan.granted), more), dtype=np.int64)
-        self.plan = plan.changed(
-            models=names,
-            active=np.array([name in wanted for name in names]),
-            budgets=np.array(
-                [
-                    wanted.get(name, int(old))
-                    for name, old in zip(names, [*plan.budgets, *rows[0]], strict=True)
-                ],
-                dtype=np.int64,
-            ),
-            prices=np.concatenate([plan.prices, self._first_prices(more)]),
-            granted=np.hstack([plan.granted, rows]),
-            target=np.hstack([plan.target, rows]),
-            catalogue=version,
-            cost_factor=cost_factor or {},
-            created_at=self.clock(),
+        self.plan = self.plan.for_llms(wanted, self._first_price()).changed(
+            catalogue=version, cost_factor=cost_factor or {}, created_at=self.clock()
         )
-        self.seen = [account.widened(len(names)) for account in self.seen]
-        self._fit_columns(plan.models, names)
+        self.seen = [account.widened(len(self.plan.models)) for account in self.seen]
+        self._fit_columns(before, self.plan.models)
         # samples of before know nothing of the change: new prices are learned as at the start of a period
         self._forget()
-        self._restart()
+        self._restart(amid=True)
         return self.hand_out()
 
     def _fit_columns(self, before: tuple[str, ...], names: tuple[str, ...]) -> None:
-        """History and mean costs in the order of other LLMs; what is not known of one stays closed."""
-        if before == names:
-            return
-        where = {name: number for number, name in enumerate(before)}
-        columns = np.array([where.get(name, -1) for name in names], dtype=np.intp)
-        known = columns >= 0
-        self.mean_cost = np.where(known, self.mean_cost[columns], self.mean_cost.mean())
-        if self.history is not None:
-            self.history = Estimates(
-                np.where(known, self.history.quality[:, columns], 0.0),
-                np.where(known, self.history.cost[:, columns], CLOSED_COST),
-            )
-        self.mix = None  # kinds are made of the estimates of the LLMs that were known at the start
+        """History and mean costs in the order of other LLMs."""
+        if before != names:
+            self.history, self.mean_cost = reordered(self.history, self.mean_cost, before, names)
+            self.mix = None  # kinds are made of the estimates of the LLMs that were known at the start
 
-    def _first_prices(self, more: int) -> FloatArray:
-        """Of LLMs that were added: a query costs as much quality as it does on the others, on average."""
-        worth = float((self.plan.prices * self.mean_cost).mean()) if len(self.plan.prices) else 0.0
-        return np.full(more, worth / max(float(self.mean_cost.mean()), 1.0))
+    def _first_price(self) -> float:
+        """Of LLMs that are added: a query costs as much quality as it does on the others, on average."""
+        return float((self.plan.prices * self.mean_cost).mean()) / max(float(self.mean_cost.mean()), 1.0)
 
-    def _restart(self) -> None:
-        """Count samples from here on."""
+    def _restart(self, *, amid: bool = False) -> None:
+        """Count samples from here on.
+
+        Amid a period lanes may have come further than was seen, so nothing but the first sample under the
+        new plan can say where the count begins; until then nobody stops for the next solve.
+        """
         self.observed = 0
         self.plan = self.plan.changed(solved_from=self._origin(), created_at=self.clock())
+        until = self._until()
+        self._adrift = amid and until is not None
+        self.plan = self.plan.changed(until=FAR if self._adrift else until)
+
+    def _anchor(self, samples: int) -> None:
+        """The first samples since a restart amid a period: of the last queries that were seen to arrive."""
+        self._adrift = False
+        base = max(0, self.arrived - samples)
+        self.plan = self.plan.changed(solved_from={**self.plan.solved_from, "base": base})
         self.plan = self.plan.changed(until=self._until())
 
     def measure(self, measured: dict[str, list[float]]) -> Plan:
@@ -185,7 +178,7 @@ class Planner:
             if now - before:
                 # an LLM that can be compared from now on: its price is learned with the others'
                 self._forget()
-                self._restart()
+                self._restart(amid=True)
         return self.plan
 
     # ---- what lanes report -------------------------------------------------------------------------------
@@ -195,6 +188,8 @@ class Planner:
 
         A solve never sees a sample beyond the one that made it due, however samples come in batches.
         """
+        if self._adrift and len(estimates):
+            self._anchor(len(estimates))
         self._samples.hold(estimates)
         return self.catch_up()
 
@@ -237,10 +232,37 @@ class Planner:
     def decided(self) -> int:
         """Of those the ones that are decided; deferred ones are once the overflow lane came to them.
 
-        Those of the last period that the overflow lane decided in this one count too: it paid for them.
+        Those of the last period that the overflow lane decided in this one count too: it paid for them. One
+        that it refused is done with as well.
         """
         lanes, pool = self.seen[: self.lanes], self.seen[self.lanes :]
-        return sum(one.arrived - one.deferred for one in lanes) + sum(one.arrived for one in pool)
+        return sum(one.arrived - one.deferred for one in lanes) + sum(one.arrived + one.dead for one in pool)
+
+    @property
+    def waiting(self) -> float:
+        """Queries that those were chosen from that wait for the overflow lane.
+
+        Lanes pass on only what is worth an LLM. To count that as queries of any kind would make the rest of
+        a budget look larger than it is, the more the longer the overflow lane's queue.
+        """
+        lanes = self.seen[: self.lanes]
+        found_worthless = sum(one.unserved for one in lanes) / max(1, sum(one.arrived for one in lanes))
+        return max(0, self.arrived - self.decided) / max(0.05, 1 - found_worthless)
+
+    @property
+    def to_come(self) -> float:
+        """Queries that the period will still bring, as far as is known."""
+        return self.settings.still_to_arrive(self.arrived, self.clock() - self.plan.began_at)
+
+    @property
+    def looks_left(self) -> float:
+        """Looks like the last ones until the rest of the period has come; 0 before anything is known."""
+        return self.traffic.looks_left(self.to_come)
+
+    @property
+    def held(self) -> int:
+        """Samples that wait for queries to be decided, which a later solve is due after."""
+        return self._samples.held
 
     @property
     def missing_samples(self) -> int:
@@ -261,29 +283,28 @@ class Planner:
         Notes
         -----
         Prices are the dual values of the linear program on the m sampled queries with budgets
-        B_left m / (N - t), t queries having been decided: (n / N) B at the first solve of the paper.
+        B_left m / (N - t), t queries having been decided: (n / N) B at the first solve of the paper. In a
+        period that ends by time, N - t is what its rate and the time left say.
         """
         upcoming = self._next_solve()
         if upcoming is None or (self.observed < upcoming and not (early and self._samples.rows)):
             return None
         if self.plan.learned and self.decided < int(self.plan.solved_from.get("base", 0)) + upcoming:
             return None
-        at = self.observed
         estimates, weights = self._samples.to_solve_on(self.history), None
         if self.mix is not None and self.plan.learned:
             estimates, weights = self.mix.rows, self.mix.weights()
         spent = sum((account.charged for account in self.seen), np.zeros(len(self.plan.models), np.int64))
         left = to_usd(np.maximum(self.plan.budgets - spent, 0))
         # what waits for the overflow lane is not paid for yet, so it is still to come
-        horizon = max(1, self.plan.horizon - self.decided)
+        horizon = max(1.0, self.to_come + self.waiting)
         stands_for = len(estimates) if weights is None else float(weights.sum())
         prices = self.prices(estimates, left * (stands_for / horizon), weights)
         self.mean_cost = np.ceil(estimates.cost.mean(0) * 1e12)
         self.plan = self.plan.changed(
-            version=self.plan.version + 1, prices=prices, learned=True, created_at=self.clock()
-        )
-        origin = self._origin(observed=at, rows=len(estimates))
-        self.plan = self.plan.changed(solved_from=origin)
+            version=self.plan.version + 1, prices=prices, learned=True, created_at=self.clock(),
+            solved_from=self._origin(observed=self.observed, rows=len(estimates)),
+        )  # fmt: skip
         self.plan = self.plan.changed(until=self._until())
         if self.settings.resolve == "once":
             self._forget()
@@ -301,8 +322,12 @@ class Planner:
         funds = np.maximum(budgets, floor)
         return newton_prices(estimates.quality, estimates.cost, funds, start=start, weights=weights)
 
+    def hurried(self, looks: float) -> bool:
+        """More has arrived since rights were handed out than a look is meant for, `looks` to the end."""
+        return self.traffic.uncounted > self.to_come / looks
+
     def hand_out(self) -> Plan:
-        """Grant rights on what was last seen of the lanes; the same plan object when nothing changes.
+        """Grant rights on what was last seen of the lanes; the same plan object when little would change.
 
         To be called at regular looks: how many of them the period still has decides who holds the rights.
         """
@@ -315,12 +340,10 @@ class Planner:
             self.traffic.recent,
             self.mean_cost,
             overflow=self.overflow,
-            looks_left=self.traffic.looks_left,
+            looks_left=self.looks_left,
+            ahead=self.to_come / max(1e-9, self.to_come + self.waiting),
         )
-        if not (
-            np.array_equal(grants.granted, self.plan.granted)
-            and np.array_equal(grants.target, self.plan.target)
-        ):
+        if grants.moved(self.plan.granted, self.plan.target):
             self.plan = self.plan.changed(
                 granted=grants.granted, target=grants.target, created_at=self.clock()
             )
@@ -347,9 +370,15 @@ class Planner:
             "observed": observed,
             "rows": rows,
             "mean_cost": self.mean_cost.tolist(),
+            "from_samples": bool(observed) or self._learned_from_samples,
             "solver": self.settings.solver,
             "warmup": self.settings.warmup,
         }
+
+    @property
+    def _learned_from_samples(self) -> bool:
+        """The prices in force are what queries taught, in this period or one before."""
+        return bool(self.plan.solved_from.get("from_samples"))
 
     def _forget(self) -> None:
         self._samples.forget()
@@ -369,11 +398,3 @@ class Planner:
         scale = len(self.history) / self.plan.horizon
         prices = self.prices(self.history, to_usd(self.plan.budgets) * scale)
         self.plan = self.plan.changed(version=self.plan.version + 1, prices=prices, learned=True)
-
-
-def _shuffled(history: Estimates | None) -> Estimates | None:
-    """In a fixed random order, so that its first rows stand for all of it."""
-    if history is None:
-        return None
-    order = np.random.default_rng(0).permutation(len(history))
-    return history.rows(order)

@@ -13,6 +13,11 @@ KEEP_ROWS = 20_000
 """Samples kept for geometric re-solving; beyond, the oldest are forgotten."""
 
 
+def shuffled(history: Estimates) -> Estimates:
+    """A history's rows in a fixed random order, so that the first of them stand for all."""
+    return history.rows(np.random.default_rng(0).permutation(len(history)))
+
+
 class Samples:
     """Estimates of queries in the order of the samples' log.
 
@@ -30,11 +35,14 @@ class Samples:
         self.rows = 0
         """Samples that are kept."""
         self._held: deque[Estimates] = deque()
+        self.held = 0
+        """Samples in line."""
 
     def hold(self, estimates: Estimates) -> None:
         """Put samples in line."""
         if len(estimates):
             self._held.append(estimates)
+            self.held += len(estimates)
 
     def take(self, most: int) -> Estimates | None:
         """The next samples in line, at most so many; None when there are none or none may be taken."""
@@ -43,7 +51,9 @@ class Samples:
         estimates = self._held.popleft()
         if len(estimates) > most:
             self._held.appendleft(estimates.rows(slice(most, None)))
-        return estimates.rows(slice(0, most))
+        taken = estimates.rows(slice(0, most))
+        self.held -= len(taken)
+        return taken
 
     def keep(self, estimates: Estimates) -> None:
         """Keep samples for the next solve."""
@@ -58,6 +68,7 @@ class Samples:
         """Drop everything."""
         self._quality, self._cost, self.rows = [], [], 0
         self._held.clear()
+        self.held = 0
 
     def to_solve_on(self, history: Estimates | None) -> Estimates:
         """What a solve takes: for "every" recent samples, topped up with the history's rows; else all."""

@@ -14,7 +14,9 @@ class PlanningSettings:
     Parameters
     ----------
     horizon : int
-        N, queries in a period.
+        N, queries in a period; as many as are expected of one that ends by time.
+    period_seconds : float, optional
+        How long a period lasts; None: it ends after N queries.
     eps : float
         Share of the horizon that is sampled before the first solve.
     warmup : {"buffer", "history", "random"}
@@ -35,6 +37,7 @@ class PlanningSettings:
     """
 
     horizon: int
+    period_seconds: float | None = None
     eps: float = 0.025
     warmup: Literal["buffer", "history", "random"] = "buffer"
     resolve: Literal["once", "geometric", "every"] = "once"
@@ -48,6 +51,8 @@ class PlanningSettings:
     def __post_init__(self) -> None:
         if self.horizon < 1:
             raise ValueError(f"horizon: {self.horizon} must be at least 1 query")
+        if self.period_seconds is not None and self.period_seconds <= 0:
+            raise ValueError(f"period_seconds: {self.period_seconds} must be above 0")
         if not 0 < self.eps <= 1:
             raise ValueError(f"eps: {self.eps} must be in (0, 1]")
         if self.resolve_every < 1 or self.resolve_late < 1 or self.resolve_window < 1:
@@ -78,6 +83,37 @@ class PlanningSettings:
             while upcoming <= done:
                 upcoming *= 2
         else:
-            late = base + done >= (1 - self.resolve_tail) * self.horizon
+            late = (1 - self.resolve_tail) * self.horizon <= base + done < self.horizon
             upcoming = done + (self.resolve_late if late else self.resolve_every)
-        return upcoming if base + upcoming < self.horizon else None
+        # a period that ends by time may bring more than was expected of it
+        more = base + upcoming < self.horizon or self.period_seconds is not None
+        return upcoming if more else None
+
+    def still_to_arrive(self, arrived: int, seconds: float) -> float:
+        """Queries that a period will still bring, as far as is known.
+
+        Parameters
+        ----------
+        arrived : int
+            Queries of the period so far.
+        seconds : float
+            Since it began.
+
+        Notes
+        -----
+        A period of T seconds of which a share f is over brings its rate for what is left of it. The expected
+        rate N/T counts for as much as is left, the rate so far for as much as is over:
+        (1 - f) T ((1 - f) N/T + f arrived/(f T)) = (1 - f) ((1 - f) N + arrived).
+
+        Examples
+        --------
+        >>> by_time = PlanningSettings(horizon=100, period_seconds=60.0)
+        >>> by_time.still_to_arrive(0, 0.0), by_time.still_to_arrive(50, 30.0)
+        (100.0, 50.0)
+        >>> PlanningSettings(horizon=100).still_to_arrive(30, 1e9)
+        70.0
+        """
+        if self.period_seconds is None:
+            return float(max(0, self.horizon - arrived))
+        left = min(1.0, max(0.0, 1 - seconds / self.period_seconds))
+        return left * (left * self.horizon + arrived)

@@ -1,4 +1,4 @@
-"""Traffic by lane, and how soon the period will be over at the present pace."""
+"""Traffic by lane, and how soon the rest of a period will have come at the present pace."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ long period rights do not follow every chance."""
 
 PACE_KEPT = 0.7
 """Share of the last look's pace below which a slower one does not bring it at once."""
+
+LOOKS_TO_KNOW = 3
+"""Looks with traffic before the pace of a period counts as known: a burst begins as any traffic does."""
 
 
 class Traffic:
@@ -30,16 +33,17 @@ class Traffic:
         self.recent = np.zeros(lanes)
         """Queries of late by lane, older ones counting less; float64 [lanes]."""
         self._arrived, self._counted = np.zeros(lanes, dtype=np.int64), np.zeros(lanes, dtype=np.int64)
-        self._pace: float | None = None
-        self._resumed = False
+        self._pace = 0.0
+        self._looks, self._resumed = 0, False
 
     def start_period(self) -> None:
-        """Nothing has arrived yet; the traffic of late goes on."""
+        """Nothing has arrived yet; how traffic is spread over lanes goes on, how fast it is may not."""
         self._arrived[:] = self._counted[:] = 0
+        self._pace, self._looks = 0.0, 0
 
     def resume(self) -> None:
         """Another planner has counted until now: what it saw did not arrive in one look."""
-        self._pace, self._resumed = 0.0, True
+        self._pace, self._looks, self._resumed = 0.0, LOOKS_TO_KNOW, True
 
     def see(self, lane: int, arrived: int) -> bool:
         """Take in what has arrived on a lane in the period; False when that is older than what is known."""
@@ -53,6 +57,11 @@ class Traffic:
         """Queries of the period that the lanes took in, as last seen."""
         return int(self._arrived.sum())
 
+    @property
+    def uncounted(self) -> int:
+        """Queries that arrived since the last look."""
+        return int((self._arrived - self._counted).sum())
+
     def count(self) -> None:
         """Traffic and pace since the last look, of all lanes at once.
 
@@ -64,13 +73,12 @@ class Traffic:
             memory = max(TRAFFIC_MEMORY, self._horizon // 50)
             self.recent = self.recent * math.exp(-count / memory) + new
             # a burst is over sooner than rights have moved: slow to forget, quick to learn
-            pace = max(float(count), PACE_KEPT * (self._pace or 0.0))
+            pace = max(float(count), PACE_KEPT * self._pace)
             self._pace, self._resumed = (0.0 if self._resumed else pace), False
+            self._looks += 1
 
-    @property
-    def looks_left(self) -> float:
-        """Looks until the horizon at the present pace; 0 before anything arrived."""
-        if self._pace is None:
+    def looks_left(self, to_come: float) -> float:
+        """Looks until so many more queries have arrived at the present pace; 0 before that is known."""
+        if self._looks < LOOKS_TO_KNOW or to_come <= 0:
             return 0.0
-        left = self._horizon - self.arrived
-        return left / self._pace if left > 0 and self._pace > 0 else math.inf
+        return to_come / self._pace if self._pace > 0 else math.inf

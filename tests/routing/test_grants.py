@@ -345,3 +345,23 @@ def test_rights_that_moved_very_often_do_not_wrap_around(overflow):
     )  # fmt: skip
     assert (grants.granted >= granted).all()
     assert (grants.granted - granted).sum() <= 1000
+
+
+@pytest.mark.parametrize("ahead", [0.0, 0.25, 1.0])
+def test_lanes_hold_nothing_for_what_waits_for_the_pool_already(ahead):
+    none = np.zeros((5, 1), dtype=np.int64)
+    grants = grant(
+        np.array([DOLLAR]), none, none, none, np.ones(4), np.array([1.0]), overflow=True, ahead=ahead
+    )
+    assert grants.target[:4].sum() == pytest.approx((1 - RESERVE) * ahead * DOLLAR)
+    assert grants.target.sum() == DOLLAR
+
+
+def test_rights_that_move_by_less_than_the_slack_have_not_moved():
+    target = np.array([[1000], [0]])
+    granted = np.array([[5000], [7]])
+    assert not Grants(granted + np.array([[100], [0]]), target).moved(granted, target)
+    assert Grants(granted + np.array([[101], [0]]), target).moved(granted, target)
+    assert not Grants(granted, np.array([[910], [0]])).moved(granted, target)
+    assert Grants(granted, np.array([[890], [0]])).moved(granted, target)
+    assert Grants(granted + np.array([[0], [1]]), target).moved(granted, target), "the pool's are handed out"

@@ -14,6 +14,7 @@ from routing.plan import Plan
 from routing.planning import Planner, PlanningSettings
 from routing.prices import solve_lp
 from routing.samples import KEEP_ROWS
+from routing.traffic import LOOKS_TO_KNOW
 
 MODELS = ("a", "b", "c")
 BUDGETS = np.array([0.02, 0.05, 0.01])
@@ -271,6 +272,58 @@ def test_traffic_does_not_depend_on_which_lane_is_looked_at_first():
     assert max(one, two, three) - min(one, two, three) <= 9
 
 
+def test_what_the_overflow_lane_refused_is_done_with():
+    made = planner(lanes=2, overflow=True)
+    made.see(0, arrived(5, deferred=3))
+    made.see(2, arrived(2, dead=1))
+    assert (made.decided, made.waiting) == (5, 0)
+
+
+def test_what_waits_for_the_overflow_lane_stands_for_all_that_came_with_it():
+    """Lanes keep what is worth no LLM; the rest of the budgets is not for so few as pass it on."""
+    made = planner(lanes=1, overflow=True, horizon=400, warmup="history", resolve="every", history=HISTORY)
+    made.see(0, arrived(400, unserved=300, deferred=100))
+    assert (made.to_come, made.decided) == (0, 300)
+    assert made.waiting == pytest.approx(400)
+    made.observe(random_estimates(250))
+    sample = random_estimates(250)
+    exact = solve_lp(
+        np.concatenate([sample.quality, made.history.quality]),
+        np.concatenate([sample.cost, made.history.cost]),
+        BUDGETS * 310 / 400,
+    )
+    assert made.plan.prices == pytest.approx(exact.prices)
+
+
+def test_all_has_come_so_all_rights_go_to_the_pool():
+    """Not back to the lanes: a burst that is over in one look left the pool with a fifth."""
+    made = planner(lanes=4, overflow=True, horizon=1000)
+    for look in range(1, 11):
+        for lane in range(4):
+            made.see(lane, replace(made.seen[lane], arrived=5 * look))
+        made.hand_out()
+    for lane in range(4):
+        made.see(lane, replace(made.seen[lane], arrived=250, deferred=250))
+    made.hand_out()
+    assert (made.to_come, made.decided) == (0, 0)
+    assert not made.plan.target[:4].any()
+
+
+def test_rights_that_would_move_by_little_stay_where_they_are():
+    made = planner(lanes=2, overflow=True, horizon=10**6)
+    for look in range(1, 9):
+        for lane in range(2):
+            made.see(lane, replace(made.seen[lane], arrived=100 * look))
+        made.see(2, made.seen[2].released_to(made.plan.granted[2], made.plan.target[2]))
+        made.hand_out()
+    plan = made.plan
+    assert plan.target[:2].any()
+    made.see(0, replace(made.seen[0], charged=plan.target[0] // 50, arrived=900))
+    assert made.hand_out() is plan
+    made.see(0, replace(made.seen[0], charged=plan.target[0] // 2, arrived=1000))
+    assert made.hand_out() is not plan
+
+
 def test_rights_begin_and_end_in_the_pool():
     made = planner(lanes=4, overflow=True, horizon=1000)
     assert not made.plan.target[:4].any()
@@ -283,7 +336,8 @@ def test_rights_begin_and_end_in_the_pool():
         made.see(4, made.seen[4].released_to(made.plan.granted[4], made.plan.target[4]))
         made.hand_out()
         held.append(int(made.plan.target[:4].sum()))
-    assert held[0] > 0, "lanes get rights as soon as their pace is known"
+    assert not any(held[: LOOKS_TO_KNOW - 1]), "a burst begins as any traffic does"
+    assert held[LOOKS_TO_KNOW - 1] > 0, "lanes get rights as soon as their pace is known"
     assert held[-5] == 0, "and give them back while there is time to move them"
 
 
@@ -354,6 +408,68 @@ def test_revisions_only_grow():
     assert len(set(revisions)) > 5
 
 
+def test_prices_that_queries_taught_stay_when_a_period_begins_and_those_of_the_history_are_made_anew():
+    form = {"warmup": "history", "history": HISTORY, "resolve": "every", "resolve_every": 30}
+    made = planner(horizon=100, **form)
+    first = made.plan
+    made.apply_catalogue(1, MODELS, 2 * BUDGETS)
+    again = made.start_period()
+    assert again.version == first.version + 1, "nothing was learned, and budgets are others"
+    assert again.prices != pytest.approx(first.prices)
+    made.see(0, arrived(30, period=2))
+    (learned,) = made.observe(random_estimates(30))
+    for period in (3, 4):
+        new = made.start_period()
+        assert (new.period, new.version, new.learned) == (period, learned.version, True)
+        assert new.prices == pytest.approx(learned.prices)
+    successor = planner(horizon=100, **form)
+    successor.resume(new)
+    assert successor.start_period().prices == pytest.approx(learned.prices)
+
+
+def test_a_period_that_ends_by_time_is_planned_for_what_its_rate_will_bring():
+    now = [0.0]
+    made = Planner(
+        PlanningSettings(horizon=100, eps=0.2, period_seconds=60.0, resolve="geometric"), MODELS, BUDGETS,
+        clock=lambda: now[0],
+    )  # fmt: skip
+    made.start_period()
+    assert made.to_come == 100
+    now[0] = 30.0
+    made.see(0, arrived(150))
+    assert made.to_come == pytest.approx(100), "half is over: 150 so far and 50 expected count alike"
+    sample = random_estimates(20)
+    (plan,) = made.observe(sample)
+    exact = solve_lp(sample.quality, sample.cost, BUDGETS * 20 / 100)
+    assert plan.prices == pytest.approx(exact.prices)
+    # more than was expected: prices are learned all the same
+    assert solved_at(made.observe(random_estimates(140))) == [40, 80]
+    made.see(0, arrived(400))
+    assert solved_at(made.catch_up()) == [160]
+    now[0] = 61.0
+    assert made.to_come == 0
+
+
+def test_rights_of_a_period_that_ends_by_time_go_to_the_pool_when_time_is_up():
+    now = [0.0]
+    made = Planner(
+        PlanningSettings(horizon=100, period_seconds=100.0), MODELS, BUDGETS, lanes=2, overflow=True,
+        clock=lambda: now[0],
+    )  # fmt: skip
+    made.start_period()
+    held = []
+    for second in range(100):
+        now[0] = float(second)
+        for lane in range(2):
+            account = made.seen[lane].released_to(made.plan.granted[lane], made.plan.target[lane])
+            made.see(lane, replace(account, arrived=10 * second))
+        made.see(2, made.seen[2].released_to(made.plan.granted[2], made.plan.target[2]))
+        made.hand_out()
+        held.append(int(made.plan.target[:2].sum()))
+    assert held[50] > 0, "twenty times what was expected has come, and as much is still to come"
+    assert held[-2] == 0
+
+
 # --- catalogues ---------------------------------------------------------------------------------------------
 
 
@@ -371,6 +487,49 @@ def test_an_llm_is_added_at_the_end_and_one_is_closed():
     # prices are learned anew, with the history's rows saying nothing about the new one
     made.see(0, arrived(40).widened(4))
     assert made.observe(random_estimates(20, seed=3, models=4))[0].prices.shape == (4,)
+
+
+def test_a_removed_llm_is_on_the_bill_of_its_last_period_only():
+    made = planner(horizon=100)
+    plan = made.apply_catalogue(1, ("a", "c"), np.array([0.02, 0.01]))
+    assert plan.budgets[1] == to_pico(BUDGETS)[1]
+    assert made.start_period().budgets.tolist() == to_pico(np.array([0.02, 0.0, 0.01])).tolist()
+    back = made.apply_catalogue(2, MODELS, BUDGETS)
+    assert back.budgets.tolist() == to_pico(BUDGETS).tolist()
+    assert back.active.all()
+
+
+@pytest.mark.parametrize("resolve", ["once", "geometric"])
+def test_a_catalogue_that_comes_late_keeps_no_lane_in_lockstep_waiting(resolve):
+    """The planner has seen 20 queries, the lane has decided 35: samples of those count for nothing."""
+    made = planner(horizon=400, eps=0.05, resolve=resolve)
+    learn(made, random_estimates(20))
+    decided = 35
+    plan = made.apply_catalogue(1, ("a", "b", "c", "d"), np.append(BUDGETS, 0.1))
+    assert plan.until - decided > 20, "the lane goes on"
+    plans = []
+    for seed in range(60):
+        if (room := made.plan.until - decided if made.plan.until is not None else 10) <= 0:
+            break
+        count = min(10, room)
+        decided += count
+        made.see(0, arrived(decided).widened(4))
+        plans += made.observe(random_estimates(count, seed=seed, models=4))
+        if seed == 0:
+            assert made.plan.until == 35 + 20, "counted from where the lane took up the new plan"
+    assert decided >= 400, "it never stopped for good"
+    assert solved_at(plans) == ([20] if resolve == "once" else [20, 40, 80, 160, 320])
+
+
+def test_a_successor_counts_from_the_first_sample_as_well():
+    made = planner(horizon=400, eps=0.05, resolve="geometric")
+    learn(made, random_estimates(20))
+    plan = made.apply_catalogue(1, ("a", "b", "c", "d"), np.append(BUDGETS, 0.1))
+    successor = planner(horizon=400, eps=0.05, resolve="geometric")
+    successor.resume(plan)
+    successor.see(0, arrived(45).widened(4))
+    successor.observe(random_estimates(10, models=4))
+    assert successor.plan.until == 35 + 20
 
 
 def test_a_successor_built_for_another_catalogue_takes_the_plans():
