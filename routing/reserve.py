@@ -26,7 +26,7 @@ def bound_tokens(prompts: Sequence[str]) -> FloatArray:
 
 
 def bound_charges(
-    prompts: Sequence[str],
+    tokens: FloatArray,
     max_tokens: Sequence[int | None],
     input_prices: FloatArray,
     output_prices: FloatArray,
@@ -36,7 +36,8 @@ def bound_charges(
 
     Parameters
     ----------
-    prompts : sequence of str, length n
+    tokens : ndarray of float64, shape [n]
+        Prompt tokens at most, as of `bound_tokens`.
     max_tokens : sequence of int or None, length n
         Most tokens of the answer; None takes the default, which the fleet must then keep to as well.
     input_prices, output_prices : ndarray of float64, shape [M]
@@ -50,10 +51,10 @@ def bound_charges(
 
     Examples
     --------
-    >>> bound_charges(["x" * 36], [100], np.array([1.0]), np.array([2.0]), 1).tolist()
+    >>> bound_charges(bound_tokens(["x" * 36]), [100], np.array([1.0]), np.array([2.0]), 1).tolist()
     [[300000000]]
     """
     answers = np.array([default_max_tokens if most is None else most for most in max_tokens], np.float64)
-    usd = bound_tokens(prompts)[:, None] * input_prices + answers[:, None] * output_prices
+    usd = tokens[:, None] * input_prices + answers[:, None] * output_prices
     # more than any budget is too much, however much more
     return to_pico(np.minimum(usd / 1e6, MAX_USD))

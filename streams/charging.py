@@ -11,6 +11,7 @@ from routing.decision import IntArray
 from routing.estimators.base import Estimates
 from routing.money import to_pico
 from routing.reserve import bound_charges
+from streams.bounding import request_tokens
 from streams.messages import Query
 
 Charger = Callable[[Sequence[Query], Estimates, tuple[str, ...]], IntArray]
@@ -28,6 +29,8 @@ def charge_estimates(queries: Sequence[Query], estimates: Estimates, models: tup
 def charge_bounds(catalogue: Callable[[], Mapping[str, Model]], default_max_tokens: int) -> Charger:
     """Prompt and `max_tokens` at list price: spending cannot pass the budget.
 
+    Of queries that `streams.bounding.admit_bounded` lets through.
+
     Parameters
     ----------
     catalogue : callable
@@ -40,9 +43,9 @@ def charge_bounds(catalogue: Callable[[], Mapping[str, Model]], default_max_toke
         known = catalogue()
         inputs = np.array([_price(known[name].input_price) for name in models])
         outputs = np.array([_price(known[name].output_price) for name in models])
-        prompts = [query.prompt for query in queries]
+        tokens = np.array([request_tokens(query) for query in queries], dtype=np.float64)
         most = [query.max_tokens for query in queries]
-        return bound_charges(prompts, most, inputs, outputs, default_max_tokens)
+        return bound_charges(tokens, most, inputs, outputs, default_max_tokens)
 
     return charge
 

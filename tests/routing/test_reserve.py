@@ -18,7 +18,7 @@ def test_tokens_are_bounded_by_bytes():
 
 
 def test_prompt_and_answer_at_list_price():
-    charges = bound_charges(["x" * 936, "y" * 36], [None, 10], *PRICES, default_max_tokens=100)
+    charges = bound_charges(bound_tokens(["x" * 936, "y" * 36]), [None, 10], *PRICES, default_max_tokens=100)
     assert charges.tolist() == [
         [1000 * 500_000 + 100 * 1_500_000, 1000 * 15_000_000 + 100 * 75_000_000],
         [100 * 500_000 + 10 * 1_500_000, 100 * 15_000_000 + 10 * 75_000_000],
@@ -26,7 +26,7 @@ def test_prompt_and_answer_at_list_price():
 
 
 def test_no_queries_no_charges():
-    assert bound_charges([], [], *PRICES, default_max_tokens=1).shape == (0, 2)
+    assert bound_charges(bound_tokens([]), [], *PRICES, default_max_tokens=1).shape == (0, 2)
 
 
 @given(
@@ -38,7 +38,7 @@ def test_no_queries_no_charges():
 )
 def test_whatever_is_used_costs_no_more(prompt, most, template, prompt_share, answer_share):
     """At most a token a byte and the template's, and at most `max_tokens` of answer."""
-    charge = bound_charges([prompt], [most], *PRICES, default_max_tokens=1)[0]
+    charge = bound_charges(bound_tokens([prompt]), [most], *PRICES, default_max_tokens=1)[0]
     used = prompt_share * len(prompt.encode()) + template, answer_share * most
     cost = (used[0] * PRICES[0] + used[1] * PRICES[1]) / 1e6
     assert (charge >= cost * 1e12 - 1e-3).all()
@@ -46,11 +46,11 @@ def test_whatever_is_used_costs_no_more(prompt, most, template, prompt_share, an
 
 @pytest.mark.parametrize("most", [None, 7])
 def test_free_llms_reserve_nothing(most):
-    assert bound_charges(["x"], [most], np.zeros(1), np.zeros(1), 5).tolist() == [[0]]
+    assert bound_charges(bound_tokens(["x"]), [most], np.zeros(1), np.zeros(1), 5).tolist() == [[0]]
 
 
 def test_a_query_that_could_cost_more_than_any_budget_reserves_that_much():
     """Ten million tokens of an LLM that has no list price, and so a prohibitive one."""
-    charges = bound_charges(["x"], [10_000_000], np.array([1.0, 9e6]), np.array([2.0, 9e6]), 1)
+    charges = bound_charges(bound_tokens(["x"]), [10_000_000], np.array([1.0, 9e6]), np.array([2.0, 9e6]), 1)
     assert charges[0, 0] < 10**14
     assert charges[0, 1] == to_pico(MAX_USD)
