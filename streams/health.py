@@ -9,12 +9,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.lanes import Lanes
-
-log = structlog.get_logger(__name__)
+from streams.troubles import Trouble
 
 PATIENCE_SECONDS = 60.0
 """How long a lane may stand still with something to do. A batch takes a second or so, a reload a few."""
@@ -220,6 +218,8 @@ def asks_broker(config: Mapping[str, Any]) -> Asks:
         From `streams.kafka.reader_config`.
     """
 
+    trouble = Trouble("health_not_known", "health_known")
+
     def has_records(places: Mapping[Place, int]) -> set[Place]:
         found: set[Place] = set()
         asked = set(places)
@@ -237,7 +237,9 @@ def asks_broker(config: Mapping[str, Any]) -> Asks:
                             asked.discard(place)
         except KafkaException as error:
             # to start again would not mend a broker that is away
-            log.warning("health_not_known", reason=str(error))
+            trouble.happened(reason=str(error))
+        else:
+            trouble.ended()
         return found
 
     return has_records

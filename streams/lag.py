@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import structlog
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.ledger import LedgerRecord
 from streams.settings import Settings
+from streams.troubles import Trouble
 
-log = structlog.get_logger(__name__)
+SILENCE = {
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,9 @@ class LagReader:
         self._settings, self._admin, self._overflow = settings, admin, overflow
         self._ends: dict[tuple[str, int], int] = {}
         self._starts: dict[tuple[str, int], int] = {}
+        # asked every few seconds by every worker, so it is here that a broker's absence is told
+        self._away = Trouble("broker_away", "broker_back")
+        self._unknown = Trouble("lag_not_known", "lag_known")
 
     def refresh(self) -> None:
         """Ask; what the broker does not say stays as it was. To be called in a thread."""
@@ -65,8 +73,10 @@ class LagReader:
         if self._overflow:
             inputs.append(TopicPartition(topics.overflow, 0))
         letters = [TopicPartition(topics.dlq, 0), TopicPartition(topics.outcomes_dlq, 0)]
-        self._ask([*inputs, *letters], OffsetSpec.latest(), self._ends)
-        self._ask(letters, OffsetSpec.earliest(), self._starts)
+        told = self._ask([*inputs, *letters], OffsetSpec.latest(), self._ends)
+        if self._ask(letters, OffsetSpec.earliest(), self._starts) and told:
+            self._away.ended()
+            self._unknown.ended()
 
     def lag(self, ledgers: Mapping[int, LedgerRecord]) -> Lag:
         """What was asked last, against what the lanes have committed."""
@@ -86,7 +96,8 @@ class LagReader:
         }
         return Lag(dict(sorted(by_lane.items())), letters)
 
-    def _ask(self, places: list[TopicPartition], spec: OffsetSpec, into: dict[tuple[str, int], int]) -> None:
+    def _ask(self, places: list[TopicPartition], spec: OffsetSpec, into: dict[tuple[str, int], int]) -> bool:
+        """Whether all was told."""
         try:
             futures = self._admin.list_offsets(
                 dict.fromkeys(places, spec),
@@ -96,7 +107,11 @@ class LagReader:
             for place, future in futures.items():
                 into[(place.topic, place.partition)] = future.result(6).offset
         except (KafkaException, TimeoutError) as error:
-            log.info("lag_not_known", reason=repr(error)[:200])
+            away = isinstance(error, TimeoutError) or error.args[0].code() in SILENCE
+            # else it answers: a partition has another leader now, or it may not be looked at
+            (self._away if away else self._unknown).happened(reason=repr(error)[:200])
+            return False
+        return True
 
 
 def _deferred(ledgers: Mapping[int, LedgerRecord], pool: int) -> int:

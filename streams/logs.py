@@ -11,6 +11,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
+from streams.troubles import Seldom
+
 SECRET_WORDS = ("password", "secret", "token", "credential", "authorization", "api_key")
 NOT_SECRET = ("tokens",)
 MASK = "**********"
@@ -66,6 +68,7 @@ def configure_logs(level: str = "info", form: str = "json", stream: TextIO | Non
         plain = structlog.dev.plain_traceback
         last = [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
     handler = logging.StreamHandler(stream)
+    handler.addFilter(Seldom())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -1,0 +1,88 @@
+"""A trouble that goes on is told at first, now and then, and when it is over."""
+
+import io
+import logging
+from collections.abc import Callable, Iterator
+
+import orjson
+import pytest
+import structlog
+
+from streams.logs import configure_logs
+from streams.troubles import QUIET_SECONDS, Seldom, Trouble
+
+Read = Callable[[], list[dict]]
+
+
+@pytest.fixture
+def read() -> Iterator[Read]:
+    handlers, level = logging.root.handlers[:], logging.root.level
+    stream = io.StringIO()
+    configure_logs("info", "json", stream)
+    yield lambda: [orjson.loads(line) for line in stream.getvalue().splitlines()]
+    structlog.reset_defaults()
+    logging.captureWarnings(False)
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_trouble_is_told_at_first_every_half_minute_and_when_it_is_over(read: Read):
+    clock = Clock()
+    trouble = Trouble("broker_away", "broker_back", clock, topic="t")
+    trouble.ended()
+    for _ in range(12):
+        trouble.happened(reason="timed out")
+        clock.now += 5
+    trouble.ended()
+    trouble.ended()
+    trouble.happened(reason="again")
+
+    lines = read()
+    assert [line["event"] for line in lines] == ["broker_away", "broker_away", "broker_back", "broker_away"]
+    assert (lines[0]["reason"], lines[0]["topic"]) == ("timed out", "t")
+    assert "attempts" not in lines[0]
+    assert (lines[1]["attempts"], lines[1]["seconds"]) == (7, 30)
+    assert (lines[2]["attempts"], lines[2]["seconds"]) == (12, 60)
+    assert lines[3]["reason"] == "again"
+
+
+def test_a_librarys_warning_comes_seldom_and_without_the_traceback_of_a_broker_that_is_away(read: Read):
+    clock = Clock()
+    (handler,) = [one for one in logging.root.handlers if one.filters]
+    handler.filters = [Seldom(clock)]
+    log = logging.getLogger("aiokafka.consumer.group_coordinator")
+    for node in range(40):
+        try:
+            raise ConnectionError(f"refused by {node}")
+        except ConnectionError:
+            log.exception("Unable to reach node %s", node)
+        clock.now += 1
+    log.error("something else")
+    logging.getLogger("faust.app").error("of others")
+    logging.getLogger("faust.app").error("of others")
+
+    lines = read()
+    assert [line["event"] for line in lines] == [
+        "Unable to reach node 0", "Unable to reach node 30", "something else", "of others", "of others",
+    ]  # fmt: skip
+    assert (lines[0]["reason"], lines[1]["repeated"]) == ("ConnectionError('refused by 0')", 29)
+    assert not [line for line in lines if "exception" in line]
+    assert QUIET_SECONDS == 30
+
+
+def test_a_librarys_own_mistake_keeps_its_traceback(read: Read):
+    try:
+        raise KeyError("x")
+    except KeyError:
+        logging.getLogger("aiokafka.consumer.fetcher").exception("Unexpected error in fetcher routine")
+
+    (line,) = read()
+    assert "KeyError: 'x'" in line["exception"]
