@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from routing.decision import IntArray
 from routing.embedding import Embedder
 from routing.estimators.base import Estimates, Estimator, FloatArray, QueryBatch
-from streams.lanes import Record
+from streams.backlog import Record
 from streams.messages import Query, Refused, decode_query, stack_embeddings
 
 log = structlog.get_logger(__name__)
@@ -59,10 +59,18 @@ class QueryIntake:
         Length d of an embedding. The history's: asking the embedder may load its model, which takes longer
         than routing thousands of queries that carry their embeddings.
     estimator : Estimator
+    admit : callable, optional
+        Raises `Refused` for a query that this router does not take.
     """
 
-    def __init__(self, embedder: Embedder, dimension: int, estimator: Estimator) -> None:
-        self.embedder, self.dimension, self.estimator = embedder, dimension, estimator
+    def __init__(
+        self,
+        embedder: Embedder,
+        dimension: int,
+        estimator: Estimator,
+        admit: Callable[[Query], None] | None = None,
+    ) -> None:
+        self.embedder, self.dimension, self.estimator, self.admit = embedder, dimension, estimator, admit
         self.models: tuple[str, ...] | None = estimator.models
         self._known: OrderedDict[int, tuple[FloatArray, FloatArray]] = OrderedDict()
 
@@ -78,7 +86,10 @@ class QueryIntake:
         good, queries, refused = [], [], []
         for record in records:
             try:
-                queries.append(decode_query(record.value, self.dimension))
+                query = decode_query(record.value, self.dimension)
+                if self.admit is not None:
+                    self.admit(query)
+                queries.append(query)
                 good.append(record)
             except Refused as error:
                 refused.append((record, error))
@@ -97,6 +108,9 @@ class QueryIntake:
         self._known.clear()
 
     def _estimates(self, records: list[Record], queries: list[Query]) -> tuple[Estimates, dict[int, Refused]]:
+        if queries and not self._known:
+            batch, bad = self._embed(queries)
+            return self.estimator.estimate(batch), bad
         models = len(self.estimator.models)
         quality, cost = np.zeros((len(queries), models)), np.ones((len(queries), models))
         unknown = []
@@ -105,7 +119,7 @@ class QueryIntake:
                 unknown.append(row)
             else:
                 quality[row], cost[row] = known
-        bad: dict[int, Refused] = {}
+        bad = {}
         if unknown:
             rows = np.array(unknown, dtype=np.intp)
             batch, refused = self._embed([queries[row] for row in unknown])

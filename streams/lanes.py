@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 from confluent_kafka import KafkaException
+
+from streams.backlog import Backlog, Record, Stretch
 
 log = structlog.get_logger(__name__)
 
@@ -22,23 +23,12 @@ STEP_SECONDS = 1.0
 
 LEAST_BATCH = 16
 
+OVERHEAD_SECONDS = 0.05
+"""Of a transaction whatever is in it. Held against its records, it would keep small batches small: a lane
+that began with one query on a busy machine came to a few dozen a second."""
+
 ROOM_BYTES = 64 * 2**20
 """Waiting bytes at which fetching stops for a lane, however few queries they are."""
-
-BATCH_BYTES = 16 * 2**20
-"""A transaction takes no further record once its records have so many bytes."""
-
-
-class Record(Protocol):
-    """A record as aiokafka gives it."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Any
 
 
 class Desk(Protocol):
@@ -76,15 +66,6 @@ class Desk(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """Records without a hole between them, and what they came from."""
-
-    generation: int
-    begin: int
-    records: list[Record]
-
-
 class Lane:
     """The queue of one partition and the task that empties it.
 
@@ -98,8 +79,7 @@ class Lane:
 
     def __init__(self, house: Lanes, topic: str, partition: int, desk: Desk) -> None:
         self.house, self.topic, self.partition, self.desk = house, topic, partition, desk
-        self.pending: deque[tuple[int, int, Record]] = deque()
-        self.pending_bytes = 0
+        self.pending = Backlog()
         self.wake = asyncio.Event()
         self.open = self.busy = self.send_back = self.assigned = False
         self.attention = False
@@ -113,10 +93,7 @@ class Lane:
 
     def add(self, generation: int, begin: int, records: list[Record]) -> None:
         """Queue a batch of one fetch, which began at offset `begin`."""
-        for record in records:
-            self.pending.append((generation, begin, record))
-            self.pending_bytes += len(record.value or b"")
-            begin = record.offset + 1
+        self.pending.add(Stretch(generation, begin, records))
         self.wake.set()
 
     def nudge(self) -> None:
@@ -127,27 +104,11 @@ class Lane:
     def clear(self) -> None:
         """Forget what is queued; it will be fetched again."""
         self.pending.clear()
-        self.pending_bytes = 0
 
     @property
     def full(self) -> bool:
         """As much waits as there is room for: no more is fetched."""
-        return len(self.pending) >= self.house.room_max or self.pending_bytes >= ROOM_BYTES
-
-    def _take(self, most: int) -> Stretch:
-        """As many waiting records as a transaction may have, without a hole between them."""
-        generation, begin, record = self.pending.popleft()
-        records, size = [record], len(record.value or b"")
-        while (
-            self.pending
-            and len(records) < most
-            and size < BATCH_BYTES
-            and self.pending[0][:2] == (generation, records[-1].offset + 1)
-        ):
-            records.append(self.pending.popleft()[2])
-            size += len(records[-1].value or b"")
-        self.pending_bytes -= size
-        return Stretch(generation, begin, records)
+        return len(self.pending) >= self.house.room_max or self.pending.bytes >= ROOM_BYTES
 
     async def _run(self) -> None:
         while True:
@@ -176,7 +137,7 @@ class Lane:
             await self._pause(len(self.pending) >= most)
             if not self.pending:
                 return True
-            return await self._step(self._take(most))
+            return await self._step(self.pending.take(most))
         if attention and self.desk.restless:
             return await self._step(Stretch(self.house.generation(), self.desk.position, []))
         return False
@@ -235,9 +196,11 @@ class Lane:
             self.send_back = True
             return True
         position = self.desk.position
-        records = [record for record in stretch.records if record.offset >= position]
-        if stretch.records and not records:
-            return True  # decided and charged already
+        records = stretch.records
+        if records and records[0].offset < position:
+            records = [record for record in records if record.offset >= position]
+            if not records:
+                return True  # decided and charged already
         began = time.monotonic()
         self.busy = True
         try:
@@ -255,8 +218,8 @@ class Lane:
         return True
 
     def _learn_pace(self, seconds: float, count: int) -> None:
-        if count >= LEAST_BATCH or self._pace == 0:
-            pace = seconds / max(count, 1)
+        if count >= LEAST_BATCH:
+            pace = max(seconds - OVERHEAD_SECONDS, 1e-6) / count
             self._pace = pace if self._pace == 0 else 0.7 * self._pace + 0.3 * pace
 
     async def _reload(self) -> None:

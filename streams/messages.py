@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
+import pybase64
 from numpy.typing import NDArray
 
 MAX_VALUE_BYTES = 4 * 2**20
@@ -340,7 +341,7 @@ def _decode_embedding(given: object, dimension: int) -> bytes:
     size = 2 * dimension
     if type(given) is str:
         try:
-            raw = binascii.a2b_base64(given, strict_mode=True)
+            raw = pybase64.b64decode(given, validate=True)
         except ValueError as error:
             raise Refused("decode", "embedding", f"is not base64 ({error})") from None
         if len(raw) != size:

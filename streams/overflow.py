@@ -12,8 +12,8 @@ import orjson
 from routing.alignment import CLOSED_COST
 from routing.decision import IntArray
 from routing.estimators.base import Estimates, FloatArray
+from streams.backlog import Record
 from streams.intake import Arrivals
-from streams.lanes import Record
 from streams.messages import Query, Refused, decode_query
 
 HEADER = "__router.overflow"

@@ -59,30 +59,30 @@ class Decided:
 
 def post_queries(out: Out, topics: Topics, llm_topics: Sequence[str], decided: Decided) -> None:
     """Every query to its place: its LLM's topic, the overflow lane or the unserved ones."""
-    now = time.time()
     plan, arrivals, routed = decided.plan, decided.arrivals, decided.routed
-    quality, cost = decided.estimates.quality, to_usd(routed.charge)
+    sources = arrivals.sources
+    common = {
+        "plan": plan.version, "period": plan.period, "partition": decided.lane, "routed_at": time.time(),
+    }  # fmt: skip
+    # plain numbers, all at once: one by one they cost more than the choice
+    picked = np.maximum(routed.choice, 0)
+    quality = np.take_along_axis(decided.estimates.quality, picked[:, None], 1)[:, 0].tolist()
+    cost, prices, choice = to_usd(routed.charge).tolist(), plan.prices.tolist(), routed.choice.tolist()
     for row, (source, query) in enumerate(zip(arrivals.records, arrivals.queries, strict=True)):
-        i = int(routed.choice[row])
-        routing: dict[str, Any] = {
-            "plan": plan.version,
-            "period": plan.period,
-            "partition": decided.lane,
-            "offset": source.offset,
-            "routed_at": now,
-        }
-        if arrivals.sources is not None:
-            routing["source"] = arrivals.sources[row]
-        headers = list(source.headers) if source.headers else []
+        i = choice[row]
+        routing: dict[str, Any] = {**common, "offset": source.offset}
+        if sources is not None:
+            routing["source"] = sources[row]
+        headers = list(source.headers) if source.headers else None
         if i >= 0:
             routing["model"] = plan.models[i]
-            routing["quality"] = quality[row, i]
+            routing["quality"] = quality[row]
             routing["cost"] = cost[row]
-            routing["price"] = plan.prices[i]
+            routing["price"] = prices[i]
             out(llm_topics[i], encode_routed(query, routing), source.key, headers)
         elif i == DEFERRED:
-            headers += overflow_headers(decided.lane, source.offset, decided.estimates, decided.charge, row)
-            out(topics.overflow, query.value, source.key, headers, partition=0)
+            place = overflow_headers(decided.lane, source.offset, decided.estimates, decided.charge, row)
+            out(topics.overflow, query.value, source.key, (headers or []) + place, partition=0)
         else:
             worth = bool((routed.score[row] > TOLERANCE).any())
             reason = "no LLM that is worth its price has budget" if worth else "no LLM is worth its price"

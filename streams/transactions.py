@@ -59,7 +59,7 @@ class FencedProducer:
         if on_offset is not None:
             # no callback on the others: a thousand of them cost more than the decision
             options["on_delivery"] = lambda error, message: error or on_offset(message.offset())
-        self._producer.produce(topic, value, key, partition=partition, **options)
+        self._producer.produce(topic, value, key, partition, **options)
 
     def send_offsets(self, offsets: list[TopicPartition], membership: object) -> None:
         """Add a consumer group's offsets to the open transaction.
