@@ -6,7 +6,7 @@ import argparse
 import sys
 from importlib import import_module
 
-from streams.command_line import load_variables, told_in_a_line
+from streams.command_line import add_env_file, take_env_file, told_in_a_line
 
 COMMANDS = {
     "config": "check the settings and show where each comes from",
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m streams",
         description="The streaming router. Settings come from PORT_... variables; `config check` lists them.",
     )
-    parser.add_argument("--env-file", metavar="FILE", help="file of variables; those already set win")
+    add_env_file(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     given = sys.argv[1:] if arguments is None else arguments
     for name, text in COMMANDS.items():
@@ -36,8 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         if name in given:
             import_module(f"streams.commands.{name}").add_arguments(command)
     chosen = parser.parse_args(given)
-    if chosen.env_file and not load_variables(chosen.env_file):
-        parser.error(f"--env-file: {chosen.env_file} cannot be read or has no variables")
+    take_env_file(parser, chosen)
     module = import_module(f"streams.commands.{chosen.command}")
     return told_in_a_line(lambda: int(module.run(chosen)))
 

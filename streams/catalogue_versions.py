@@ -88,6 +88,11 @@ class CatalogueReader:
         """The topic was read to its end once."""
         return self._follower.ready.is_set()
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What the reader died of."""
+        return self._follower.failure
+
     def wait(self, seconds: float) -> bool:
         """Wait until `ready`."""
         return self._follower.ready.wait(seconds)

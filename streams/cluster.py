@@ -20,9 +20,14 @@ class LedgerView:
     settings : Settings
     overflow : bool
         There is an overflow lane, whose ledger is a topic of its own.
+    on_change : callable, optional
+        Called in a reader's thread when a lane has committed.
     """
 
-    def __init__(self, settings: Settings, overflow: bool) -> None:
+    def __init__(
+        self, settings: Settings, overflow: bool, on_change: Callable[[], None] = lambda: None
+    ) -> None:
+        self._on_change = on_change
         self._values: dict[int, bytes] = {}
         self._decoded: dict[int, tuple[bytes, LedgerRecord]] = {}
         config, topics = reader_config(settings), settings.topics
@@ -66,5 +71,6 @@ class LedgerView:
         def read(message: Message) -> None:
             if (value := message.value()) is not None:
                 self._values[first + (message.partition() or 0)] = value
+                self._on_change()
 
         return read

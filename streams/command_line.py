@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +14,17 @@ from routing.catalogue import CatalogueError
 from routing.history import HistoryError
 from streams.kafka import BrokerUnreachable
 from streams.topics import TopicMismatch
+
+
+def add_env_file(parser: argparse.ArgumentParser) -> None:
+    """The option that names a file of variables; `take_env_file` sets them."""
+    parser.add_argument("--env-file", metavar="FILE", help="file of variables; those already set win")
+
+
+def take_env_file(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Sets the variables of the file that was named; ends the program when there are none."""
+    if given.env_file and not load_variables(given.env_file):
+        parser.error(f"--env-file: {given.env_file} cannot be read or has no variables")
 
 
 def load_variables(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,18 @@ class Estimating:
     def dimension(self) -> int:
         """Length of an embedding, as the history has it: no model has to be loaded to know it."""
         return int(self.history.embeddings.shape[1])
+
+    def warm_up(self) -> None:
+        """Load the embedding model now: torch takes tens of seconds, which a lane's first query would wait.
+
+        Raises
+        ------
+        Exception
+            Whatever keeps the model from embedding a text.
+        """
+        began = time.monotonic()
+        self.embedder.embed(["What is loaded now need not be loaded by the first query."])
+        log.info("embedder_loaded", seconds=round(time.monotonic() - began, 1))
 
     def leave_one_out(self) -> Estimates:
         """Estimates for the history's own rows, [H, M]."""

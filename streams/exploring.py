@@ -75,17 +75,19 @@ def measured(
     """
     found = {}
     for name in names:
-        answers = quality = cost = settled = 0.0
+        answers = quality = reported = cost = settled = 0.0
         for ledger in ledgers.values():
             if (sums := ledger.reported.get(name)) is not None:
-                answers, quality = answers + sums[0], quality + sums[1]
+                answers, quality, reported = answers + sums[0], quality + sums[1], reported + sums[3]
             if name in ledger.models:
                 i = ledger.models.index(name)
                 for account in (ledger.account, ledger.closed):
                     if account is not None and i < len(account.settled):
                         cost += float(account.settled[i]) / 1e12
                         settled += float(account.settlements[i])
-        mean = cost / settled if settled else list_cost(models.get(name))
+        # what was settled lately; after a pause of two periods what was ever reported; else a guess
+        ever = reported / answers if answers else list_cost(models.get(name))
+        mean = cost / settled if settled else ever
         found[name] = [answers, quality / answers if answers else 0.0, mean]
     return found
 

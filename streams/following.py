@@ -10,7 +10,24 @@ from typing import Any
 import structlog
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from streams.troubles import Trouble
+
 log = structlog.get_logger(__name__)
+
+
+def consume_soon(consumer: Consumer, most: int, seconds: float) -> list[Message]:
+    """What there is as soon as there is something: `Consumer.consume` alone waits until it has `most`.
+
+    Parameters
+    ----------
+    consumer : Consumer
+    most : int
+        Messages at most.
+    seconds : float
+        Longest wait for the first.
+    """
+    first = consumer.poll(seconds)
+    return [] if first is None else [first, *consumer.consume(most - 1, 0)]
 
 
 class Follower:
@@ -38,6 +55,7 @@ class Follower:
     ) -> None:
         self._config, self._topic, self._partitions = dict(config), topic, partitions
         self._on_message, self._tail = on_message, tail
+        self._trouble = Trouble("follow_error", "follow_goes_on", topic=topic)
         self._stop = threading.Event()
         self.ready = threading.Event()
         """Set once every partition was read to its end."""
@@ -71,14 +89,16 @@ class Follower:
                 consumer.assign(self._starts(consumer))
                 ended: set[int] = set()
                 while not self._stop.is_set():
-                    for message in consumer.consume(500, 0.1):
+                    for message in consume_soon(consumer, 500, 0.1):
                         error = message.error()
                         if error is None:
+                            self._trouble.ended()
                             self._on_message(message)
                         elif error.code() == KafkaError._PARTITION_EOF:
+                            self._trouble.ended()
                             ended.add(message.partition() or 0)
                         elif error.code() != KafkaError._ALL_BROKERS_DOWN:
-                            log.warning("follow_error", topic=self._topic, reason=error.str())
+                            self._trouble.happened(reason=error.str())
                     if len(ended) == self._partitions:
                         self.ready.set()
         except Exception as error:

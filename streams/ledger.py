@@ -40,7 +40,8 @@ class LedgerRecord:
     outcomes : dict of str to int
         Outcomes taken in since the beginning, by what became of them.
     reported : dict of str to list
-        By LLM: outcomes that carried a quality, the sum of those, the sum of what was estimated for them.
+        By LLM: outcomes that carried a quality, the sum of those, the sum of what was estimated for them, and
+        the USD that they cost; of all periods.
     written_at : float
         Seconds since the epoch.
     """

@@ -156,7 +156,7 @@ class Metrics(Collector):
         for model, values in after.reported.items():
             known = before.reported.get(model, (0, 0.0, 0.0))
             counters = ("reported_answers", "reported_quality", "estimated_quality")
-            for name, new, old in zip(counters, values, known, strict=True):
+            for name, new, old in zip(counters, values[:3], known[:3], strict=True):
                 self._count(name, (model,), new - old)
 
     def _count_account(self, before: Account, after: Account | None, models: tuple[str, ...]) -> None:

@@ -15,6 +15,9 @@ from typing import Any
 import structlog
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from streams.following import consume_soon
+from streams.troubles import Trouble
+
 log = structlog.get_logger(__name__)
 
 ROOM = 5000
@@ -39,7 +42,10 @@ class OutcomeFeed:
         self._inboxes: dict[int, deque[Message]] = {}
         self._paused: set[int] = set()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="outcomes", daemon=True)
+        self._trouble = Trouble("outcomes_error", "outcomes_go_on")
+        self.failure: BaseException | None = None
+        """What its thread died of: no outcome is settled any more."""
+        self._thread = threading.Thread(target=self._guarded, name="outcomes", daemon=True)
 
     def start(self) -> None:
         """Start reading."""
@@ -59,6 +65,13 @@ class OutcomeFeed:
         """Leave a lane's outcomes alone."""
         self._orders.put((lane, 0, None))
 
+    def _guarded(self) -> None:
+        try:
+            self._run()
+        except Exception as error:
+            self.failure = error
+            log.exception("outcome_feed_died")
+
     def _run(self) -> None:
         with closing(Consumer(self._config)) as consumer:
             while not self._stop.is_set():
@@ -68,17 +81,18 @@ class OutcomeFeed:
                     self._stop.wait(0.05)
                     continue
                 arrived = set()
-                for message in consumer.consume(500, 0.05):
+                for message in consume_soon(consumer, 500, 0.05):
                     error = message.error()
                     lane = message.partition()
                     if error is None and lane in self._inboxes:
+                        self._trouble.ended()
                         self._inboxes[lane].append(message)
                         arrived.add(lane)
                     elif error is not None and error.code() not in (
                         KafkaError._PARTITION_EOF,
                         KafkaError._ALL_BROKERS_DOWN,
                     ):
-                        log.warning("outcomes_error", reason=error.str())
+                        self._trouble.happened(reason=error.str())
                 for lane in arrived:
                     self._on_arrival(lane)
 

@@ -13,14 +13,18 @@ from confluent_kafka.admin import AclOperation, AdminClient
 
 from routing.catalogue import Catalogue
 from streams.settings import Settings
+from streams.troubles import Trouble
 
 log = structlog.get_logger(__name__)
+
+_unknown = Trouble("rights_not_known", "rights_known")
 
 ROLES = {
     "worker": "runs the router",
     "operator": "creates topics, changes the catalogue, replays dead letters, looks at everything",
     "producer": "sends queries",
     "fleet": "answers the queries of LLMs and tells outcomes",
+    "batch": "sends files of requests and collects their answers",
     "viewer": "reads everything: check, bill, explain, the replay's report",
 }
 
@@ -71,7 +75,8 @@ def grants(settings: Settings, catalogue: Catalogue, role: str) -> list[Grant]:
         There is no such role.
     """
     found = {
-        "worker": _worker, "operator": _operator, "producer": _producer, "fleet": _fleet, "viewer": _viewer
+        "worker": _worker, "operator": _operator, "producer": _producer, "fleet": _fleet, "batch": _batch,
+        "viewer": _viewer,
     }[role](settings, [settings.topics.llm(slug) for slug in catalogue.slugs])  # fmt: skip
     return sorted(set(found))
 
@@ -87,8 +92,7 @@ def _worker(settings: Settings, llms: list[str]) -> list[Grant]:
         *_on_topics("Read", (topics.queries, topics.outcomes, topics.catalogue, *both)),
         *_on_topics("Write", both),
         Grant("Group", settings.app_id, "Read"),
-        # readers assign themselves partitions, yet librdkafka asks for their group's coordinator
-        Grant("Group", f"{settings.app_id}-reader", "Read"),
+        _reader(settings),
         Grant("TransactionalId", f"{settings.app_id}-", "Write", prefix=True),
     ]
 
@@ -100,7 +104,9 @@ def _operator(settings: Settings, llms: list[str]) -> list[Grant]:
         Grant("Cluster", "kafka-cluster", "Create"),
         Grant("Cluster", "kafka-cluster", "DescribeConfigs"),
         *_on_topics("DescribeConfigs", (*_all(settings), *llms)),
-        *_on_topics("Write", (topics.catalogue, topics.replayed, topics.queries, topics.outcomes)),
+        *_on_topics("Write", (topics.catalogue, topics.replayed)),
+        # a dead letter is replayed to where it came from
+        *_on_topics("Write", (topics.queries, topics.outcomes, topics.overflow, *llms)),
         Grant("TransactionalId", f"{settings.app_id}-", "Write", prefix=True),
     ]
 
@@ -112,11 +118,28 @@ def _producer(settings: Settings, llms: list[str]) -> list[Grant]:
 def _fleet(settings: Settings, llms: list[str]) -> list[Grant]:
     topics = settings.topics
     return [
-        *_on_topics("Read", llms),
+        *_on_topics("Read", (topics.catalogue, *llms)),
         *_on_topics("Write", (topics.answers, topics.outcomes, topics.dlq)),
         Grant("Group", f"{settings.app_id}-fleet-", "Read", prefix=True),
+        _reader(settings),
         Grant("TransactionalId", f"{settings.app_id}-fleet-", "Write", prefix=True),
     ]
+
+
+def _batch(settings: Settings, llms: list[str]) -> list[Grant]:
+    topics = settings.topics
+    return [
+        *_on_topics("Write", (topics.queries, topics.batches)),
+        *_on_topics("Read", (topics.batches, topics.answers, topics.unserved, topics.dlq)),
+        Grant("Group", f"{settings.app_id}-batch", "Read"),
+        _reader(settings),
+        Grant("TransactionalId", f"{settings.app_id}-batch-", "Write", prefix=True),
+    ]
+
+
+def _reader(settings: Settings) -> Grant:
+    """Readers assign themselves partitions, yet librdkafka asks for their group's coordinator."""
+    return Grant("Group", f"{settings.app_id}-reader", "Read")
 
 
 def _viewer(settings: Settings, llms: list[str]) -> list[Grant]:
@@ -148,17 +171,21 @@ def refused_topics(admin: AdminClient, wanted: Iterable[Grant]) -> list[Grant]:
             TopicCollection(list(by_topic)), include_authorized_operations=True, request_timeout=10
         )
     except KafkaException as error:
-        log.warning("rights_not_known", reason=str(error))
+        _unknown.happened(reason=str(error))
         return []
-    refused = []
+    refused, unknown = [], {}
     for name, future in told.items():
         try:
             allowed = future.result(11).authorized_operations
         except (KafkaException, TimeoutError) as error:
-            log.warning("rights_not_known", topic=name, reason=repr(error))
+            unknown[name] = repr(error)
             continue
         if allowed is not None:
             refused += [grant for grant in by_topic[name] if not _is_in(grant, allowed)]
+    if unknown:
+        _unknown.happened(topics=len(unknown), reason=next(iter(unknown.values())))
+    else:
+        _unknown.ended()
     return sorted(refused)
 
 

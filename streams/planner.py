@@ -11,26 +11,39 @@ import structlog
 from routing.estimators.base import Estimates
 from routing.plan import Plan
 from routing.planning import Planner
+from streams.backlog import Record
 from streams.catalogue_versions import CatalogueReader
 from streams.cluster import LedgerView
 from streams.estimating import Estimating
 from streams.exploring import measured
 from streams.kafka import reader_config, transactional_config
-from streams.lanes import Record
 from streams.ledger import account_from_dict
+from streams.losses import shorter
 from streams.messages import Refused, decode_samples
 from streams.periods import decode_period, encode_period, summarise
-from streams.plan_messages import PLAN_KEY, decode_plan, encode_plan, same_but_for_rights
+from streams.plan_messages import PLAN_KEY, encode_plan, same_but_for_rights
+from streams.plans import plan_in_force
 from streams.settings import Settings
 from streams.stages import Stages
 from streams.transactions import FencedProducer, read_to_end
 
 log = structlog.get_logger(__name__)
 
-UNBOUNDED = 1 << 30
+HELD_MAX = 100_000
+"""Samples that are held for later solves before no more are read: the log of samples keeps them."""
 
-LOOK_SECONDS = 0.2
-"""Longest time without a look at the ledgers while samples come without a pause."""
+LOOK_SECONDS, SHORTEST_LOOK_SECONDS = 0.15, 0.01
+"""Longest and shortest time between two looks at which rights are handed out. The worker asks for one every
+0.2 s, and whenever ledgers change."""
+
+FASTEST = 50_000
+"""Queries a second that no cluster passes: what a burst can be at most until the next look."""
+
+SUMMARY_SECONDS = 0.2
+"""Shortest time between two looks at what periods come to."""
+
+LOOKS = 50
+"""Looks that the rest of a period is given where there is time, so that rights follow what is left of it."""
 
 
 class PlannerDesk:
@@ -70,17 +83,14 @@ class PlannerDesk:
         self._published = -1
         self._logged: Plan | None = None
         self._first_sample: float | None = None
-        self._looked = 0.0
+        self._looked = self._summed = 0.0
+        self._until_next = SHORTEST_LOOK_SECONDS
         self._summaries: dict[int, bytes] = {}
 
     def open(self) -> None:
         """Fence the former planner, read the plan that is in force, and go on from it."""
         self._producer = FencedProducer(transactional_config(self._settings, "planner"))
-        last: Plan | None = None
-        for message in read_to_end(reader_config(self._settings), self._topics.plans, 0):
-            value = message.value()
-            if message.key() == PLAN_KEY and value is not None:
-                last = decode_plan(value)
+        last = plan_in_force(self._settings)
         self._planner = self._make_planner()
         self._first_sample = None
         self._summaries = {
@@ -96,8 +106,17 @@ class PlannerDesk:
             self._planner.resume(last)
             self._published = last.revision
             self._logged = last
-            self._next = int(last.solved_from.get("samples_from", 0))
+            self._next = self._samples_from(last)
         log.info("planner_open", plan=self._planner.plan.version, samples_from=self._next)
+
+    def _samples_from(self, plan: Plan) -> int:
+        """Where the period's samples begin; the beginning of a topic that was deleted and made anew."""
+        start = int(plan.solved_from.get("samples_from", 0))
+        place = (self._topics.samples, 0)
+        if not shorter(reader_config(self._settings), {place: start}):
+            return start
+        log.warning("samples_lost", samples_from=start)
+        return 0
 
     def close(self) -> None:
         """Give up an open transaction."""
@@ -120,13 +139,16 @@ class PlannerDesk:
 
     @property
     def limit(self) -> int:
-        """It never waits."""
-        return UNBOUNDED
+        """Messages that it may take, each with the samples of a lane's batch; 0 while enough are held."""
+        held = self._planner.held if self._planner is not None else 0
+        return max(0, -(-(HELD_MAX - held) // self._settings.batch_max))
 
     @property
     def restless(self) -> bool:
-        """Looks at the ledgers whenever it is asked to."""
-        return True
+        """A look is due, or a burst may have begun that must not wait for it."""
+        if self._planner is None or time.monotonic() - self._looked >= self._until_next:
+            return True
+        return self._planner.to_come < LOOKS * LOOK_SECONDS * FASTEST
 
     def step(self, records: Sequence[Record]) -> None:
         """Observe samples, solve when it is due, hand out rights, close periods."""
@@ -137,15 +159,17 @@ class PlannerDesk:
             self._observe(planner, record)
         if records:
             self._next = records[-1].offset + 1
-        if records and time.monotonic() - self._looked < LOOK_SECONDS:
-            return
         if not self._view.ready:
             return  # ledgers that were not read yet look like lanes that have spent nothing
-        self._looked = time.monotonic()
+        since = time.monotonic() - self._looked
+        if records and since < min(self._until_next, LOOK_SECONDS):
+            return
         self._look_at_ledgers(planner)
-        self._look_at_catalogue(planner)
         for learned in planner.catch_up():
             self._publish(learned)
+        if since < self._until_next and not planner.hurried(LOOKS):
+            return
+        self._look_at_catalogue(planner)
         if self._too_slow(planner) and (plan := planner.solve(early=True)) is not None:
             log.warning("warmup_time_limit", samples=plan.solved_from["observed"])
             self._publish(plan)
@@ -156,7 +180,16 @@ class PlannerDesk:
         else:
             planner.hand_out()
         self._publish(planner.plan)
-        self._publish_periods(planner)
+        self._schedule(planner, since)
+        if time.monotonic() - self._summed >= SUMMARY_SECONDS:
+            self._summed = time.monotonic()
+            self._publish_periods(planner)
+
+    def _schedule(self, planner: Planner, since: float) -> None:
+        """When to look again: soon at the beginning and the end of a period, and where it is short."""
+        self._looked = time.monotonic()
+        wanted = min(since, LOOK_SECONDS) * planner.looks_left / LOOKS
+        self._until_next = min(LOOK_SECONDS, max(SHORTEST_LOOK_SECONDS, wanted))
 
     def _observe(self, planner: Planner, record: Record) -> None:
         try:

@@ -12,8 +12,25 @@ from streams.following import Follower
 from streams.kafka import reader_config
 from streams.plan_messages import PLAN_KEY, decode_plan
 from streams.settings import Settings
+from streams.transactions import read_to_end
 
 log = structlog.get_logger(__name__)
+
+
+def plan_in_force(settings: Settings) -> Plan | None:
+    """The newest plan on the topic, read now; None when no planner has run yet.
+
+    Raises
+    ------
+    KafkaException
+        The broker said something that waiting does not mend.
+    """
+    newest = None
+    for message in read_to_end(reader_config(settings), settings.topics.plans, 0):
+        value = message.value()
+        if message.key() == PLAN_KEY and value is not None:
+            newest = value
+    return None if newest is None else decode_plan(newest)
 
 
 class PlanReader:

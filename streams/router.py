@@ -16,13 +16,13 @@ from routing.decision import IntArray
 from routing.estimators.base import Estimates
 from routing.plan import Plan
 from routing.policy import enter, route, waits
+from streams.backlog import Record
 from streams.catalogue_versions import CatalogueReader
 from streams.charging import Charger
 from streams.dead_letters import dead_letter_headers
 from streams.exploring import to_explore
 from streams.intake import Arrivals
 from streams.kafka import reader_config, transactional_config
-from streams.lanes import Record
 from streams.ledger import LedgerRecord, account_to_dict
 from streams.messages import encode_samples
 from streams.outcome_feed import OutcomeFeed

@@ -115,6 +115,11 @@ class Settings(BaseSettings):
     embedder: str | None = Field(
         default=None, description="Embedding model, name or folder: the history's; none takes the preset's."
     )
+    embedder_loads: Literal["start", "first"] = Field(
+        default="start",
+        description="When the embedding model is loaded: before the worker takes partitions, or at the first "
+        "query without an embedding.",
+    )
     k: int = Field(default=5, ge=1, le=10_000, description="Neighbours of a query, in preset `paper`.")
     weighting: Literal["uniform", "similarity"] = Field(
         default="uniform", description="Weights of the neighbours, in preset `paper`."

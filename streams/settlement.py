@@ -127,10 +127,11 @@ class Settlement:
                 (model, int(reserved.charge[row]), int(reserved.paid[row]))
             )
             if outcome.quality is not None:
-                sums = reported.setdefault(outcome.model, [0, 0.0, 0.0])
+                sums = reported.setdefault(outcome.model, [0, 0.0, 0.0, 0.0])
                 sums[0] += 1
                 sums[1] += outcome.quality
                 sums[2] += float(reserved.quality[row])
+                sums[3] += outcome.cost
         for period, rows in paid.items():
             models, charges, actual = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
             record = _in_period(
@@ -165,11 +166,11 @@ class Settlement:
         model = int(reserved.model[row])
         if record.models[model] != outcome.model:
             raise Refused("settle", "contradictory", f"the query was routed to {record.models[model]}")
+        if reserved.period not in (record.account.period, record.closed and record.closed.period):
+            # also of one that was settled in time: a restart cannot tell it from one that was not
+            raise _late(outcome)
         actual = int(to_pico(outcome.cost))
         if reserved.paid[row] == OPEN:
-            if reserved.period not in (record.account.period, record.closed and record.closed.period):
-                # not paid by this: the same again is as late, not a duplicate of what settled nothing
-                raise _late(outcome)
             reserved.paid[row] = actual
             return found
         if reserved.paid[row] == actual:

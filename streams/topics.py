@@ -171,29 +171,39 @@ def create_topics(
             [NewTopic(s.name, s.partitions, replication_factor, config=s.config | replicas) for s in missing],
             operation_timeout=VISIBLE_SECONDS,
         )
+        others = set()
         for name, future in futures.items():
             try:
                 future.result(VISIBLE_SECONDS)
                 log.info("topic_created", topic=name)
             except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another one was faster
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise TopicMismatch([f"topic {name}: was not created ({error.args[0].str()})"]) from error
+                others.add(name)
         _wait_until_visible(admin, specs)
+        # another one was faster, or the broker that was asked did not know them yet
+        theirs = [spec for spec in specs if spec.name in others]
+        if theirs and (problems := not_compacted(admin, theirs, existing_partitions(admin))):
+            raise TopicMismatch(problems)
     return {spec.name: spec.name not in existing for spec in specs}
 
 
 def _wait_until_visible(admin: AdminClient, specs: list[TopicSpec]) -> None:
+    """Until every broker that is asked knows all topics with all their partitions, and all are led."""
     deadline = time.monotonic() + VISIBLE_SECONDS
     while True:
         existing = existing_partitions(admin)
         problems = [f"topic {spec.name}: is not visible" for spec in specs if spec.name not in existing]
         problems += mismatches(specs, existing)  # a new topic may show some of its partitions first
         if not problems:
-            break
+            try:
+                end_offsets(admin, [spec.name for spec in specs])  # leaders that are named may not lead yet
+                return
+            except ValueError as error:  # another broker was asked, which does not know them yet
+                problems = [str(error)]
         if time.monotonic() > deadline:
             raise TopicMismatch(problems)
         time.sleep(0.05)
-    end_offsets(admin, [spec.name for spec in specs])  # leaders that are named may not lead yet
 
 
 def end_offsets(admin: AdminClient, topics: Iterable[str]) -> dict[tuple[str, int], int]:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from confluent_kafka import KafkaException
 
-from streams.lanes import Desk, Record
+from streams.backlog import Record
+from streams.lanes import Desk
 from streams.metrics import Metrics
 from streams.planner import PlannerDesk
 from streams.router import RouterDesk

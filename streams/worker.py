@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-import faust
 import structlog
 from confluent_kafka import KafkaError, KafkaException
 from faust.types import TP, StreamT
@@ -19,32 +19,34 @@ from routing.alignment import Alignment
 from routing.estimators.base import Estimates
 from routing.plan import Plan
 from routing.planning import Planner, PlanningSettings
+from streams.bounding import admit_bounded
 from streams.catalogue_versions import CatalogueReader, CatalogueVersion
 from streams.charging import Charger, charge_bounds, charge_estimates
 from streams.cluster import LedgerView
-from streams.estimating import Estimating, load_estimating
+from streams.estimating import Estimating
 from streams.fetching import BatchTopic, RouterApp
 from streams.intake import QueryIntake
-from streams.kafka import faust_brokers, faust_credentials, reader_config, wait_for_broker
+from streams.kafka import faust_brokers, faust_credentials, reader_config
 from streams.lanes import Desk, Lanes
 from streams.ledger import LedgerRecord
-from streams.logs import configure_logs
+from streams.machine import limit_threads
 from streams.observation import Observation
 from streams.outcome_feed import OutcomeFeed
 from streams.overflow import OverflowIntake
-from streams.permissions import grants, tell_refused
 from streams.planner import PlannerDesk
 from streams.plans import PlanReader
 from streams.router import RouterDesk, Shared
 from streams.settings import Settings
 from streams.stages import Stages
 from streams.tables import LedgerTable
-from streams.topics import existing_partitions, mismatches, topic_specs
 
 log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 0.2
-"""How often the planner looks at the ledgers."""
+"""How often the planner looks at the ledgers when nothing is written to them."""
+
+LOOK_SECONDS = 0.02
+"""How soon it is asked to look after something was."""
 
 WATCH_SECONDS = 1.0
 
@@ -66,9 +68,13 @@ class Router:
         self.catalogue = CatalogueReader(settings, self._catalogue_changed)
         self.overflow = settings.overflow == "on" or (settings.overflow == "auto" and settings.partitions > 1)
         self.stages = Stages()
-        self.executor = ThreadPoolExecutor(2 * settings.partitions + 4, thread_name_prefix="desk")
+        self.executor = ThreadPoolExecutor(
+            2 * settings.partitions + 4, thread_name_prefix="desk",
+            initializer=limit_threads, initargs=(settings.partitions,),
+        )  # fmt: skip
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.view = LedgerView(settings, self.overflow)
+        self.view = LedgerView(settings, self.overflow, self._ledger_changed)
+        self._look_is_due = False
         self.plans = PlanReader(settings, self._plan_changed)
         self.feed = OutcomeFeed(reader_config(settings), self.topics.outcomes, self._outcomes_came)
         self.shared = Shared(
@@ -91,6 +97,7 @@ class Router:
             self._lanes,
             self._explain,
         )
+        self._crashing: asyncio.Future[None] | None = None
         self.app = self._app()
         self.ledger = self._table("ledger", self.topics.ledger, settings.partitions)
         self.ledger.assign = self._assign
@@ -166,6 +173,7 @@ class Router:
 
         @app.timer(WATCH_SECONDS)
         async def watch() -> None:
+            self._look_after_readers()
             app.lanes.watch(app.cursor)
             app.lanes.nudge(self.topics.queries, self.topics.overflow)
 
@@ -185,7 +193,12 @@ class Router:
         # Ledgers load themselves. Faust would wait for the last offset of the changelog, which is a marker
         # that no consumer is given: for ever, when a lane commits while partitions move.
         tables: Any = self.app.tables
-        tables.recovery.need_recovery = lambda: False
+        recovery = tables.recovery
+        recovery.need_recovery = lambda: False
+        # nor does it matter where changelogs begin and end: to ask it, with a broker dead and its partitions'
+        # new leaders not known yet, took up to 20 s a question, with all of the worker's lanes waiting
+        for question in ("_build_highwaters", "_build_offsets", "_seek_offsets"):
+            setattr(recovery, question, _not_asked)
         self.settings.data_dir.mkdir(parents=True, exist_ok=True)
         self.app.lanes = Lanes(
             lambda topic, partition: self.observation.watched(self._desk_for(topic, partition)),
@@ -198,6 +211,19 @@ class Router:
             transaction_seconds=self.settings.transaction_seconds,
         )
         self.start()
+
+    def _look_after_readers(self) -> None:
+        """A worker without one of its readers would go on with old plans, or settle nothing: it ends."""
+        readers = {
+            "outcomes": self.feed.failure,
+            "plans": self.plans.failure,
+            "ledgers": self.view.failure,
+            "catalogue": self.catalogue.failure,
+        }
+        for name, failure in readers.items():
+            if failure is not None and self._crashing is None:
+                log.error("worker_cannot_go_on", reader=name, reason=repr(failure))
+                self._crash(failure)
 
     def _crash(self, error: BaseException) -> None:
         self._crashing = asyncio.ensure_future(self.app.crash(error))
@@ -241,7 +267,8 @@ class Router:
             overflow = OverflowIntake()
             return RouterDesk(self.shared, self.settings.partitions, overflow, self.topics.overflow_ledger, 0)
         estimating = self.estimating
-        queries = QueryIntake(estimating.embedder, estimating.dimension, estimating.estimator)
+        admit = admit_bounded if self.settings.reserve == "bound" else None
+        queries = QueryIntake(estimating.embedder, estimating.dimension, estimating.estimator, admit)
         return RouterDesk(self.shared, partition, queries, self.topics.ledger, partition)
 
     def _charger(self) -> Charger:
@@ -287,6 +314,16 @@ class Router:
     def _plan_changed(self, plan: Plan) -> None:
         self._from_thread(self.topics.queries, self.topics.overflow)
 
+    def _ledger_changed(self) -> None:
+        """Ask the planner for a look, once for all that is written until then."""
+        if not self._look_is_due and self.loop is not None:
+            self._look_is_due = True
+            self._in_loop(self.loop.call_later, LOOK_SECONDS, self._ask_for_a_look)
+
+    def _ask_for_a_look(self) -> None:
+        self._look_is_due = False
+        self.app.lanes.nudge(self.topics.samples)
+
     def _catalogue_changed(self, version: CatalogueVersion) -> None:
         self._from_thread(self.topics.queries, self.topics.overflow, self.topics.samples)
 
@@ -295,8 +332,12 @@ class Router:
 
     def _from_thread(self, *topics: str) -> None:
         if self.loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                self.loop.call_soon_threadsafe(self.app.lanes.nudge, *topics)
+            self._in_loop(self.app.lanes.nudge, *topics)
+
+    def _in_loop(self, call: Callable[..., object], *arguments: object) -> None:
+        assert self.loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self.loop.call_soon_threadsafe(call, *arguments)
 
     def _record_written(self, record: LedgerRecord) -> None:
         pool = record.lane == self.settings.partitions
@@ -304,10 +345,15 @@ class Router:
         table.put(record.lane, 0 if pool else record.lane, record.to_dict())
 
 
+async def _not_asked(*arguments: Any, **options: Any) -> None:
+    """In place of a question that Faust asks the broker."""
+
+
 def planning_settings(settings: Settings) -> PlanningSettings:
     """The part of the settings that is about learning prices."""
     return PlanningSettings(
         horizon=settings.horizon,
+        period_seconds=settings.period_seconds,
         eps=settings.eps,
         warmup=settings.warmup,
         resolve=settings.resolve,
@@ -318,50 +364,3 @@ def planning_settings(settings: Settings) -> PlanningSettings:
         solver=settings.solver,
         mix=settings.mix,
     )
-
-
-def main(settings: Settings) -> int:
-    """Run a worker until it is told to stop.
-
-    Returns
-    -------
-    int
-        0 when it was told to stop, 1 when something made it stop.
-    """
-    configure_logs(settings.log_level, settings.log_format)
-    catalogue = settings.read_catalogue()
-    admin = wait_for_broker(settings)
-    existing = existing_partitions(admin)
-    specs = topic_specs(settings, catalogue)
-    # topics that a worker has no business with it need not be allowed to see
-    used = {grant.name for grant in grants(settings, catalogue, "worker")}
-    if missing := [spec.name for spec in specs if spec.name in used and spec.name not in existing]:
-        raise ValueError(
-            f"topics: {', '.join(missing)} missing, or this user may not see them; "
-            "run `python -m streams topics create`, or grant what `python -m streams acls worker` lists"
-        )
-    if problems := mismatches(specs, existing):
-        raise ValueError("; ".join(problems))
-    tell_refused(admin, settings, catalogue)
-    estimating = load_estimating(settings, catalogue)
-    return run(Router(settings.with_preset(estimating.planning), estimating))
-
-
-def run(router: Router) -> int:
-    """Run a router's app in this thread."""
-    worker = faust.Worker(
-        router.app, loglevel=None, override_logging=False, redirect_stdouts=False, console_port=0
-    )
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-
-    async def prepare() -> None:
-        router.prepare()
-        await router.observation.start()
-
-    loop.run_until_complete(prepare())
-    worker.loop = loop
-    try:
-        return int(worker.execute_from_commandline() or 0)
-    except SystemExit as error:
-        return int(error.code or 0)

@@ -9,11 +9,11 @@ from pathlib import Path
 import orjson
 
 from routing.money import to_usd
-from routing.plan import Plan
 from streams.catalogue_change import differences
 from streams.catalogue_versions import CATALOGUE_KEY, CatalogueVersion
 from streams.kafka import reach_broker, reader_config, transactional_config
-from streams.plan_messages import PLAN_KEY, decode_plan, encode_plan
+from streams.plan_messages import encode_plan
+from streams.plans import plan_in_force
 from streams.settings import Settings, read_catalogue
 from streams.topics import create_topics, topic_specs
 from streams.transactions import FencedProducer, read_to_end
@@ -36,16 +36,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "show":
         return show_plan(settings, as_json=arguments.json)
     return apply_catalogue(settings, arguments.file, ask=not arguments.yes, dry=arguments.dry_run)
-
-
-def plan_in_force(settings: Settings) -> Plan | None:
-    """The newest plan on the topic; None when no planner has run yet."""
-    found = None
-    for message in read_to_end(reader_config(settings), settings.topics.plans, 0):
-        value = message.value()
-        if message.key() == PLAN_KEY and value is not None:
-            found = decode_plan(value)
-    return found
 
 
 def catalogue_in_force(settings: Settings) -> CatalogueVersion:

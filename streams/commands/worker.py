@@ -16,6 +16,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs until SIGTERM or SIGINT; a broker that is away is waited for."""
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format)
-    from streams.worker import main
+    from streams.starting import main
 
     return int(main(settings) or 0)

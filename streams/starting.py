@@ -1,0 +1,79 @@
+"""A worker's start: what must be there before it takes partitions, then the app's loop until its end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import faust
+
+from streams.estimating import load_estimating
+from streams.kafka import wait_for_broker
+from streams.logs import configure_logs
+from streams.losses import look_for_losses
+from streams.machine import spare_collector
+from streams.permissions import grants, tell_refused
+from streams.settings import Settings
+from streams.topics import existing_partitions, mismatches, topic_specs
+from streams.worker import Router
+
+
+def main(settings: Settings) -> int:
+    """Run a worker until it is told to stop.
+
+    Returns
+    -------
+    int
+        0 when it was told to stop, 1 when something made it stop.
+    """
+    # from its first moment on; the app has a handler of its own, which lets batches in flight finish
+    signal.signal(signal.SIGTERM, _told_to_stop)
+    configure_logs(settings.log_level, settings.log_format)
+    catalogue = settings.read_catalogue()
+    admin = wait_for_broker(settings)
+    existing = existing_partitions(admin)
+    specs = topic_specs(settings, catalogue)
+    # topics that a worker has no business with it need not be allowed to see
+    used = {grant.name for grant in grants(settings, catalogue, "worker")}
+    if missing := [spec.name for spec in specs if spec.name in used and spec.name not in existing]:
+        raise ValueError(
+            f"topics: {', '.join(missing)} missing, or this user may not see them; "
+            "run `python -m streams topics create`, or grant what `python -m streams acls worker` lists"
+        )
+    if problems := mismatches(specs, existing):
+        raise ValueError("; ".join(problems))
+    tell_refused(admin, settings, catalogue)
+    estimating = load_estimating(settings, catalogue)
+    if settings.embedder_loads == "start":
+        # not beside the app: what is imported holds the interpreter, and heartbeats would be late
+        estimating.warm_up()
+    return run(Router(settings.with_preset(estimating.planning), estimating))
+
+
+def _told_to_stop(number: int, frame: object) -> None:
+    """Nothing was begun that had to be finished."""
+    raise SystemExit(0)
+
+
+def run(router: Router) -> int:
+    """Run a router's app in this thread."""
+    worker = faust.Worker(
+        router.app, loglevel=None, override_logging=False, redirect_stdouts=False, console_port=0
+    )
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+
+    async def prepare() -> None:
+        router.prepare()
+        while not (router.view.ready and router.plans.ready):
+            await asyncio.sleep(0.02)
+        await loop.run_in_executor(None, look_for_losses, router.settings, router.view, router.plans)
+        await router.observation.start()
+
+    loop.run_until_complete(prepare())
+    worker.loop = loop
+    spare_collector()
+    try:
+        return int(worker.execute_from_commandline() or 0)
+    except SystemExit as error:
+        return int(error.code or 0)

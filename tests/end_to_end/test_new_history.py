@@ -1,0 +1,55 @@
+"""Another history, or one of another embedding model, while a router runs: docs/operations.md says how.
+
+Needs Apache Kafka (the fixture `kafka` finds or starts it).
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from routing.history import EmbeddedHistory
+from tests.end_to_end.conftest import MakeRouter
+from tests.end_to_end.data import Small
+from tests.end_to_end.routers import assert_whole
+
+
+def saved(small: Small, folder: Path, rows: range, embedder: str | None = None) -> Path:
+    """A part of the history, in a folder of its own."""
+    whole = small.prepared.history
+    EmbeddedHistory(
+        whole.history.select(np.array(rows)), whole.embeddings[rows.start : rows.stop],
+        embedder or whole.embedder,
+    ).save(folder)  # fmt: skip
+    return folder
+
+
+def test_workers_are_replaced_one_by_one_with_a_newer_history_and_prices_stay(
+    router: MakeRouter, small: Small, tmp_path: Path
+) -> None:
+    stream = router(partitions=2)
+    old = [stream.start(ready=True), stream.start()]
+    stream.send(range(300))
+    stream.all_landed()
+    before = stream.plan()
+    assert before.learned
+    newer = saved(small, tmp_path / "newer", range(400, 1400))
+    for number, worker in enumerate(old):
+        assert worker.stop() == 0
+        stream.start(history=newer, ready=True)
+        stream.send(range(300 + 100 * number, 400 + 100 * number))
+    stream.all_landed()
+    assert_whole(stream)
+    digests = {event["digest"] for worker in stream.workers for event in worker.events("history_loaded")}
+    assert len(digests) == 2
+    after = stream.plan()
+    assert after.version == before.version, "prices are learned anew in the next period, or by resolving"
+
+
+def test_a_history_of_another_embedding_model_is_refused(
+    router: MakeRouter, small: Small, tmp_path: Path
+) -> None:
+    stream = router()
+    worker = stream.start(history=saved(small, tmp_path / "other", range(400), "st-of-another-model"))
+    assert worker.wait(60) == 1
+    assert "st-of-another-model" in worker.log.read_text()
+    assert not worker.logged("lane_open")
