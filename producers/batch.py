@@ -14,7 +14,7 @@ from tqdm import tqdm
 from producers.batch_answers import AnswersFile, Collector, Tally
 from producers.batch_requests import Batch, look_through
 from producers.batch_sending import Sender
-from streams.command_line import load_variables, told_in_a_line
+from streams.command_line import add_env_file, take_env_file, told_in_a_line
 from streams.kafka import reach_broker
 from streams.logs import configure_logs
 from streams.settings import Settings
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-wait", action="store_true", help="only send; run again to fetch the answers")
     parser.add_argument("--check", action="store_true", help="only look through the file")
-    parser.add_argument("--env-file", metavar="FILE", help="file of variables; those already set win")
+    add_env_file(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
 
@@ -51,8 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command; 0 when every request has its line, 1 when not, 130 when interrupted."""
     command = parser()
     given = command.parse_args(arguments)
-    if given.env_file and not load_variables(given.env_file):
-        command.error(f"--env-file: {given.env_file} cannot be read or has no variables")
+    take_env_file(command, given)
     status = told_in_a_line(lambda: run(given))
     if status == 130:
         print("interrupted; the same command goes on from here", file=sys.stderr)

@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 
 from routing.catalogue import Catalogue
 from streams.dead_letters import split_dead_letter_headers
+from streams.following import consume_soon
 from streams.kafka import reader_config
 from streams.settings import Settings
 from streams.topics import end_offsets
@@ -124,7 +125,7 @@ class Collector:
         complete_at = None
         try:
             while not self._stopping.is_set():
-                messages = self._consumer.consume(2000, 0.05)
+                messages = consume_soon(self._consumer, 2000, 0.05)
                 read_at = time.time()
                 with self._lock:
                     for message in messages:

@@ -16,7 +16,7 @@ from producers.fleet_messages import Pricing
 from producers.fleet_worker import Fleet, Llm
 from routing.catalogue import Model
 from streams.catalogue_versions import CatalogueReader
-from streams.command_line import load_variables, told_in_a_line
+from streams.command_line import add_env_file, take_env_file, told_in_a_line
 from streams.kafka import wait_for_broker
 from streams.logs import configure_logs
 from streams.settings import Settings
@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
         help="what an answer costs: tokens at list price, or what the router reserved [%(default)s]",
     )
     parser.add_argument("--group", metavar="NAME", help="consumer group; default: one for the LLM")
-    parser.add_argument("--env-file", metavar="FILE", help="file of variables; those already set win")
+    add_env_file(parser)
     return parser
 
 
@@ -82,8 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command until SIGTERM or SIGINT; 1 when something made it stop."""
     command = parser()
     given = command.parse_args(arguments)
-    if given.env_file and not load_variables(given.env_file):
-        command.error(f"--env-file: {given.env_file} cannot be read or has no variables")
+    take_env_file(command, given)
     return told_in_a_line(lambda: start(given))
 
 

@@ -15,7 +15,7 @@ import orjson
 from producers.collecting import DEAD, UNSERVED, Arrival, Collector
 from producers.producing import Load, encode_query
 from routing.catalogue import Catalogue
-from streams.command_line import load_variables, told_in_a_line
+from streams.command_line import add_env_file, take_env_file, told_in_a_line
 from streams.kafka import reach_broker
 from streams.settings import Settings
 from streams.topics import existing_partitions
@@ -45,15 +45,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="give up after S quiet seconds [%(default)s]",
     )
-    parser.add_argument("--env-file", metavar="FILE", help="file of variables; those already set win")
+    add_env_file(parser)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; 1 when a query was not delivered, or with --follow did not arrive."""
     given = parser().parse_args(arguments)
-    if given.env_file and not load_variables(given.env_file):
-        parser().error(f"--env-file: {given.env_file} cannot be read or has no variables")
+    take_env_file(parser(), given)
     return told_in_a_line(lambda: run(given))
 
 
