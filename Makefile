@@ -26,8 +26,8 @@ lint: $(STAMP) ## ruff and mypy only
 	$(BIN)/ruff check $(PACKAGES) tests benchmarks
 	$(BIN)/mypy $(PACKAGES)
 
-chaos: $(STAMP) ## the long form: three brokers, workers and brokers killed, frozen, stopped; one JSON line (FAULTS=100)
-	$(BIN)/python -m tests.chaos --faults $(or $(FAULTS),100)
+chaos: $(STAMP) ## the long form: three brokers, workers and brokers killed, frozen, stopped; one JSON line (FAULTS=100, ARGS=--resume goes on)
+	$(BIN)/python -m tests.chaos --faults $(or $(FAULTS),100) $(ARGS)
 
 bench: $(STAMP) ## measure the stream against a bare Kafka loop; JSON in build/bench.json
 	$(BIN)/python -m benchmarks.stream --json build/bench.json

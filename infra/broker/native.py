@@ -242,7 +242,7 @@ def _format(nodes: Sequence[Node]) -> None:
     ]
     running: list[subprocess.Popen[Any]] = []
     for node in nodes:
-        command = [*tool, "format", "--cluster-id", cluster_id, "--config", str(node.settings)]
+        command = [*tool, "format", f"--cluster-id={cluster_id}", "--config", str(node.settings)]
         with node.log.open("ab") as log:
             running.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
     for node, process in zip(nodes, running, strict=True):

@@ -14,15 +14,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import KafkaException
+
 from infra.broker import BrokerError, NativeCluster
 from streams.checker import Verdict
+from streams.topics import TopicMismatch
 from tests.chaos.traffic import Tracker, Traffic
 from tests.end_to_end.data import Small
 from tests.end_to_end.routers import Router
 from tests.end_to_end.workers import Worker
 
 PHASES = ("warm-up", "routing", "re-solving", "settlement", "roll-over")
+MAIN = ("missing", "twice", "overspent", "ledger_differs")
 SESSION_SECONDS = 4
+SLOW_SECONDS = 30.0
+"""A recovery that takes longer is told at once, with where to look why."""
+
 PATIENCE_SECONDS = 150.0
 """Longest wait for everything that was sent to be routed and settled once the faults are over."""
 
@@ -46,19 +53,32 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """The line that `make chaos` prints."""
-        main = ("missing", "twice", "overspent", "ledger_differs")
         return {
             "faults": self.faults,
             "queries": self.queries,
-            **{name: self.counts[name] for name in main},
-            "other_violations": {k: n for k, n in self.counts.items() if k not in main},
+            **{name: self.counts[name] for name in MAIN},
             "seconds_to_recover_p50": round(statistics.median(self.seconds), 1) if self.seconds else None,
             "seconds_to_recover_max": round(max(self.seconds), 1) if self.seconds else None,
-            "by_kind": dict(self.kinds),
-            "by_phase": dict(self.phases),
-            "rounds": len(self.rounds),
+        }
+
+    def details(self) -> dict[str, Any]:
+        """All of it, for `of` to read back."""
+        return {
+            "faults": self.faults,
+            "queries": self.queries,
+            "counts": dict(self.counts),
+            "kinds": dict(self.kinds),
+            "phases": dict(self.phases),
+            "seconds": [round(seconds, 2) for seconds in self.seconds],
+            "rounds": self.rounds,
             "broken": self.broken,
         }
+
+    @classmethod
+    def of(cls, details: dict[str, Any]) -> Result:
+        """What `details` told."""
+        counters = {name: Counter(details[name]) for name in ("counts", "kinds", "phases")}
+        return cls(**{**details, **counters})
 
 
 class Round:
@@ -93,11 +113,7 @@ class Round:
         **settings: Any,
     ) -> None:
         self.cluster, self.rng, self.kinds, self.say = cluster, rng, kinds, say
-        brokers = len(cluster.node_ids)
-        self.router = Router(
-            cluster.bootstrap_servers, small, folder, f"chaos-{secrets.token_hex(4)}",
-            replication_factor=brokers, session_timeout_seconds=SESSION_SECONDS, batch_max=200, **settings,
-        )  # fmt: skip
+        self.router = self._router(small, folder, settings)
         self.router.observer.stop()
         llms = [self.router.topics.llm(slug) for slug in self.router.catalogue.slugs]
         names = [*llms, self.router.topics.unserved, self.router.topics.dlq]
@@ -107,6 +123,20 @@ class Round:
         self.traffic = Traffic(self.router, self.tracker, rate, rng.randrange(2**30))
         self.waiting: list[tuple[float, str]] = []
         self.result = Result()
+
+    def _router(self, small: Small, folder: Path, settings: dict[str, Any]) -> Router:
+        """A router on new topics; brokers that a round before killed may take their time to lead them."""
+        for attempt in range(1, 6):
+            name = f"chaos-{secrets.token_hex(4)}"
+            try:
+                return Router(
+                    self.cluster.bootstrap_servers, small, folder, name,
+                    replication_factor=len(self.cluster.node_ids), session_timeout_seconds=SESSION_SECONDS,
+                    batch_max=200, **settings,
+                )  # fmt: skip
+            except (KafkaException, TopicMismatch) as error:
+                self.say(f"topics of {name}, attempt {attempt}: {error}")
+        raise BrokerError("no topics could be made in five attempts")
 
     # ---- the state that a fault should meet --------------------------------------------------------------
 
@@ -168,6 +198,8 @@ class Round:
 
     def _stop(self) -> None:
         number = self._worker()
+        # a process that has not come to the worker's program yet has no way to say that it was told to stop
+        self._until(lambda: self.workers[number].logged("history_loaded"), 60)
         status = self.workers[number].stop(60)
         if status != 0:
             self.result.broken.append(f"{self.workers[number].log} ended with {status} when told to stop")
@@ -211,13 +243,20 @@ class Round:
         for moment, kind in list(self.waiting):
             if self.tracker.recovered(moment):
                 self.waiting.remove((moment, kind))
-                self.result.seconds.append(time.monotonic() - moment)
+                seconds = time.monotonic() - moment
+                self.result.seconds.append(seconds)
+                if seconds > SLOW_SECONDS:
+                    self.say(f"recovered from {kind} after {seconds:.0f} s; see {self.router.folder}")
 
     def revive(self) -> None:
         """A worker that ended by itself is reported, and started again as its supervisor would."""
         for number, worker in enumerate(self.workers):
             if not worker.alive:
-                reasons = [event.get("reason", "") for event in worker.events("lane_died")]
+                reasons = [
+                    event.get("reason", "")
+                    for event in worker.events()
+                    if event.get("event") in ("lane_died", "worker_cannot_go_on")
+                ]
                 self.say(f"worker {number} had ended: {worker.log} {reasons[-1:]}")
                 self.result.kinds["ended by itself"] += 1
                 self.workers[number] = self.router.start()

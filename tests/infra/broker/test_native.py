@@ -1,6 +1,7 @@
 """Native Apache Kafka: three brokers of which one may die or freeze, and listeners with passwords."""
 
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -70,7 +71,11 @@ def test_three_brokers_ask_for_two_in_sync(three: NativeCluster, unique) -> None
     topic = unique("settings")
     admin = AdminClient({"bootstrap.servers": three.bootstrap_servers})
     admin.create_topics([NewTopic(topic, 1)])[topic].result(30)
-    described = admin.list_topics(topic, timeout=30).topics[topic]
+    deadline = time.monotonic() + 30
+    # the broker that is asked may not have heard of the topic yet
+    while 0 not in (described := admin.list_topics(topic, timeout=30).topics[topic]).partitions:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     assert len(described.partitions[0].replicas) == 3
     assert "min.insync.replicas=2" in (folder_of(three.name) / "broker-1" / "server.properties").read_text()
 
