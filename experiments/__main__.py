@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments import commands, partitions
+from experiments import commands, last_bits, partitions
 from experiments.studies import STUDIES
 from routing.budgets import SPLITS
 from routing.embedding import DEFAULT
@@ -36,6 +36,13 @@ def parser() -> argparse.ArgumentParser:
     shared.add_argument("--cache", type=Path, metavar="FOLDER", help="keeps slow estimates between runs")
     partitions.add_options(shared)
     shared.set_defaults(run=commands.run_partitions, table="", roberta="")
+    bits = kinds.add_parser("last-bits", help=last_bits.SUMMARY, description=last_bits.SUMMARY)
+    _data(bits)
+    bits.add_argument("--embeddings", type=Path, metavar="NPY", required=True, help="of the rows, as stored")
+    bits.add_argument("--embedder", default=DEFAULT, help="model that made them [%(default)s]")
+    bits.add_argument("--json", type=Path, metavar="OUT", help="rows are kept there")
+    last_bits.add_options(bits)
+    bits.set_defaults(run=commands.run_last_bits)
     table = kinds.add_parser("table", help="print saved results as Markdown", description=commands.TABLE)
     table.add_argument("json", type=Path, nargs="+", metavar="FILE", help="what --json wrote")
     table.set_defaults(run=commands.run_table)

@@ -13,6 +13,7 @@ from experiments.policies.port import Port, PortPublished
 from experiments.policies.simple import BatchSplit, GreedyBudget, GreedyQuality, Random, Single
 from experiments.sources import NeighbourSource, RidgeSource, TruthSource, preset_source, without
 from experiments.split import Source
+from experiments.stacked import StackedSource
 from routing.presets import PRESETS, choose_preset
 
 HNSW = NeighbourSource(index="hnsw")
@@ -94,7 +95,8 @@ def make_policy(text: str, context: Context) -> Policy:
         A name out of `NAMES`, then `:option=value` any number of times. Options of the port policies are the
         fields of `routing.planning.PlanningSettings`, `settle=yes|no`, `without=cues|across|cost`,
         `truth=quality|cost|both`, `landmarks=n`, `embedder=model|bytes|static`, `dimension=n`,
-        `costs=part+part`, `words=n`, and last `adjust=...` (see `experiments.adjusted`); of those with
+        `costs=part+part`, `words=n`, and last `adjust=...` or `stack=grid|sum` (see
+        `experiments.adjusted` and `experiments.stacked`); of those with
         neighbours `k`, `weights`, `cost`, `index`; of port-published `alpha` and `eps`.
 
     Raises
@@ -133,6 +135,8 @@ def _with_option(policy: Any, field: str, value: str) -> Any:
             return replace(policy, source=truth)
         if field == "adjust":
             return replace(policy, source=AdjustedSource(policy.source, value))
+        if field == "stack" and value in ("grid", "sum") and isinstance(source, RidgeSource):
+            return replace(policy, source=StackedSource(source, value))  # type: ignore[arg-type]
     if isinstance(policy, PortPublished) and field in ("alpha", "eps"):
         return _changed(policy, field, float(value))
     if isinstance(source, NeighbourSource) and field in ("k", "weights", "cost", "index"):

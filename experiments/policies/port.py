@@ -9,8 +9,8 @@ import numpy as np
 from scipy.optimize import minimize
 
 from experiments.policies.base import Decisions
-from experiments.split import Case, Source
-from routing.estimators.base import FloatArray
+from experiments.split import Case, IntArray, Source
+from routing.estimators.base import Estimates, FloatArray
 from routing.planning import PlanningSettings
 from routing.simulate import simulate, spent_usd
 
@@ -78,23 +78,33 @@ class PortPublished:
     def decide(self, case: Case) -> Decisions:
         """See `experiments.policies.base.Policy`."""
         estimates = case.estimates(self.source)
-        models = len(case.models)
-        n = max(1, math.ceil(self.eps * case.horizon - 1e-9))
+        prices = self.prices(estimates, case) if len(case) > self._first(case) else np.zeros(len(case.models))
+        return Decisions(self.follow(prices, estimates, case))
+
+    def prices(self, estimates: Estimates, case: Case) -> FloatArray:
+        """What it learns from the first queries, shape [M]."""
+        first = slice(0, self._first(case))
+        quality, cost = self.alpha * estimates.quality[first], estimates.cost[first]
+        return published_prices(quality, cost, case.budgets * self.eps)
+
+    def follow(self, prices: FloatArray, estimates: Estimates, case: Case) -> IntArray:
+        """The first queries at random, the others by the prices; shape [n]."""
+        n, models = self._first(case), len(case.models)
         # the published code draws from NumPy's legacy generator: its figures come back draw for draw
-        draws = np.random.RandomState(case.seed).randint(0, models + 1, n)
-        choice = np.full(len(case), -1)
-        first = min(n, len(case))
-        choice[:first] = np.where(draws[:first] == models, -1, draws[:first])
-        if len(case) <= n:
-            return Decisions(choice)
-        quality, cost = self.alpha * estimates.quality, estimates.cost
-        prices = published_prices(quality[:n], cost[:n], case.budgets * self.eps)
-        choice[n:] = (quality[n:] - prices * cost[n:]).argmax(axis=1)
-        return Decisions(choice)
+        draws = np.random.RandomState(case.seed).randint(0, models + 1, n)[: len(case)]
+        score = self.alpha * estimates.quality[n:] - prices * estimates.cost[n:]
+        return np.concatenate([np.where(draws == models, -1, draws), score.argmax(axis=1)])
+
+    def _first(self, case: Case) -> int:
+        return max(1, math.ceil(self.eps * case.horizon - 1e-9))
 
 
 def published_prices(quality: FloatArray, cost: FloatArray, budgets: FloatArray) -> FloatArray:
-    """Prices in [0, 1] by L-BFGS-B from 1/M, without the option to leave a query unserved."""
+    """Prices in [0, 1] by L-BFGS-B from 1/M, without the option to leave a query unserved.
+
+    The gradient is by finite differences of 1e-8, the function has kinks: where the search stops depends on
+    last bits (`experiments.last_bits` tells how far).
+    """
     models = len(budgets)
 
     def dual(prices: FloatArray) -> float:

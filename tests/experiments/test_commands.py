@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from experiments.__main__ import main
 from experiments.commands import seeds_of
 from experiments.equal_spend import at_equal_spend
+from experiments.policies.oracles import Offline
 from experiments.registry import Context, make_policy
 from experiments.running import Laboratory, Setting, run_all
 from experiments.split import Case, Split
@@ -104,6 +106,32 @@ def test_it_goes_on_where_it_was_interrupted(laboratory, tmp_path, monkeypatch):
     assert [(r["seed"], r["policy"]) for r in rows] == [(s, p) for s in (0, 1) for p in settings[0].policies]
     with pytest.raises(ValueError, match="another experiment"):
         run_all(laboratory, settings, [0], {"experiment": "volume"}, out)
+
+
+def test_last_bits_are_told_beside_published_figures(command, tmp_path, capsys):
+    published = {"performance": 3, "cost": 1, "throughput": 4}
+    figures = {"results": {"port_published alpha=0.001 seed=1": published}}
+    (tmp_path / "figures.json").write_text(json.dumps(figures))
+    more = ["--alphas", "1e-3", "--draws", "4", "--figures", str(tmp_path / "figures.json")]
+    assert command("last-bits", "--seeds", "0..1", *more) == 0
+    first, second = json.loads((tmp_path / "last-bits.json").read_text())["rows"]
+    assert first["least"] <= first["median"] <= first["most"]
+    assert first["runs"] == 5
+    assert "published" not in first
+    assert (second["published"], second["identical"]) == (3, 0)
+    assert main(["table", str(tmp_path / "last-bits.json")]) == 0
+    assert "| port-published:alpha=0.001 | 1 |" in capsys.readouterr().out
+
+
+def test_the_reference_is_solved_once_for_all_orders(laboratory, monkeypatch):
+    solved = []
+    decide = Offline.decide
+    monkeypatch.setattr(Offline, "decide", lambda self, case: solved.append(self.name) or decide(self, case))
+    setting = Setting(x=1.0, queries=200, policies=())
+    rows = [laboratory.run(setting, 0, name) for name in ("random", "approx-optimum")]
+    laboratory.run(replace(setting, order="task"), 0, "random")
+    assert solved == ["approx-optimum"]
+    assert rows[1]["relative"] == pytest.approx(100)
 
 
 @pytest.mark.parametrize(

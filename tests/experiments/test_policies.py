@@ -21,6 +21,8 @@ VARIANTS = [
     "port:resolve=geometric",
     "port:resolve=every:settle=no",
     "port-best:without=across:mix=recent",
+    "port-best:stack=grid",
+    "port-best:stack=sum",
 ]
 
 
