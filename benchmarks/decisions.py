@@ -26,6 +26,9 @@ from routing.unit import normalised
 
 BATCHES = (1, 32, 256)
 
+SLOW_QUERIES = 64
+"""Prompts that are measured where a neural model embeds them, some 50 ms each; no larger batches either."""
+
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decisions", description=__doc__)
@@ -35,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--queries", type=int, default=2048, metavar="N", help="measured on [%(default)s]")
     parser.add_argument("--rounds", type=int, default=5, help="the best counts [%(default)s]")
     parser.add_argument(
-        "--raw", default="fast", metavar="A,B", help="presets that embed the raw prompts too [%(default)s]"
+        "--raw", default="", metavar="A,B", help="presets of a neural model to measure from raw prompts too"
     )
     parser.add_argument("--json", type=Path, metavar="OUT")
     return parser
@@ -52,14 +55,19 @@ def main(arguments: list[str] | None = None) -> int:
     for name in given.presets.split(","):
         preset, reason = choose_preset(len(past), name)
         fitted = fit(history, preset, embeddings=vectors[past])
-        raw = name in given.raw.split(",")
-        for batch in BATCHES:
-            row = {"preset": name, "reason": reason, "batch": batch, "history": len(past), "raw": raw}
-            rows.append(row | measured(fitted, prompts, vectors[test], batch, given.rounds, raw=raw))
-            print(
-                f"{name:6} batches of {batch:3}: "
-                + "  ".join(f"{k} {v:8.1f}" for k, v in rows[-1].items() if k.endswith("_us"))
-            )
+        neural = preset.embedder == "model"
+        forms = ([False, True] if name in given.raw.split(",") else [False]) if neural else [True]
+        for raw in forms:
+            slow = raw and neural
+            few, rounds = (prompts[:SLOW_QUERIES], 1) if slow else (prompts, given.rounds)
+            for batch in [b for b in BATCHES if not slow or b <= SLOW_QUERIES]:
+                row = {"preset": name, "reason": reason, "batch": batch, "history": len(past), "raw": raw}
+                rows.append(row | measured(fitted, few, vectors[test], batch, rounds, raw=raw))
+                print(
+                    f"{name:6} {'raw' if raw else 'embedded':8} batches of {batch:3}: "
+                    + "  ".join(f"{k} {v:10.1f}" for k, v in rows[-1].items() if k.endswith("_us")),
+                    flush=True,
+                )
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
         found = {"machine": describe(), "dataset": given.dataset.name, "rows": rows}
@@ -99,6 +107,7 @@ def measured(
     embedding, _ = best_of(rounds, embed_all)
     unit = 1e6 / limit
     return {
+        "queries": limit,
         "decision_us": whole * unit,
         "decision_cpu_us": whole_cpu * unit,
         "embedding_us": embedding * unit,

@@ -52,7 +52,7 @@ def one(given: argparse.Namespace, name: str, servers: str) -> int:
     folder, app = given.folder / name, f"replay-{secrets.token_hex(4)}"
     settings = {
         "partitions": given.partitions, "resolve": given.resolve, "topic_prefix": f"{app}.", "app_id": app,
-        "data_dir": folder / "worker",
+        "data_dir": folder / "worker", "embedder_loads": "first",
     }  # fmt: skip
     prepare = [
         "producers.prepare", "--dataset", given.data / f"{name}.parquet", "--queries", QUERIES[name],

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -39,7 +39,8 @@ from routing.unit import normalised
 from streams.kafka import reader_config
 from streams.transactions import read_to_end
 
-SAMPLES = 200
+SAMPLES, MANY_SAMPLES = 200, 1600
+Resolve = Literal["once", "geometric"]
 RATES = (1_000, 10_000, 100_000, 1_000_000)
 
 
@@ -48,7 +49,7 @@ RATES = (1_000, 10_000, 100_000, 1_000_000)
 
 def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
     """CPU of a worker process a query and a transaction, from a flood and from a trickle."""
-    from benchmarks.stream import Run, wait_for
+    from benchmarks.stream import Run
 
     with tempfile.TemporaryDirectory() as name, native_cluster(1) as cluster:
         run = Run(cluster.bootstrap_servers, Path(name), 4, 10**8)
@@ -56,21 +57,21 @@ def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
         topic = run.settings.topics.queries
         with run.worker("constant", 64):
             load.produce(producer, topic, load.messages(400, seed=7), 4)
-            wait_for(lambda: run.decided() >= 400, 300, "the first queries")
+            run.wait_until_decided(400, 300)
             process = psutil.Process(run.process.pid)
             idle = used(process, lambda: time.sleep(seconds / 2)) / (seconds / 2)
             before, values = transactions(run), load.messages(queries, seed=8)
             began = time.monotonic()
             flood = used(process, lambda: (
                 load.produce(producer, topic, values, 4),
-                wait_for(lambda: run.decided() >= 400 + queries, 600, "the flood"),
+                run.wait_until_decided(400 + queries, 600),
             ))  # fmt: skip
             flood_seconds = time.monotonic() - began
             middle, few = transactions(run), load.messages(int(rate * seconds), seed=9)
             began = time.monotonic()
             trickle = used(process, lambda: list(load.paced(producer, topic, few, 4, rate)))
             trickle_seconds = time.monotonic() - began
-            wait_for(lambda: run.decided() >= 400 + queries + len(few), 60, "the trickle")
+            run.wait_until_decided(400 + queries + len(few), 60)
             after = transactions(run)
             reading = pieces.cpu(lambda: transactions(run), 3) / after
     counts = np.array([[queries, middle - before], [len(few), after - middle]], dtype=np.float64)
@@ -133,10 +134,18 @@ class World:
         n = len(self.quality)
         return np.concatenate([rng.permutation(n) for _ in range(-(-count // n))])[:count]
 
-    def run(self, rows: np.ndarray, share: float, samples: int, lanes: np.ndarray | None = None) -> Any:
+    def run(
+        self,
+        rows: np.ndarray,
+        share: float,
+        samples: int,
+        lanes: np.ndarray | None = None,
+        resolve: Resolve = "once",
+    ) -> Any:
         """Route a stream by a router of its own with a share of the budgets; performance and the run."""
         estimates = Estimates(self.estimates.quality[rows], self.estimates.cost[rows])
-        settings = PlanningSettings(horizon=len(rows), eps=min(1.0, samples / len(rows)), solver="newton")
+        eps = min(1.0, samples / len(rows))
+        settings = PlanningSettings(horizon=len(rows), eps=eps, solver="newton", resolve=resolve)
         budgets = self.budgets * share
         found = simulate(estimates, budgets, settings, lanes=lanes)
         brought = account_for(found.choice, self.quality[rows], self.cost[rows], budgets)
@@ -175,22 +184,34 @@ def samples_simulation(world: World, total: int, counts: tuple[int, ...], seeds:
     return found
 
 
-def overflow_simulation(world: World, totals: tuple[int, ...], lanes: int) -> list[dict[str, float]]:
-    """Share of queries that take the overflow lane, by the queries of a period a lane and LLM."""
+def overflow_simulation(world: World, totals: tuple[int, ...], lanes: int) -> list[dict[str, Any]]:
+    """Share of queries that take the overflow lane, by how prices are learned and how many queries there are.
+
+    Once from few samples, once from many, and again and again: where prices are wrong an LLM's budget is gone
+    early, and all that would have gone there takes the lane.
+    """
     found = []
+    ways: tuple[tuple[int, Resolve], ...] = (
+        (SAMPLES, "once"),
+        (MANY_SAMPLES, "once"),
+        (SAMPLES, "geometric"),
+    )
     for total in totals:
         rows = world.rows(total, 0)
         place = np.random.default_rng(5).integers(0, lanes, total)
-        _, run = world.run(rows, total / len(world.quality), SAMPLES, place)
-        models = len(world.budgets)
-        found.append(
-            {
-                "queries": total,
-                "lanes": lanes,
-                "queries_a_lane_and_llm": total / lanes / models,
-                "overflow_share": run.overflowed / total,
-            }
-        )
+        for samples, resolve in ways:
+            performance, run = world.run(rows, total / len(world.quality), samples, place, resolve)
+            found.append(
+                {
+                    "queries": total,
+                    "lanes": lanes,
+                    "queries_a_lane_and_llm": total / lanes / len(world.budgets),
+                    "samples": samples,
+                    "resolve": resolve,
+                    "overflow_share": run.overflowed / total,
+                    "performance": performance,
+                }
+            )
     return found
 
 
@@ -232,7 +253,8 @@ def main(arguments: list[str] | None = None) -> int:
     found["samples"] = samples_simulation(
         world, given.total, (25, 50, 100, 200, 400, 1600, 6400), given.seeds
     )
-    found["overflow"] = overflow_simulation(world, (given.total // 16, given.total // 4, given.total), 16)
+    totals = (given.total // 16, given.total // 4, given.total, given.total * 4)
+    found["overflow"] = overflow_simulation(world, totals, 16)
     say("overflow simulated")
     if not given.no_broker:
         found["capacity"] = capacity(found)
@@ -240,7 +262,11 @@ def main(arguments: list[str] | None = None) -> int:
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_bytes(orjson.dumps(found, option=form))
-    print(orjson.dumps(found.get("capacity", found["cells"]), option=form).decode())
+    print(
+        table(found["capacity"])
+        if "capacity" in found
+        else orjson.dumps(found["cells"], option=form).decode()
+    )
     return 0
 
 
@@ -272,8 +298,25 @@ def capacity(found: dict[str, Any]) -> dict[str, Any]:
         ),
         "raw prompts, preset fast": Costs(**shared, estimate_us=fast, embed_us=0.0),
     }
-    rows = {way: [plan_capacity(rate, costs, Choice()) for rate in RATES] for way, costs in ways.items()}
-    return {"choice": Choice().__dict__, "costs": {w: c.__dict__ for w, c in ways.items()}, "rows": rows}
+    # the largest simulated stream, with prices that are learned again and again
+    choice = Choice(deferred=found["overflow"][-1]["overflow_share"])
+    rows = {way: [plan_capacity(rate, costs, choice) for rate in RATES] for way, costs in ways.items()}
+    return {"choice": choice.__dict__, "costs": {w: c.__dict__ for w, c in ways.items()}, "rows": rows}
+
+
+def table(capacity: dict[str, Any]) -> str:
+    """The model's rows, for docs/scaling.md."""
+    lines = [
+        "| queries/s | embedding and estimate | cells | workers | lanes | MB/s into Kafka |",
+        "| ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for way, rows in capacity["rows"].items():
+        lines += [
+            f"| {row['rate']:,} | {way} | {row['cells']} | {row['workers']} | {row['lanes']} "
+            f"| {row['kafka_in_mb_per_s']:,.0f} |"
+            for row in rows
+        ]
+    return "\n".join(lines)
 
 
 def say(text: str) -> None:

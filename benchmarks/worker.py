@@ -15,7 +15,8 @@ from routing.history import EmbeddedHistory
 from streams.estimating import Estimating, load_estimating
 from streams.logs import configure_logs
 from streams.settings import Settings
-from streams.worker import Router, run
+from streams.starting import run
+from streams.worker import Router
 
 
 class Constant:

@@ -1,0 +1,296 @@
+"""Budgets shared over partitions on the real stream: what is lost against one partition, and what waits.
+
+    python -m benchmarks.overflow --dataset open_llm_v2.parquet --embeddings open_llm_v2.minilm.f16.npy \
+        --json docs/results/overflow-stream.json
+
+A whole period of N queries, once at each rate and once all at the same moment, over P partitions and over
+one, on native Apache Kafka. Performance is by the accounting rule, with true qualities and costs; no outcomes
+are reported, so that nothing but the sharing differs. Every run is checked by `streams.checker`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from benchmarks.machine import describe
+from benchmarks.replays import run as run_program
+from benchmarks.replays import worker
+from infra.broker.native import native_cluster
+from producers.accounting import achieve, place_all
+from producers.asked import Asked, ask
+from producers.collecting import Arrival, Collector
+from producers.prepared import Prepared
+from producers.producing import Load, encode_query
+from routing.embedding import QueryBatch
+from routing.estimators.neighbours import Neighbours
+from routing.planning import PlanningSettings
+from routing.simulate import account_for, simulate
+from streams.checker import check
+from streams.checks.logs import KafkaLogs
+from streams.kafka import reach_broker, reader_config
+from streams.settings import Settings
+from streams.topics import create_topics, topic_specs
+
+BURST = "burst"
+ROUTING = {
+    "preset": "paper", "k": 50, "weighting": "similarity", "cost_estimate": "per-length",
+    "warmup": "history", "resolve": "every", "solver": "newton", "embedder_loads": "first",
+}  # fmt: skip
+PERCENTILES = (50, 95, 99)
+FIRST_SECONDS = 1.0
+"""The waits of queries sent before this at a steady rate do not count: threads and topics warm up."""
+SILENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One run: a period over so many partitions.
+
+    Parameters
+    ----------
+    traffic : float or None
+        Queries a second; None: all at once.
+    partitions, workers : int
+    """
+
+    traffic: float | None
+    partitions: int
+    workers: int
+
+    @property
+    def label(self) -> str:
+        """How its traffic is called."""
+        return BURST if self.traffic is None else f"{self.traffic:g}/s"
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command can be told."""
+    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    top.add_argument("--dataset", default="demo", help="data set of answered queries [%(default)s]")
+    top.add_argument("--embeddings", type=Path, help="of its rows")
+    top.add_argument("--queries", type=int, default=4000, help="N, a period [%(default)s]")
+    top.add_argument("--partitions", type=int, default=16, help="P, against one [%(default)s]")
+    top.add_argument("--rates", default="250,1000", help="queries/s of steady traffic [%(default)s]")
+    top.add_argument("--workers", default="1,2", help="processes [%(default)s]")
+    top.add_argument("--rounds", type=int, default=3, help="of everything [%(default)s]")
+    top.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="setting of the worker")
+    top.add_argument("--bootstrap-servers", metavar="HOST:PORT", help="a broker that runs; else a native one")
+    top.add_argument("--json", type=Path, help="write the figures there")
+    return top
+
+
+def main() -> int:
+    """Runs all; 1 when an invariant is broken."""
+    given = parser().parse_args()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        servers = given.bootstrap_servers or stack.enter_context(native_cluster()).bootstrap_servers
+        prepared = prepare(given, folder)
+        asked = ask(prepared.queries, "file")
+        rows = [
+            row
+            for number in range(given.rounds)
+            for stream in streams(given)
+            for row in [{"round": number + 1, **run(given, stream, prepared, asked, folder, servers)}]
+        ]
+        result = {
+            "command": "python -m benchmarks.overflow " + " ".join(told(sys.argv[1:])),
+            "machine": describe(),
+            "data": prepared.origin,
+            "settings": ROUTING | dict(pair.split("=", 1) for pair in given.set),
+            "in_memory": in_memory(prepared, asked),
+            "summary": summarised(rows),
+            "rows": rows,
+        }
+    print(orjson.dumps({**result, "rows": len(rows)}, option=orjson.OPT_INDENT_2).decode())
+    if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        given.json.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2) + b"\n")
+    return int(any(not row["fine"] for row in rows))
+
+
+def told(arguments: Sequence[str]) -> list[str]:
+    """The arguments as they are for others: files by their names, and a broker is everybody's own."""
+    words = [Path(word).name if word.startswith(("/", ".")) else word for word in arguments]
+    if "--bootstrap-servers" in words:
+        at = words.index("--bootstrap-servers")
+        del words[at : at + 2]
+    return words
+
+
+def streams(given: argparse.Namespace) -> list[Stream]:
+    """All runs of a round; the one with one partition, which others are compared with, goes first."""
+    rates: list[float | None] = [float(rate) for rate in given.rates.split(",") if rate]
+    return [
+        Stream(rate, partitions, workers)
+        for rate in [*rates, None]
+        for partitions, workers in [(1, 1), *((given.partitions, int(w)) for w in given.workers.split(","))]
+    ]
+
+
+def prepare(given: argparse.Namespace, folder: Path) -> Prepared:
+    """Queries, history and budgets, by `producers.prepare`."""
+    out = folder / "prepared"
+    command = ["producers.prepare", "--dataset", given.dataset, "--queries", given.queries, "--out", out]
+    if given.embeddings is not None:
+        command += ["--embeddings", given.embeddings]
+    run_program(command, dict(os.environ))
+    return Prepared.load(out)
+
+
+def run(
+    given: argparse.Namespace, stream: Stream, prepared: Prepared, asked: Asked, folder: Path, servers: str
+) -> dict[str, Any]:
+    """One period on topics of its own."""
+    name = f"overflow-{secrets.token_hex(4)}"
+    values = {
+        **ROUTING, "partitions": stream.partitions, "horizon": len(asked), "topic_prefix": f"{name}.",
+        "app_id": name, "data_dir": folder / "worker", "catalogue": folder / "prepared" / "catalogue.yaml",
+        "history": folder / "prepared" / "history", **dict(pair.split("=", 1) for pair in given.set),
+    }  # fmt: skip
+    settings = Settings(bootstrap_servers=servers, **values)
+    catalogue, admin = settings.read_catalogue(), reach_broker(settings)
+    create_topics(admin, topic_specs(settings, catalogue))
+    environment = {
+        **os.environ, "KAFKA_BOOTSTRAP_SERVERS": servers, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
+        **{f"PORT_{key.upper()}": str(value) for key, value in values.items()},
+    }  # fmt: skip
+    load = Load(settings, stream.partitions, stream.traffic)
+    with ExitStack() as stack:
+        for number in range(stream.workers):
+            log = folder / f"{name}-{number}.log"
+            stack.enter_context(worker(["streams", "worker"], environment, log))
+        time.sleep(2.0)  # partitions come to rest, the first plan is there
+        collector = Collector(settings, catalogue, admin, load.places)
+        stack.callback(collector.stop)
+        messages = list(encoded(asked, prepared))
+        began = time.time()
+        load.run(messages)
+        collector.until(asked.ids)
+        while collector.running and time.monotonic() - collector.newest < SILENCE_SECONDS:
+            time.sleep(0.05)
+    places = place_all(asked.ids, collector.arrivals)
+    achieved = achieve(places.first, asked, catalogue.budgets([], []))
+    with KafkaLogs(reader_config(settings, f"{name}-check")) as logs:
+        verdict = check(logs, settings.topics, complete=True)
+    row = {
+        "traffic": stream.label,
+        "partitions": stream.partitions,
+        "workers": stream.workers,
+        "performance": achieved.outcome.performance,
+        "served": places.served,
+        "lost_to_true_costs": achieved.lost,
+        "reserved_share": float(achieved.reserved.sum() / achieved.budgets.sum()),
+        "through_overflow": sum("source" in one.routing for one in places.first) / len(asked),
+        "seconds": max(one.read_at for one in places.first) - began,
+        "latency_ms": waits(places.first, load, began if stream.traffic is None else began + FIRST_SECONDS),
+        "fine": verdict.fine and not (places.missing or places.twice or achieved.over_budget),
+    }
+    print(orjson.dumps(row).decode(), file=sys.stderr, flush=True)
+    if not row["fine"]:
+        print(verdict.text(), file=sys.stderr, flush=True)
+    made = [spec.name for spec in topic_specs(settings, catalogue)]
+    for future in admin.delete_topics(made).values():
+        future.result(30)
+    return row
+
+
+def encoded(asked: Asked, prepared: Prepared) -> Sequence[tuple[str, bytes]]:
+    """The queries as messages that carry their embeddings."""
+    vectors = vectors_of(prepared)
+    return [
+        (identity, encode_query(identity, asked.prompts[number], vectors[row]))
+        for number, (identity, row) in enumerate(zip(asked.ids, asked.rows, strict=True))
+    ]
+
+
+def vectors_of(prepared: Prepared) -> NDArray[np.float32]:
+    """Of the prepared queries, [rows, d]."""
+    if prepared.embeddings is None:
+        raise ValueError("embeddings: the queries have none; give --embeddings")
+    return prepared.embeddings
+
+
+def waits(arrivals: Sequence[Arrival], load: Load, since: float) -> dict[str, dict[str, float]]:
+    """Milliseconds from producing a query to reading it committed: direct ones, and through the lane."""
+    found: dict[str, list[float]] = {"direct": [], "overflow": []}
+    for arrival in arrivals:
+        produced = load.produced_at[arrival.id]
+        if produced >= since:
+            way = "overflow" if "source" in arrival.routing else "direct"
+            found[way].append(1000 * (arrival.read_at - produced))
+    return {
+        way: {f"p{q}": round(float(np.percentile(times, q)), 1) for q in PERCENTILES}
+        for way, times in found.items()
+        if times
+    }
+
+
+def in_memory(prepared: Prepared, asked: Asked) -> dict[str, float]:
+    """What one partition reaches in memory, where a plan is there as soon as it is due."""
+    estimator = Neighbours(prepared.history, k=50, weights="similarity", cost="per-length")
+    queries = prepared.queries
+    estimates = estimator.estimate(QueryBatch(list(queries.prompts), vectors_of(prepared)))
+    budgets = prepared.catalogue.budgets([], [])
+    planning = PlanningSettings(horizon=len(asked), warmup="history", resolve="every", solver="newton")
+    own = estimator.leave_one_out()
+    result = simulate(
+        estimates.rows(asked.rows), budgets, planning, models=tuple(queries.models), history=own
+    )
+    return {"performance": account_for(result.choice, asked.quality, asked.cost, budgets).performance}
+
+
+def summarised(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over the rounds; losses in per cent of one partition under the same traffic in the same round."""
+    single = {(row["round"], row["traffic"]): row["performance"] for row in rows if row["partitions"] == 1}
+    groups: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["traffic"], row["partitions"], row["workers"]), []).append(row)
+    found = []
+    for (traffic, partitions, workers), group in groups.items():
+        losses = [100 * (1 - row["performance"] / single[row["round"], traffic]) for row in group]
+        found.append(
+            {
+                "traffic": traffic,
+                "partitions": partitions,
+                "workers": workers,
+                "performance": round(mean(row["performance"] for row in group), 2),
+                "loss_percent": round(mean(losses), 2),
+                "worst_loss_percent": round(max(losses), 2),
+                "through_overflow_percent": round(100 * mean(row["through_overflow"] for row in group), 1),
+                "seconds": round(mean(row["seconds"] for row in group), 2),
+                "latency_ms": middle([row["latency_ms"] for row in group]),
+            }
+        )
+    return found
+
+
+def middle(latencies: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """The median over the rounds of each percentile."""
+    ways = sorted({way for one in latencies for way in one})
+    return {
+        way: {
+            q: round(median(one[way][q] for one in latencies if way in one), 1)
+            for q in [f"p{p}" for p in PERCENTILES]
+        }
+        for way in ways
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
