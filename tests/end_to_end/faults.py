@@ -67,6 +67,30 @@ class RaiseInLane:
 
 
 @dataclass(frozen=True)
+class RaiseInReader:
+    """A thread that reads a topic raises at its next chance once the worker routes.
+
+    Parameters
+    ----------
+    reader : {"outcomes", "plans"}
+    """
+
+    reader: str
+
+    def __call__(self) -> None:
+        from streams.outcome_feed import OutcomeFeed
+        from streams.plans import PlanReader
+
+        def broken(*arguments: Any) -> None:
+            raise RuntimeError(f"injected: {self.reader} cannot be read")
+
+        if self.reader == "outcomes":
+            _after(OutcomeFeed, "_ease", lambda feed, consumer: bool(feed._inboxes) and broken())
+        else:
+            _after(PlanReader, "_read", lambda reader, message: reader.latest is not None and broken())
+
+
+@dataclass(frozen=True)
 class DieInCommit:
     """Death in the n-th transaction of a kind, in any lane of queries.
 
@@ -146,3 +170,16 @@ def _after(kind: Any, name: str, condition: Callable[..., bool]) -> None:
         return result
 
     setattr(kind, name, dying)
+
+
+def embed_at_once() -> None:
+    """The embedding model is there without being loaded, and its vectors are of no use."""
+    import numpy as np
+
+    from routing.embedding import SentenceTransformerEmbedder
+    from routing.estimators.base import QueryBatch
+
+    def embed(embedder: SentenceTransformerEmbedder, prompts: list[str]) -> QueryBatch:
+        return QueryBatch(prompts, np.eye(len(prompts), 384, dtype=np.float32))
+
+    SentenceTransformerEmbedder.embed = embed  # type: ignore[method-assign, assignment]

@@ -109,6 +109,7 @@ class Router:
         told = {
             "partitions": 1, "session_timeout_seconds": 3, "transaction_timeout_seconds": 5,
             "log_level": "info", "log_format": "json", "data_dir": folder / "data",
+            "embedder_loads": "first",  # queries carry their embeddings
         } | settings  # fmt: skip
         self.variables = {
             **small.variables,

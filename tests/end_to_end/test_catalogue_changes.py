@@ -102,15 +102,11 @@ def test_llms_are_added_and_removed_and_budgets_and_prices_change(
     models[busy]["budget_usd"] = 1.0
     apply(stream, models[:5], tmp_path)
     in_force(stream, 4)
-    before = {
-        one.id.split("-", 1)[1]: one.charge for one in on(send(stream, range(250, 400), "f-"), names[busy])
-    }
+    before = charges(send(stream, range(250, 400), "f-"), names[busy])
     models[busy] |= {"input_price": 1.5, "output_price": 3.0}
     apply(stream, models[:5], tmp_path)
     in_force(stream, 5)
-    later = {
-        one.id.split("-", 1)[1]: one.charge for one in on(send(stream, range(250, 400), "g-"), names[busy])
-    }
+    later = charges(send(stream, range(250, 400), "g-"), names[busy])
     same = sorted(before.keys() & later.keys())
     assert same, "some prompt went there before and after"
     np.testing.assert_allclose([later[one] for one in same], [1.5 * before[one] for one in same], rtol=1e-6)

@@ -35,7 +35,10 @@ def stream(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> 
     )  # fmt: skip
     worker = router.start()
     try:
-        router.send(range(100))
+        router.send(range(60))
+        for first in range(60, 100, 8):  # the planner looks a few times before it knows the pace
+            router.all_landed()
+            router.send(range(first, first + 8))
         wait_for(lambda: (plan := router.plan()) and plan.granted[0].any(), 30, "lanes have rights")
         router.send(range(100, 400))
         router.send_raw("bad", b"not JSON", key=b"k", headers=[("h", b"\xff")], partition=1)

@@ -10,7 +10,7 @@ import pytest
 
 from streams.messages import decode_samples
 from tests.end_to_end.conftest import MakeRouter
-from tests.end_to_end.faults import DieInCommit, LoseBatches, RaiseInLane
+from tests.end_to_end.faults import DieInCommit, LoseBatches, RaiseInLane, RaiseInReader
 from tests.end_to_end.routers import Router, assert_whole
 from tests.end_to_end.workers import wait_for
 
@@ -85,6 +85,26 @@ def test_a_lane_that_raises_stops_the_worker_with_its_reason_and_the_next_goes_o
     assert "injected: this lane raises" in event["reason"]
     stream.start()
     stream.all_landed()
+    assert_whole(stream)
+
+
+@pytest.mark.parametrize("reader", ["outcomes", "plans"])
+def test_a_worker_ends_when_it_cannot_read_outcomes_or_plans_and_says_why(
+    router: MakeRouter, reader: str
+) -> None:
+    stream = router(batch_max=50)
+    broken = stream.start(RaiseInReader(reader))
+    assert broken.wait(60) == 1
+    (event,) = broken.events("worker_cannot_go_on")
+    assert event["reader"] == reader
+    assert "injected" in event["reason"]
+    # another one has its partitions at once, and settles
+    stream.start()
+    stream.send(range(300))
+    stream.all_landed()
+    for landing in stream.served():
+        stream.answer(landing)
+    stream.settled(len(stream.served()))
     assert_whole(stream)
 
 

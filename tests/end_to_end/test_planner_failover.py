@@ -18,8 +18,8 @@ from tests.end_to_end.workers import Worker, wait_for
 
 
 def learned(plans: Sequence[Plan]) -> dict[int, Plan]:
-    """The newest plan of each version that has prices."""
-    return {plan.version: plan for plan in plans if plan.learned}
+    """The first plan of each version that has prices: the one that was solved, not the next period's."""
+    return {plan.version: plan for plan in reversed(plans) if plan.learned}
 
 
 def assert_as_if_undisturbed(stream: Router, versions: int) -> None:
@@ -44,7 +44,7 @@ def kill_while_solving(stream: Router, worker: Worker, version: int) -> None:
 
 def test_samples_come_in_and_prices_are_solved_for(router: MakeRouter) -> None:
     """Death in both; the linear programme also takes longer than a session of the group."""
-    stream = router(horizon=250, eps=0.4, batch_max=20, period_seconds=1e6)
+    stream = router(horizon=250, eps=0.4, batch_max=20)
     dying = stream.start(DieInPlanner("sampling"))
     stream.send(range(250))
     assert dying.wait(60) == -9
@@ -61,7 +61,7 @@ def test_samples_come_in_and_prices_are_solved_for(router: MakeRouter) -> None:
 
 def test_prices_are_published_and_learned_again(router: MakeRouter) -> None:
     """Death after the one and in the other; in lockstep, so that each solve has what the simulation has."""
-    stream = router(horizon=1000, eps=0.05, resolve="geometric", lockstep=True, period_seconds=1e6)
+    stream = router(horizon=1000, eps=0.05, resolve="geometric", lockstep=True)
     dying = stream.start(DieInPlanner("published"))
     stream.send(range(500))
     assert dying.wait(60) == -9

@@ -46,12 +46,12 @@ def make_ledgers() -> dict[int, LedgerRecord]:
         arrived=11, deferred=1, charged=ints(USD, 0), reserved=ints(USD, 0), served=ints(10, 0)
     )
     pool = make_account(arrived=1, charged=ints(0, USD), reserved=ints(0, USD), served=ints(0, 1))
-    told = {"small": [4, 2.0, 3.0]}
+    told = {"small": [4, 2.0, 3.0, 0.4]}
     return {
         0: make_ledger(0, busy, next=32, outcomes={"settled": 12, "late": 1}, reported=told),
         1: make_ledger(
             1, deferring, next=11, closed=make_account(2, arrived=99, charged=ints(9 * USD, 0)),
-            reported={"small": [6, 5.0, 3.0]},
+            reported={"small": [6, 5.0, 3.0, 0.6]},
         ),
         2: make_ledger(2, pool, next=2),
     }  # fmt: skip

@@ -26,6 +26,7 @@ def desks(
             made.send(lane, *(f"q{lane}-{i}" for i in range(start, start + 4)), carried=start == 4)
             made.step(lane)
         made.step(2)
+        made.another_planner()
         made.plan()
     made.send(0, "again")
     made.step(0)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streams import planner, router
+from streams import planner, plans, router
 from streams.settings import Settings
 
 
@@ -53,11 +53,18 @@ class Topics:
             patch.setattr(module, "read_to_end", self.read_to_end)
             patch.setattr(module, "transactional_config", lambda settings, name: {"transactional.id": name})
             patch.setattr(module, "reader_config", lambda settings: {})
+        patch.setattr(planner, "shorter", self.shorter)
+        patch.setattr(plans, "read_to_end", self.read_to_end)
+        patch.setattr(plans, "reader_config", lambda settings: {})
 
     def read_to_end(
         self, config: Mapping[str, Any], topic: str, partition: int, start: int = 0, stop: int | None = None
     ) -> Iterator[Message]:
         return iter(self.kept[topic, partition][start:stop])
+
+    def shorter(self, config: Any, wanted: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+        ends = {place: len(self.kept[place]) for place in wanted}
+        return {place: end for place, end in ends.items() if end < wanted[place]}
 
     def of(self, topic: str, partition: int = 0) -> list[Message]:
         return self.kept[topic, partition]

@@ -1,11 +1,16 @@
 """LLMs without a history: the same queries measure them on any lane; compared when enough is known."""
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+import pytest
+
+from routing.account import Account
 from routing.alignment import ENOUGH, align
 from routing.estimators.base import Estimates
-from streams.exploring import to_explore
+from streams.exploring import list_cost, measured, to_explore
 from streams.intake import Arrivals
+from streams.ledger import LedgerRecord
 from tests.streams.cluster_made_up import MODELS, make_plan
 from tests.streams.kept_in_memory import settings_of
 
@@ -54,3 +59,14 @@ def test_an_llm_is_compared_on_no_lane_before_enough_is_known_and_on_each_after(
         assert to_explore(SETTINGS, enough, arrivals(), 0, np.arange(COUNT), np.ones((COUNT, 3))) is None
     # a history that covers it by now is what counts
     assert align(WIDE, plan_with(0)).comparable.all()
+
+
+def test_what_an_llm_cost_is_known_when_both_periods_that_ledgers_hold_are_without_it():
+    """It fell back to the list price, which an LLM that nobody could compare need not even have."""
+    said = {"new": [40, 30.0, 28.0, 0.08]}
+    ledger = replace(LedgerRecord.fresh(0), models=WIDE, account=Account.fresh(5, 3), reported=said)
+    found = measured(["new"], {}, {0: ledger})
+    assert found["new"] == [40, pytest.approx(0.75), pytest.approx(0.002)]
+    lately = replace(ledger.account, settled=np.array([0, 0, 30 * 10**9]), settlements=np.array([0, 0, 10]))
+    assert measured(["new"], {}, {0: replace(ledger, account=lately)})["new"][2] == pytest.approx(0.003)
+    assert measured(["new"], {}, {})["new"] == [0, 0, list_cost(None)]

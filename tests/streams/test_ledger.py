@@ -41,7 +41,7 @@ records = st.builds(
     outcomes=st.dictionaries(st.sampled_from(["settled", "late"]), st.integers(0, 2**40)),
     reported=st.dictionaries(
         st.text(max_size=9),
-        st.tuples(st.integers(0, 99), st.floats(0, 99), st.floats(0, 99)).map(list),
+        st.tuples(st.integers(0, 99), *[st.floats(0, 99)] * 3).map(list),
         max_size=3,
     ),
     written_at=st.floats(0, 4e9),

@@ -62,6 +62,12 @@ class Cluster:
         self.desks.append(desk)
         return desk
 
+    @staticmethod
+    def look(desk: PlannerDesk) -> None:
+        """Let it look at the ledgers, as if time had passed."""
+        desk._until_next, desk._summed = 0.0, 0.0
+        desk.step([])
+
     @property
     def plans(self) -> list[Plan]:
         return [decode_plan(m.value()) for m in self.topics.of(self.names.plans) if m.key() == PLAN_KEY]
@@ -91,6 +97,7 @@ class Cluster:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     # looks are what a test asks for
     monkeypatch.setattr(module, "LOOK_SECONDS", 1e9)
+    monkeypatch.setattr(module, "SHORTEST_LOOK_SECONDS", 1e9)
     return Cluster(monkeypatch)
 
 
@@ -172,21 +179,21 @@ def test_a_plan_that_was_not_committed_is_made_again_by_who_opens_next(cluster):
 
 def test_rights_are_handed_out_by_what_the_ledgers_say(cluster):
     desk = cluster.desk()
-    for look in (1, 2):
+    for look in (1, 2, 3, 4):
         for lane in (0, 1):
-            cluster.view.write(lane, arrived=3 * look)
+            cluster.view.write(lane, arrived=look)
         cluster.view.write(
             2,
             released=np.maximum(
                 desk._planner.seen[2].available(cluster.plan.granted[2]) - cluster.plan.target[2], 0
             ),
         )
-        desk.step([])
+        cluster.look(desk)
     assert cluster.plan.target[:2].sum() > 0
     assert cluster.plan.granted[:2].sum() > 0
     revision = cluster.plan.revision
-    desk.step([])
-    desk.step([])
+    cluster.look(desk)
+    cluster.look(desk)
     assert cluster.plan.revision <= revision + 1, "what does not change is not published again"
 
 
@@ -194,10 +201,10 @@ def test_nothing_is_handed_out_before_the_ledgers_were_read(cluster):
     desk = cluster.desk()
     cluster.view.ready = False
     cluster.view.write(0, arrived=200)
-    desk.step([])
+    cluster.look(desk)
     assert len(cluster.plans) == 1
     cluster.view.ready = True
-    desk.step([])
+    cluster.look(desk)
     assert cluster.plan.period == 2
 
 
@@ -213,16 +220,74 @@ def test_ledgers_are_looked_at_while_samples_come_without_a_pause(cluster, monke
     assert cluster.plan.period == 2
 
 
+def test_a_burst_is_looked_at_before_the_next_look_is_due(cluster):
+    desk = cluster.desk()
+    cluster.look(desk)
+    assert desk._until_next == 1e9
+    cluster.view.write(0, arrived=1)
+    desk.step([])
+    assert desk._planner.arrived == 1
+    assert desk._planner.traffic.uncounted == 1, "no rights are handed out for so little"
+    cluster.view.write(0, arrived=5)
+    desk.step([])
+    assert desk._planner.traffic.uncounted == 0
+
+
+def test_looks_come_closer_where_little_is_left(cluster, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(module, "SHORTEST_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(module, "FASTEST", 5)
+    now = [module.time.monotonic()]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    desk = cluster.desk()
+    assert desk.restless
+    waits = []
+    for arrived in range(1, 100):
+        now[0] += 0.2
+        assert desk.restless
+        cluster.view.write(0, arrived=arrived)
+        desk.step([])
+        waits.append(desk._until_next)
+        assert desk.restless == (arrived > 50), "so little is left that a burst could bring all of it"
+    assert waits[0] == 0.01, "nothing is known yet"
+    assert waits[10] == 0.2
+    assert waits[80] == pytest.approx(0.2 * 19 / 50)
+    assert waits[-1] == 0.01
+
+
+def test_no_more_samples_are_read_than_are_held_for_later_solves(cluster, monkeypatch):
+    """A lane in warm-up samples all that waits in it; the log keeps what the planner does not need yet."""
+    monkeypatch.setattr(module, "HELD_MAX", 25)
+    cluster.settings = cluster.settings.model_copy(update={"batch_max": 10})
+    desk = cluster.desk()
+    for _ in range(30):
+        cluster.sample(10)
+    assert desk.limit == 3
+    while desk.limit and desk.position < 30:
+        cluster.give(desk, desk.limit)
+    assert desk._planner.plan.version == 1
+    assert desk.position < 10
+    assert 25 <= desk._planner.held < 25 + 30
+    # what was decided in the meantime makes later solves due, which take what is held
+    for arrived in (20, 40, 80, 99):
+        cluster.view.write(0, arrived=arrived)
+        cluster.look(desk)
+        while desk.limit and desk.position < 30:
+            cluster.give(desk, desk.limit)
+    assert cluster.plan.version == 4
+    assert desk.position == 30
+
+
 def test_periods_are_closed_and_summed_up(cluster):
     desk = cluster.desk()
     cluster.view.write(0, arrived=60, served=np.array([40, 10]), charged=np.array([5, 6]), unserved=10)
     cluster.view.write(1, arrived=50, served=np.array([0, 50]), charged=np.array([0, 9]))
     cluster.sample(10)
     cluster.give(desk)
-    desk.step([])
+    cluster.look(desk)
     assert (cluster.plan.period, cluster.plan.version, cluster.plan.learned) == (2, 1, True)
     assert cluster.plan.solved_from["samples_from"] == 1, "the new period's samples come after this"
-    desk.step([])
+    cluster.look(desk)
     newest = {m.key(): decode_period(m.value()) for m in cluster.topics.of(cluster.names.periods)}
     assert newest[b"1"].charged == [5, 15]
     assert newest[b"1"].arrived == 110
@@ -234,14 +299,14 @@ def test_periods_are_closed_and_summed_up(cluster):
 
 def test_a_slow_stream_does_not_wait_for_ever(cluster, monkeypatch):
     desk = cluster.desk()
-    desk.step([])
+    cluster.look(desk)
     cluster.sample(3)
     cluster.give(desk)
-    desk.step([])
+    cluster.look(desk)
     assert not cluster.plan.learned
     later = module.time.monotonic() + 61
     monkeypatch.setattr(module.time, "monotonic", lambda: later)
-    desk.step([])
+    cluster.look(desk)
     assert cluster.plan.learned
     assert cluster.plan.solved_from["observed"] == 3
 

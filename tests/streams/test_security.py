@@ -6,14 +6,19 @@ from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 
+import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from infra.broker import MissingToolError
+from producers.batch import main as batch_main
+from producers.batch_requests import look_through
+from streams.catalogue_versions import CatalogueReader
 from streams.commands import acls
 from streams.config_check import check_config
+from streams.dead_letters import dead_letter_headers
 from streams.kafka import (
     BrokerUnreachable,
     client_config,
@@ -23,8 +28,12 @@ from streams.kafka import (
     reader_config,
     transactional_config,
 )
+from streams.letters import read_letters
 from streams.logs import configure_logs
+from streams.messages import Refused
 from streams.permissions import ROLES, Grant, grants, refused_topics
+from streams.replaying import Replayer
+from streams.scanning import Scanner
 from streams.settings import Settings
 from streams.topics import create_topics, topic_specs
 from streams.transactions import FencedProducer
@@ -199,6 +208,14 @@ def test_a_fleet_and_a_producer_may_do_their_part_only(secured: Secured, router:
     missing = refused_topics(admin, grants(settings, router.catalogue, "fleet"))
     assert missing == []
     assert Grant("Topic", llm, "Write") in refused_topics(admin, grants(settings, router.catalogue, "worker"))
+    # the list prices of what it answers are the catalogue's, which may change while it runs
+    follower = CatalogueReader(settings, lambda version: None)
+    follower.start()
+    try:
+        assert follower.wait(30)
+        assert follower.failure is None
+    finally:
+        follower.stop()
     producer = FencedProducer(transactional_config(settings, "fleet-x"))
     consumer = Consumer(reader_config(settings, f"{router.name}-fleet-x"))
     try:
@@ -225,6 +242,60 @@ def test_an_operator_creates_the_topics(secured: Secured, router: Router, unique
     admin = reach_broker(settings, 20)
     made = create_topics(admin, topic_specs(settings, router.catalogue))
     assert set(made.values()) == {False}  # all were there, and it may see that they are as they must be
+
+
+def test_an_operator_replays_letters_to_wherever_they_came_from(secured: Secured, router: Router):
+    settings = Settings(
+        **secured.certified("replayer"), topic_prefix=f"{router.name}.", app_id=router.name, partitions=2,
+        catalogue=router.settings.catalogue,
+    )  # type: ignore[arg-type]  # fmt: skip
+    secured.allow("replayer", grants(settings, router.catalogue, "operator"))
+    origins = [router.topics.queries, router.topics.overflow, router.topics.llm(router.catalogue.slugs[0])]
+    for number, topic in enumerate(origins):
+        told = dead_letter_headers(None, Refused("decode", "value", "is odd"), topic, 0, number, 1000)
+        router.producer.produce(router.topics.dlq, b"%d" % number, headers=told)
+    router.producer.flush(30)
+    reach_broker(settings, 20)
+    replayer = Replayer(settings, 100.0)
+    with Scanner(reader_config(settings)) as scanner:
+        try:
+            done = replayer.run(read_letters(scanner, router.topics.dlq))
+        finally:
+            replayer.close()
+        assert (done.sent, done.failed) == (3, [])
+        back = [[message.value() for message in scanner.read(scanner.places(topic))] for topic in origins]
+    assert back == [[b"0"], [b"1"], [b"2"]]
+
+
+def test_a_batch_is_sent_and_collected_with_the_rights_of_its_role_only(
+    secured: Secured, router: Router, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):  # fmt: skip
+    given = {
+        **secured.certified("batcher"), "topic_prefix": f"{router.name}.", "app_id": router.name,
+        "catalogue": router.settings.catalogue, "partitions": 2,
+    }  # fmt: skip
+    for name, value in given.items():
+        monkeypatch.setenv(f"PORT_{name.upper()}", str(value))
+    body = {"messages": [{"role": "user", "content": "Why is the sky blue?"}]}
+    (tmp_path / "requests.jsonl").write_bytes(orjson.dumps({"custom_id": "one", "body": body}))
+    command = [str(tmp_path / "requests.jsonl"), "--answers", str(tmp_path / "answers.jsonl"), "--quiet"]
+    assert batch_main([*command, "--no-wait"]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+    settings = Settings()
+    secured.allow("batcher", grants(settings, router.catalogue, "batch"))
+    wait_for(lambda: batch_main([*command, "--no-wait"]) == 0, 30, "it may send", pause=0.5)
+    batch = look_through(tmp_path / "requests.jsonl")
+    answer = {"id": f"{batch.name}-one", "model": "a", "answer": "scattering", "cost": 0.001}
+    router.producer.produce(router.topics.answers, orjson.dumps(answer), answer["id"])
+    router.producer.flush(30)
+    assert batch_main([*command, "--patience", "60"]) == 0
+    assert b"scattering" in (tmp_path / "answers.jsonl").read_bytes()
+    assert denied(settings, router.topics.outcomes)
+    with Scanner(reader_config(router.settings)) as scanner:
+        sent = list(scanner.read(scanner.places(router.topics.queries)))
+    assert len(sent) == 1
 
 
 # ---- without a broker ----------------------------------------------------------------------------------
