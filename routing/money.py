@@ -38,7 +38,9 @@ def to_pico(usd: ArrayLike) -> NDArray[np.int64]:
         raise ValueError(f"usd: {amount} must be finite, not negative and at most {MAX_USD:.0f} USD")
     pico = amount * PICO
     # 1.5e-6 USD is 1500000.0000000002 pico in binary, and means 1500000
-    return np.ceil(pico - np.maximum(1e-6, 4e-16 * pico)).astype(np.int64)
+    whole = np.rint(pico)
+    meant = np.abs(pico - whole) <= np.maximum(1e-6, 2.5e-16 * pico)
+    return np.where(meant, whole, np.ceil(pico)).astype(np.int64)
 
 
 def read_pico(usd: ArrayLike) -> NDArray[np.int64]:

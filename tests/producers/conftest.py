@@ -45,16 +45,14 @@ def dataset(tmp_path: Path) -> tuple[Path, Path]:
 class TurnRouter:
     """Takes turns over the LLMs, leaves every tenth query unserved and refuses what says it should be.
 
-    Parameters
-    ----------
-    twice, lose : str
-        Ids that it treats so, to see whether that is found.
+    `twice`, `lose` and `unserved` are ids that it treats so; with the last, no others are left unserved.
     """
 
     def __init__(self, settings: Settings, catalogue: Catalogue, admin: AdminClient) -> None:
         self.settings, self.catalogue = settings, catalogue
         self.twice: set[str] = set()
         self.lose: set[str] = set()
+        self.unserved: set[str] | None = None
         self.price = 1e-5
         self._consumer = Consumer(reader_config(settings))
         starts = end_offsets(admin, [settings.topics.queries])
@@ -103,7 +101,7 @@ class TurnRouter:
             "offset": where[1],
             "routed_at": time.time(),
         }
-        if turn % 10 == 0:
+        if turn % 10 == 0 if self.unserved is None else query.id in self.unserved:
             unserved = encode_unserved(query, "its turn", routing)
             self._producer.produce(topics.unserved, unserved, message.key())
             return
