@@ -29,15 +29,20 @@ SLACK = 0.1
 
 @dataclass(frozen=True)
 class Grants:
-    """Cumulative grants and targets, both int64 [L, M] in picodollars."""
+    """Cumulative grants and targets, both int64 [L, M] in picodollars, and what lanes lack together, [M]."""
 
     granted: IntArray
     target: IntArray
+    lack: IntArray
 
     def moved(self, granted: IntArray, target: IntArray) -> bool:
         """Rights differ from these by more than `SLACK`: each change costs every lane a transaction."""
         more = self.granted - granted > SLACK * self.target
-        return bool(more.any() or (np.abs(self.target - target) > SLACK * target).any())
+        other = np.abs(self.target - target) > SLACK * target
+        # what lanes lack may be much to them, and little to the pool that has to give it back
+        enough = SLACK * self.target[:-1].sum(0)
+        asked = (self.lack > enough) & (target[-1] - self.target[-1] > enough)
+        return bool(more.any() or other.any() or asked.any())
 
 
 def grant(
@@ -95,6 +100,7 @@ def grant(
     held = granted - released - charged
     free = np.maximum(budgets - (granted - released).sum(0), 0)
     target = np.zeros_like(granted)
+    lack = np.zeros_like(budgets)
     local = _local(left, lanes, mean_cost, looks_left, ahead) if overflow else left
     target[:lanes] = _targets(local, lanes, traffic)
     # grants are cumulative: where one comes to the end of int64, rights stay where they are
@@ -115,7 +121,7 @@ def grant(
         result[0] += rest
         over = (granted - released).sum(0) > budgets
         target[0] = np.where(over, left, np.maximum(budgets, result[0]))
-    return Grants(result, target)
+    return Grants(result, target, lack)
 
 
 def _local(left: IntArray, lanes: int, mean_cost: FloatArray, looks_left: float, ahead: float) -> IntArray:

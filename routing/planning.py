@@ -255,6 +255,15 @@ class Planner:
         return self.settings.still_to_arrive(self.arrived, self.clock() - self.plan.began_at)
 
     @property
+    def ahead(self) -> float:
+        """Share of the undecided queries that lanes may hold money for.
+
+        Those that are still to come, and at first no more than have come so far: slow traffic and slow news
+        of it look the same, and rights that are on their way when a burst is over are nobody's.
+        """
+        return min(self.to_come, self.arrived) / max(1e-9, self.to_come + self.waiting)
+
+    @property
     def looks_left(self) -> float:
         """Looks like the last ones until the rest of the period has come; 0 before anything is known."""
         return self.traffic.looks_left(self.to_come)
@@ -341,7 +350,7 @@ class Planner:
             self.mean_cost,
             overflow=self.overflow,
             looks_left=self.looks_left,
-            ahead=self.to_come / max(1e-9, self.to_come + self.waiting),
+            ahead=self.ahead,
         )
         if grants.moved(self.plan.granted, self.plan.target):
             self.plan = self.plan.changed(

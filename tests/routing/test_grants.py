@@ -23,7 +23,7 @@ class Cluster:
         self.overflow, self.partitions = overflow, lanes
         rows, models = lanes + overflow, len(budgets)
         none = np.zeros((rows, models), dtype=np.int64)
-        self.plan = Grants(none, none)
+        self.plan = Grants(none, none, none[0])
         self.accounts = [Account.fresh(1, models) for _ in range(rows)]
         self.seen = list(self.accounts)
         self.traffic = np.ones(lanes)
@@ -358,10 +358,20 @@ def test_lanes_hold_nothing_for_what_waits_for_the_pool_already(ahead):
 
 
 def test_rights_that_move_by_less_than_the_slack_have_not_moved():
-    target = np.array([[1000], [0]])
+    target, none = np.array([[1000], [0]]), np.array([0])
     granted = np.array([[5000], [7]])
-    assert not Grants(granted + np.array([[100], [0]]), target).moved(granted, target)
-    assert Grants(granted + np.array([[101], [0]]), target).moved(granted, target)
-    assert not Grants(granted, np.array([[910], [0]])).moved(granted, target)
-    assert Grants(granted, np.array([[890], [0]])).moved(granted, target)
-    assert Grants(granted + np.array([[0], [1]]), target).moved(granted, target), "the pool's are handed out"
+    assert not Grants(granted + np.array([[100], [0]]), target, none).moved(granted, target)
+    assert Grants(granted + np.array([[101], [0]]), target, none).moved(granted, target)
+    assert not Grants(granted, np.array([[910], [0]]), none).moved(granted, target)
+    assert Grants(granted, np.array([[890], [0]]), none).moved(granted, target)
+    pool = Grants(granted + np.array([[0], [1]]), target, none)
+    assert pool.moved(granted, target), "the pool's are handed out"
+
+
+def test_what_lanes_lack_is_asked_of_a_pool_to_which_it_is_little():
+    granted, target = np.array([[100], [9900]]), np.array([[100], [9900]])
+    asks = Grants(granted, np.array([[100], [9850]]), np.array([50]))
+    assert asks.moved(granted, target)
+    assert not asks.moved(granted, asks.target), "once"
+    assert not Grants(granted, asks.target, np.array([5])).moved(granted, target)
+    assert not Grants(granted, asks.target, np.array([0])).moved(granted, target), "it spent them itself"

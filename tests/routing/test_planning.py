@@ -313,14 +313,14 @@ def test_rights_that_would_move_by_little_stay_where_they_are():
     made = planner(lanes=2, overflow=True, horizon=10**6)
     for look in range(1, 9):
         for lane in range(2):
-            made.see(lane, replace(made.seen[lane], arrived=100 * look))
+            made.see(lane, replace(made.seen[lane], arrived=10**5 + 100 * look))
         made.see(2, made.seen[2].released_to(made.plan.granted[2], made.plan.target[2]))
         made.hand_out()
     plan = made.plan
     assert plan.target[:2].any()
-    made.see(0, replace(made.seen[0], charged=plan.target[0] // 50, arrived=900))
+    made.see(0, replace(made.seen[0], charged=plan.target[0] // 50, arrived=10**5 + 900))
     assert made.hand_out() is plan
-    made.see(0, replace(made.seen[0], charged=plan.target[0] // 2, arrived=1000))
+    made.see(0, replace(made.seen[0], charged=plan.target[0] // 2, arrived=10**5 + 1000))
     assert made.hand_out() is not plan
 
 
@@ -336,6 +336,9 @@ def test_rights_begin_and_end_in_the_pool():
         made.see(4, made.seen[4].released_to(made.plan.granted[4], made.plan.target[4]))
         made.hand_out()
         held.append(int(made.plan.target[:4].sum()))
+        come, left = 20 * look, 1000 - 20 * look
+        most = to_pico(BUDGETS).sum() * come / max(left, 1)
+        assert held[-1] <= most, "no more than the news of traffic stands for"
     assert not any(held[: LOOKS_TO_KNOW - 1]), "a burst begins as any traffic does"
     assert held[LOOKS_TO_KNOW - 1] > 0, "lanes get rights as soon as their pace is known"
     assert held[-5] == 0, "and give them back while there is time to move them"
