@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, ClassVar, Literal
 
 import faiss
 import numpy as np
@@ -18,8 +20,11 @@ TIE = 1e-6
 SPARE = 8
 """Neighbours searched beyond k, to see where ties end; where these are not enough, more are searched."""
 
-BLAS_FROM = 4
-"""Queries in a batch from which a matrix product beats faiss' own loop (10 times faster at 256 queries)."""
+MEASURED_QUERIES = {True: 8, False: 2}
+"""Batches by which `crossing` compares a matrix product with faiss' own loop."""
+
+CROSSINGS = 2, 32
+"""Beyond these no machine's way lies: at 256 queries the product is 10 times faster."""
 
 # faiss has one threshold for the process: a number of queries in older versions, of queries times dimensions
 # in newer ones, and there so high that batches of 256 run on the slow loop
@@ -41,6 +46,10 @@ class NeighbourIndex:
     threads : int
         Threads of one search.
     """
+
+    product_from: ClassVar[int] = 4
+    """Queries in a batch from which a matrix product is taken and not faiss' own loop; one number for the
+    process, as in faiss. `crossing` finds a machine's."""
 
     def __init__(
         self,
@@ -146,7 +155,7 @@ class NeighbourIndex:
         self, queries: NDArray[np.float32], width: int, own: Rows | None
     ) -> tuple[Similarities, Rows]:
         faiss.omp_set_num_threads(self.threads)
-        faiss.cvar.distance_compute_blas_threshold = BLAS_FROM * (
+        faiss.cvar.distance_compute_blas_threshold = self.product_from * (
             queries.shape[1] if _THRESHOLD_IS_SIZE else 1
         )
         wide = width + (own is not None)
@@ -179,6 +188,34 @@ class NeighbourIndex:
     def holds(self, embeddings: NDArray[np.float32]) -> bool:
         """Whether it was made from these very embeddings."""
         return np.array_equal(self._vectors, embeddings)
+
+
+def crossing(embeddings: NDArray[np.float32], clock: Callable[[], float], rounds: int = 3) -> int:
+    """Queries in a batch from which a matrix product beats faiss' own loop on this machine.
+
+    The loop takes as long for each query, the product for a few about as long as for one: it was 3 on one
+    machine and 8 on another.
+
+    Parameters
+    ----------
+    embeddings : ndarray of float32, shape [H, d]
+        What will be searched; as many rows as `MEASURED_QUERIES` at least.
+    clock : callable
+        Seconds.
+    rounds : int
+        The shortest of so many counts.
+    """
+    index: Any = faiss.IndexFlatIP(embeddings.shape[1])
+    index.add(np.ascontiguousarray(embeddings, dtype=np.float32))
+    faiss.omp_set_num_threads(1)
+    seconds = dict.fromkeys(MEASURED_QUERIES, math.inf)
+    for product, count in rounds * tuple(MEASURED_QUERIES.items()):
+        faiss.cvar.distance_compute_blas_threshold = 1 if product else 2**30
+        began = clock()
+        index.search(embeddings[:count], 1 + SPARE)
+        seconds[product] = min(seconds[product], clock() - began)
+    least, most = CROSSINGS
+    return min(most, max(least, math.ceil(MEASURED_QUERIES[False] * seconds[True] / seconds[False])))
 
 
 def _first_of_ties(similarity: Similarities, rows: Rows, k: int) -> tuple[Similarities, Rows]:

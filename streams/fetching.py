@@ -14,10 +14,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from streams.fetch_pace import QUIET_WAIT_MS, FetchPace
 from streams.lanes import Lanes
-
-FETCH_WAIT_MS = 200
-"""Longest wait of the broker when there is nothing to fetch."""
 
 POLL_SECONDS = 0.1
 """Longest wait of one fetch, and so for a lane that has to be sent back."""
@@ -56,6 +54,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         super().__init__(*args, **kwargs)
         self.cursor: dict[tuple[str, int], int] = {}
         """Absent: the partition was not positioned by its ledger since it was assigned."""
+        self.pace = FetchPace()
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -63,11 +62,14 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"
         # a broker answers the requests of a connection in turn: behind a fetch that finds nothing, what a
         # rebalance asks for waits as long as the fetch, which for Faust are 1.5 s, more than once
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        consumer._fetch_max_wait_ms = QUIET_WAIT_MS
         return consumer
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
         found: dict[Any, Any] = dict(await super()._fetch_records(*args, **kwargs))
+        self.pace.count(sum(map(len, found.values())))
+        fetcher = self._ensure_consumer()._fetcher
+        fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = self.pace.least_bytes, self.pace.wait_ms
         lanes = self.app.lanes
         for tp in [tp for tp in found if tp.topic in lanes.topics]:
             records, begin = found.pop(tp), self.cursor.get(tp)

@@ -14,6 +14,10 @@ from streams.troubles import Trouble
 
 log = structlog.get_logger(__name__)
 
+FOLLOW_WAIT_MS = 200
+"""Longest wait of the broker when there is nothing new; what is new is answered at once. Empty answers to the
+half a dozen followers of each worker are what a broker has most of while nothing happens."""
+
 
 def consume_soon(consumer: Consumer, most: int, seconds: float) -> list[Message]:
     """What there is as soon as there is something: `Consumer.consume` alone waits until it has `most`.
@@ -53,7 +57,8 @@ class Follower:
         on_message: Callable[[Message], None],
         tail: int | None = None,
     ) -> None:
-        self._config, self._topic, self._partitions = dict(config), topic, partitions
+        self._config = {**config, "fetch.wait.max.ms": FOLLOW_WAIT_MS}
+        self._topic, self._partitions = topic, partitions
         self._on_message, self._tail = on_message, tail
         self._trouble = Trouble("follow_error", "follow_goes_on", topic=topic)
         self._stop = threading.Event()

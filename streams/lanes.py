@@ -27,6 +27,12 @@ OVERHEAD_SECONDS = 0.05
 """Of a transaction whatever is in it. Held against its records, it would keep small batches small: a lane
 that began with one query on a busy machine came to a few dozen a second."""
 
+REST, REST_SECONDS = 0.5, 0.05
+"""A lane rests between transactions that are not full: this share of what the last took, and so long at most.
+
+What comes meanwhile shares a transaction. Without rest, lanes on a busy machine commit few queries at a time
+as often as its cores allow, and each waits for all the others."""
+
 ROOM_BYTES = 64 * 2**20
 """Waiting bytes at which fetching stops for a lane, however few queries they are."""
 
@@ -87,7 +93,7 @@ class Lane:
         self.progress = time.monotonic()
         self.seen: tuple[int | None, int] | None = None
         self._pace = 0.0
-        self._last_step = 0.0
+        self._last_step = self._took = 0.0
         self.task = asyncio.create_task(self._run(), name=f"lane-{topic}-{partition}")
         self.task.add_done_callback(self._ended)
 
@@ -147,7 +153,8 @@ class Lane:
 
     async def _pause(self, full: bool) -> None:
         """Keep the least time between two transactions that are not full."""
-        wait = self._last_step + self.house.transaction_seconds - time.monotonic()
+        rest = min(self.house.rest * self._took, REST_SECONDS)
+        wait = self._last_step + max(self.house.transaction_seconds, rest) - time.monotonic()
         if wait > 0 and not full:
             await asyncio.sleep(wait)
 
@@ -214,6 +221,7 @@ class Lane:
         finally:
             self.busy = False
             self._last_step = time.monotonic()
+            self._took = self._last_step - began
             self.house.room.set()
         return True
 
@@ -255,6 +263,8 @@ class Lanes:
         Records in a transaction, and waiting records at which fetching stops for a lane.
     transaction_seconds : float
         Least time between two transactions of a lane that are not full.
+    rest : float
+        The same as a share of what the last one took, `REST_SECONDS` at most.
     """
 
     def __init__(
@@ -268,10 +278,12 @@ class Lanes:
         batch_max: int,
         room_max: int,
         transaction_seconds: float,
+        rest: float = REST,
     ) -> None:
         self.topics = frozenset(topics)
         self.generation, self.crash = generation, crash
-        self.batch_max, self.room_max, self.transaction_seconds = batch_max, room_max, transaction_seconds
+        self.batch_max, self.room_max = batch_max, room_max
+        self.transaction_seconds, self.rest = transaction_seconds, rest
         self.gate, self.room = asyncio.Event(), asyncio.Event()
         self.all: dict[tuple[str, int], Lane] = {}
         self.events: Counter[str] = Counter()

@@ -1,11 +1,22 @@
-"""How a worker uses its machine: the garbage collector, and the threads of the numeric libraries."""
+"""How a worker uses its machine: garbage collector, threads of the numeric libraries, the way of a search."""
 
 from __future__ import annotations
 
 import gc
 import os
+import time
 
+import numpy as np
+import structlog
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
+
+from routing.index import NeighbourIndex, crossing
+
+log = structlog.get_logger(__name__)
+
+MEASURED_FROM = 2**20
+"""Numbers in a history's embeddings from which it matters how a few queries are searched."""
 
 COLLECT_AT = (50_000, 20, 50)
 """New objects, and collections of younger ones, at which the garbage collector looks for cycles."""
@@ -36,3 +47,18 @@ def limit_threads(lanes: int) -> None:
     """To be called in each thread that works for lanes; `OMP_NUM_THREADS` in the environment goes before."""
     if "OMP_NUM_THREADS" not in os.environ:
         threadpool_limits(threads_a_lane(lanes))
+
+
+def fit_search(embeddings: NDArray[np.float32]) -> None:
+    """Search small batches in the way that is faster on this machine; takes some tens of milliseconds.
+
+    Parameters
+    ----------
+    embeddings : ndarray of float32, shape [H, d]
+        The history's.
+    """
+    if embeddings.size < MEASURED_FROM:
+        return
+    with threadpool_limits(1):
+        NeighbourIndex.product_from = crossing(embeddings, time.perf_counter)
+    log.info("search_measured", product_from=NeighbourIndex.product_from)

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from streams.following import consume_soon
+from streams.following import FOLLOW_WAIT_MS, consume_soon
 from streams.troubles import Trouble
 
 log = structlog.get_logger(__name__)
@@ -37,7 +37,8 @@ class OutcomeFeed:
     """
 
     def __init__(self, config: Mapping[str, Any], topic: str, on_arrival: Callable[[int], None]) -> None:
-        self._config, self._topic, self._on_arrival = dict(config), topic, on_arrival
+        self._config = {**config, "fetch.wait.max.ms": FOLLOW_WAIT_MS}
+        self._topic, self._on_arrival = topic, on_arrival
         self._orders: queue.SimpleQueue[tuple[int, int, deque[Message] | None]] = queue.SimpleQueue()
         self._inboxes: dict[int, deque[Message]] = {}
         self._paused: set[int] = set()

@@ -11,7 +11,7 @@ from streams.estimating import load_estimating
 from streams.kafka import wait_for_broker
 from streams.logs import configure_logs
 from streams.losses import look_for_losses
-from streams.machine import spare_collector
+from streams.machine import fit_search, spare_collector
 from streams.permissions import grants, tell_refused
 from streams.settings import Settings
 from streams.topics import existing_partitions, mismatches, topic_specs
@@ -72,6 +72,7 @@ def run(router: Router) -> int:
 
     loop.run_until_complete(prepare())
     worker.loop = loop
+    fit_search(router.estimating.history.embeddings)
     spare_collector()
     try:
         return int(worker.execute_from_commandline() or 0)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.index import TIE, NeighbourIndex
+from routing.index import CROSSINGS, TIE, NeighbourIndex, crossing
 
 
 def unit(rows):
@@ -108,3 +108,24 @@ def test_k_out_of_range_is_named(k):
 def test_an_unknown_kind_is_named():
     with pytest.raises(ValueError, match="'annoy' is neither"):
         NeighbourIndex(unit(np.eye(3)), "annoy")
+
+
+@pytest.mark.parametrize(
+    ("product", "loop", "found"),
+    [(0.0039, 0.002, 4), (0.0049, 0.001, 10), (0.001, 0.1, CROSSINGS[0]), (1.0, 0.001, CROSSINGS[1])],
+)
+def test_a_product_is_taken_from_where_it_is_faster(product, loop, found):
+    """By a clock on which eight queries by a product take `product` seconds, and two by the loop `loop`."""
+    history = unit(np.random.default_rng(0).normal(size=(50, 8)))
+    moments = iter(np.cumsum([0, product, 1, loop, 1, 9 * product, 1, 9 * loop]).tolist())
+    assert crossing(history, lambda: next(moments), rounds=2) == found
+
+
+def test_neighbours_are_the_same_whichever_way_is_taken(monkeypatch):
+    rng = np.random.default_rng(0)
+    history, queries = unit(rng.normal(size=(500, 16))), unit(rng.normal(size=(12, 16)))
+    index, found = NeighbourIndex(history), []
+    for product_from in (1, 100):
+        monkeypatch.setattr(NeighbourIndex, "product_from", product_from)
+        found.append(index.search(queries, 5)[1])
+    assert np.array_equal(found[0], found[1])

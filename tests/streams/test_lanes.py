@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from streams import lanes as lanes_module
 from streams.backlog import BATCH_BYTES
-from streams.lanes import ROOM_BYTES, Lane, Lanes
+from streams.lanes import REST_SECONDS, ROOM_BYTES, Lane, Lanes
 
 TOPIC, ODD = "queries", "other"
 
@@ -136,7 +137,7 @@ class Worker:
         self.generation = 1
         self.crashes: list[BaseException] = []
         self.cursor = 0
-        wiring = {"batch_max": 4, "room_max": 10, "transaction_seconds": 0.0} | options
+        wiring = {"batch_max": 4, "room_max": 10, "transaction_seconds": 0.0, "rest": 0.0} | options
         self.lanes = Lanes(
             lambda topic, partition: self.desk, {TOPIC}, executor or Inline(), lambda: self.generation,
             self.crashes.append, **wiring,
@@ -591,3 +592,39 @@ def test_every_record_once_and_in_order_whatever_happens(events, learned, gaps):
     committed = asyncio.run(play())
     assert committed.routed == offsets
     assert committed.samples == offsets[: len(committed.samples)]
+
+
+@pytest.mark.parametrize(
+    ("took", "options", "rests"),
+    [
+        (0.04, {"rest": 0.5}, [pytest.approx(0.02)]),
+        (9.0, {"rest": 0.5}, [pytest.approx(REST_SECONDS)]),
+        (0.04, {"rest": 0.5, "transaction_seconds": 0.1}, [pytest.approx(0.1)]),
+        (0.04, {"rest": 0.5, "batch_max": 2}, []),
+    ],
+)
+async def test_a_lane_rests_after_a_transaction_unless_the_next_is_full(monkeypatch, took, options, rests):
+    now, rested, sleep = [100.0], [], asyncio.sleep
+
+    async def rest(seconds: float) -> None:
+        if seconds:
+            rested.append(seconds)
+        await sleep(0)
+
+    worker = await Worker(list(range(4)), **options).start()
+    monkeypatch.setattr(lanes_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(asyncio, "sleep", rest)
+    step = worker.desk.step
+
+    def slow(records: list[Record]) -> None:
+        now[0] += took
+        step(records)
+
+    worker.desk.step = slow
+    for _ in range(2):
+        worker.fetch(2)
+        await worker.rest()
+    assert worker.committed.routed == [0, 1, 2, 3]
+    assert rested == rests
+    monkeypatch.undo()
+    await worker.stop()
