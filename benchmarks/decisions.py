@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -15,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from benchmarks.machine import describe
+from benchmarks.saving import save
 from routing.account import Account
 from routing.datasets import load_dataset
 from routing.estimators.base import QueryBatch
@@ -68,10 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
                     + "  ".join(f"{k} {v:10.1f}" for k, v in rows[-1].items() if k.endswith("_us")),
                     flush=True,
                 )
-    if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        found = {"machine": describe(), "dataset": given.dataset.name, "rows": rows}
-        given.json.write_text(json.dumps(found, indent=1))
+    save(given.json, {"machine": describe(), "dataset": given.dataset.name, "rows": rows})
     return 0
 
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from benchmarks.machine import describe
 from benchmarks.replays import run as run_program
 from benchmarks.replays import worker
+from benchmarks.saving import save
 from infra.broker.native import native_cluster
 from producers.accounting import achieve, place_all
 from producers.asked import Asked, ask
@@ -118,9 +119,7 @@ def main() -> int:
             "rows": rows,
         }
     print(orjson.dumps({**result, "rows": len(rows)}, option=orjson.OPT_INDENT_2).decode())
-    if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2) + b"\n")
+    save(given.json, result)
     return int(any(not row["fine"] for row in rows))
 
 

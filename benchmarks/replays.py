@@ -17,6 +17,7 @@ from pathlib import Path
 
 import orjson
 
+from benchmarks.saving import save
 from infra.broker.native import native_cluster
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,7 +78,7 @@ def one(given: argparse.Namespace, name: str, servers: str) -> int:
     report = orjson.loads(file.read_bytes())
     report["check"] = orjson.loads(checked.stdout)
     report["command"] = "python -m " + " ".join(["benchmarks.replays", *sys.argv[1:]])
-    file.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
+    save(file, report)
     print(f"{name}: {'every invariant holds' if checked.returncode == 0 else 'BROKEN'}; {file}")
     return status or checked.returncode
 

@@ -26,6 +26,7 @@ from confluent_kafka import Producer
 from benchmarks import load, pieces
 from benchmarks.capacity import Choice, Costs, fitted_line, plan_capacity
 from benchmarks.machine import describe
+from benchmarks.saving import save
 from infra.broker.native import native_cluster
 from routing.budgets import split_budget, total_budget
 from routing.datasets import load_dataset, load_demo
@@ -259,9 +260,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not given.no_broker:
         found["capacity"] = capacity(found)
     form = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
-    if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_bytes(orjson.dumps(found, option=form))
+    save(given.json, found)
     print(
         table(found["capacity"])
         if "capacity" in found

@@ -31,6 +31,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from benchmarks import floor, load, presets
 from benchmarks.machine import describe
 from benchmarks.memory import decisions_per_second
+from benchmarks.saving import save
 from infra.broker.native import native_cluster
 from routing.history import EmbeddedHistory
 from streams.cluster import LedgerView
@@ -228,9 +229,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, native_cluster(1) as cluster:
         result = measure(cluster.bootstrap_servers, Path(folder), arguments)
     print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2))
+    save(arguments.json, result)
     return 0
 
 

@@ -21,7 +21,6 @@ from routing.estimators.features import FormFeatures
 from routing.estimators.kernel import Float32Array, fit_exact, kernel
 from routing.estimators.ridge import GRID
 
-_RIDGE = 0.1  # of the regression across LLMs and kernels, as across LLMs alone
 _SUM = (1.0, 1.0)  # gamma and lam of the sum of two kernels
 
 
@@ -75,19 +74,9 @@ def _grid(rows: Float32Array, new: Float32Array, truth: FloatArray) -> tuple[Flo
         machine, own = fit_exact(rows, truth, gamma, ridge)
         fits.append((float(((own - truth) ** 2).mean()), own, machine.predict(new)))
     fits.sort(key=lambda fit: fit[0])
-    models = truth.shape[1]
     own, found = np.hstack([fit[1] for fit in fits]), np.hstack([fit[2] for fit in fits])
-    centre = own.mean(axis=0)
-    x = own - centre
-    residual = truth - own[:, :models]
-    mean = residual.mean(axis=0)
-    gram = x.T @ x
-    gram[np.diag_indices_from(gram)] += _RIDGE * np.trace(gram) / len(gram)
-    w = np.linalg.solve(gram, x.T @ (residual - mean))
-    hat = np.minimum(np.einsum("ij,ij->i", x, np.linalg.solve(gram, x.T).T), 0.999)
-    error = residual - mean - x @ w
-    left_out = own[:, :models] + x @ w + mean - error * (hat / (1 - hat))[:, None]
-    return found[:, :models] + (found - centre) @ w + mean, left_out
+    across, left_out = fit_across(own, truth)
+    return across.correct(found), left_out
 
 
 def _sum(

@@ -14,17 +14,6 @@ TEMPLATE_TOKENS = 64
 """Tokens that a chat template may add to a prompt."""
 
 
-def bound_tokens(prompts: Sequence[str]) -> FloatArray:
-    """More prompt tokens than any byte-level tokenizer makes: one for each UTF-8 byte, and the template's.
-
-    Returns
-    -------
-    ndarray of float64, shape [n]
-    """
-    sizes = np.fromiter((len(prompt.encode()) for prompt in prompts), np.float64, len(prompts))
-    return sizes + TEMPLATE_TOKENS
-
-
 def bound_charges(
     tokens: FloatArray,
     max_tokens: Sequence[int | None],
@@ -37,7 +26,7 @@ def bound_charges(
     Parameters
     ----------
     tokens : ndarray of float64, shape [n]
-        Prompt tokens at most, as of `bound_tokens`.
+        Prompt tokens at most, the template's among them.
     max_tokens : sequence of int or None, length n
         Most tokens of the answer; None takes the default, which the fleet must then keep to as well.
     input_prices, output_prices : ndarray of float64, shape [M]
@@ -51,7 +40,7 @@ def bound_charges(
 
     Examples
     --------
-    >>> bound_charges(bound_tokens(["x" * 36]), [100], np.array([1.0]), np.array([2.0]), 1).tolist()
+    >>> bound_charges(np.array([100.0]), [100], np.array([1.0]), np.array([2.0]), 1).tolist()
     [[300000000]]
     """
     answers = np.array([default_max_tokens if most is None else most for most in max_tokens], np.float64)

@@ -10,7 +10,7 @@ import structlog
 from confluent_kafka import Message
 
 from routing.catalogue import Catalogue, Model
-from streams.following import Follower
+from streams.following import TopicReader
 from streams.kafka import reader_config
 from streams.settings import Settings
 
@@ -64,7 +64,7 @@ def _prices(new: Model, old: Model) -> list[tuple[float | None, float | None]]:
     return [(new.input_price, old.input_price), (new.output_price, old.output_price)]
 
 
-class CatalogueReader:
+class CatalogueReader(TopicReader):
     """Follows the catalogue's topic.
 
     Parameters
@@ -75,35 +75,13 @@ class CatalogueReader:
     """
 
     def __init__(self, settings: Settings, on_change: Callable[[CatalogueVersion], None]) -> None:
+        super().__init__(reader_config(settings), settings.topics.catalogue)
         self.base = settings.read_catalogue()
         self.latest = CatalogueVersion(0, self.base)
         self.models: dict[str, Model] = {}
         """Every LLM of any version by name: those that were removed are still named in topics."""
         self._remember(self.base)
         self._on_change = on_change
-        self._follower = Follower(reader_config(settings), settings.topics.catalogue, 1, self._read)
-
-    @property
-    def ready(self) -> bool:
-        """The topic was read to its end once."""
-        return self._follower.ready.is_set()
-
-    @property
-    def failure(self) -> BaseException | None:
-        """What the reader died of."""
-        return self._follower.failure
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until `ready`."""
-        return self._follower.ready.wait(seconds)
-
-    def start(self) -> None:
-        """Start following."""
-        self._follower.start()
-
-    def stop(self) -> None:
-        """Stop following."""
-        self._follower.stop()
 
     def _remember(self, catalogue: Catalogue) -> None:
         self.models = {**self.models, **{model.name: model for model in catalogue.models}}

@@ -110,3 +110,43 @@ class Follower:
             self.failure = error
             log.exception("follower_died", topic=self._topic)
             self.ready.set()
+
+
+class TopicReader:
+    """What one topic of one partition says, kept up to date by a thread of its own.
+
+    Parameters
+    ----------
+    config : mapping
+        From `streams.kafka.reader_config`.
+    topic : str
+    """
+
+    def __init__(self, config: Mapping[str, Any], topic: str) -> None:
+        self._follower = Follower(config, topic, 1, self._read)
+
+    @property
+    def ready(self) -> bool:
+        """The topic was read to its end once, so that what is known is what is in force."""
+        return self._follower.ready.is_set()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What the reader died of."""
+        return self._follower.failure
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until `ready`."""
+        return self._follower.ready.wait(seconds)
+
+    def start(self) -> None:
+        """Start following."""
+        self._follower.start()
+
+    def stop(self) -> None:
+        """Stop following."""
+        self._follower.stop()
+
+    def _read(self, message: Message) -> None:
+        """Take in a message, in the reader's thread."""
+        raise NotImplementedError

@@ -162,7 +162,7 @@ class PlannerDesk:
         if not self._view.ready:
             return  # ledgers that were not read yet look like lanes that have spent nothing
         since = time.monotonic() - self._looked
-        if records and since < min(self._until_next, LOOK_SECONDS):
+        if records and since < self._until_next:
             return
         self._look_at_ledgers(planner)
         for learned in planner.catch_up():

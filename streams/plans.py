@@ -8,7 +8,7 @@ import structlog
 from confluent_kafka import Message
 
 from routing.plan import Plan
-from streams.following import Follower
+from streams.following import TopicReader
 from streams.kafka import reader_config
 from streams.plan_messages import PLAN_KEY, decode_plan
 from streams.settings import Settings
@@ -33,7 +33,7 @@ def plan_in_force(settings: Settings) -> Plan | None:
     return None if newest is None else decode_plan(newest)
 
 
-class PlanReader:
+class PlanReader(TopicReader):
     """Follows the plan topic.
 
     Parameters
@@ -44,27 +44,9 @@ class PlanReader:
     """
 
     def __init__(self, settings: Settings, on_change: Callable[[Plan], None]) -> None:
+        super().__init__(reader_config(settings), settings.topics.plans)
         self.latest: Plan | None = None
         self._on_change = on_change
-        self._follower = Follower(reader_config(settings), settings.topics.plans, 1, self._read)
-
-    @property
-    def ready(self) -> bool:
-        """The topic was read to its end once, so that `latest` is what is in force."""
-        return self._follower.ready.is_set()
-
-    @property
-    def failure(self) -> BaseException | None:
-        """What the reader died of."""
-        return self._follower.failure
-
-    def start(self) -> None:
-        """Start following."""
-        self._follower.start()
-
-    def stop(self) -> None:
-        """Stop following."""
-        self._follower.stop()
 
     def _read(self, message: Message) -> None:
         if message.key() != PLAN_KEY:

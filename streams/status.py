@@ -13,7 +13,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from routing.plan import Plan
-from streams.following import Follower
+from streams.following import TopicReader
 from streams.kafka import producer_config, reader_config
 from streams.settings import Settings
 from streams.timeline import Timeline
@@ -79,7 +79,7 @@ class StatusWriter:
         self._told = code
 
 
-class StatusReader:
+class StatusReader(TopicReader):
     """Follows the status topic.
 
     Parameters
@@ -88,19 +88,11 @@ class StatusReader:
     """
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__(reader_config(settings), settings.topics.status)
         self.timeline = Timeline()
         self._workers: dict[str, dict[str, Any]] = {}
         self._plans: dict[int, dict[str, Any]] = {}
         self._lock = threading.Lock()
-        self._follower = Follower(reader_config(settings), settings.topics.status, 1, self._read)
-
-    def start(self) -> None:
-        """Start following."""
-        self._follower.start()
-
-    def stop(self) -> None:
-        """Stop following."""
-        self._follower.stop()
 
     def workers(self) -> list[dict[str, Any]]:
         """What each worker said last, the longest running first; `silent` marks those that may be dead."""

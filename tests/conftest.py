@@ -1,5 +1,6 @@
 """What every test may ask for: one Kafka broker a run, names and topics of its own, data sets."""
 
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import structlog
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -156,3 +158,15 @@ def _variables_of_others() -> Iterator[None]:
         if name not in before:
             del os.environ[name]
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_others() -> Iterator[None]:
+    """A command that sets up logging does so for the whole process, to a stream that ends with its test."""
+    root, handlers, level = logging.root, logging.root.handlers[:], logging.root.level
+    configuration = structlog.get_config()
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    structlog.configure(**configuration)

@@ -71,7 +71,7 @@ def test_what_nothing_bounds_is_refused_with_its_place_and_the_fix(fields: dict[
 
 def test_messages_count_rather_than_the_prompt_that_stands_for_them():
     alone = request_tokens(query(prompt="Hi"))
-    assert alone == 2 + TEMPLATE_TOKENS
+    assert alone == request_tokens(query(prompt="é")) == 2 + TEMPLATE_TOKENS
     long = [user("x" * 5000)] * 10
     with_messages = request_tokens(query(prompt="Hi", messages=long))
     assert with_messages >= 50_000 + 10 * TEMPLATE_TOKENS

@@ -208,13 +208,13 @@ def test_nothing_is_handed_out_before_the_ledgers_were_read(cluster):
     assert cluster.plan.period == 2
 
 
-def test_ledgers_are_looked_at_while_samples_come_without_a_pause(cluster, monkeypatch):
+def test_ledgers_are_looked_at_while_samples_come_without_a_pause(cluster):
     desk = cluster.desk()
     cluster.view.write(0, arrived=200)
     cluster.sample(1)
     cluster.give(desk)
     assert cluster.plan.period == 1
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
+    desk._until_next = 0.0
     cluster.sample(1)
     cluster.give(desk)
     assert cluster.plan.period == 2

@@ -2,11 +2,10 @@
 
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import orjson
 import pytest
-import structlog
 
 from streams.logs import configure_logs
 from streams.troubles import QUIET_SECONDS, Seldom, Trouble
@@ -15,15 +14,10 @@ Read = Callable[[], list[dict]]
 
 
 @pytest.fixture
-def read() -> Iterator[Read]:
-    handlers, level = logging.root.handlers[:], logging.root.level
+def read() -> Read:
     stream = io.StringIO()
     configure_logs("info", "json", stream)
-    yield lambda: [orjson.loads(line) for line in stream.getvalue().splitlines()]
-    structlog.reset_defaults()
-    logging.captureWarnings(False)
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
+    return lambda: [orjson.loads(line) for line in stream.getvalue().splitlines()]
 
 
 class Clock:
