@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from producers.batch_requests import Batch
 from producers.batch_sending import Positions
 from streams.dead_letters import split_dead_letter_headers
+from streams.headers import headers_of
 from streams.kafka import reader_config
 from streams.settings import Settings
 
@@ -206,9 +207,8 @@ class Collector:
 
     def _result(self, message: Message, query_id: str) -> tuple[dict[str, Any] | None, dict[str, str] | None]:
         if message.topic() == self._topics.dlq:
-            headers: Any = message.headers()
-            reason = split_dead_letter_headers(headers)[1].get("exception.message", "it was refused")
-            return None, {"code": "refused", "message": reason}
+            _, told = split_dead_letter_headers(headers_of(message))
+            return None, {"code": "refused", "message": told.get("exception.message", "it was refused")}
         fields = orjson.loads(message.value() or b"{}")
         if message.topic() == self._topics.unserved:
             return None, {"code": "unserved", "message": str(fields.get("reason"))}

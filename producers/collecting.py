@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 from routing.catalogue import Catalogue
 from streams.dead_letters import split_dead_letter_headers
 from streams.following import consume_soon
+from streams.headers import headers_of
 from streams.kafka import reader_config
 from streams.settings import Settings
 from streams.topics import end_offsets
@@ -166,7 +167,7 @@ class Collector:
         return Arrival(fields["id"], where, *at, routing, message.timestamp()[1] / 1000, read_at)
 
     def _dead(self, message: Message, read_at: float) -> Arrival:
-        _, errors = split_dead_letter_headers(message.headers())  # type: ignore[arg-type]
+        _, errors = split_dead_letter_headers(headers_of(message))
         place = int(errors.get("partition", -1)), int(errors.get("offset", -1))
         try:
             identity = orjson.loads(message.value() or b"")["id"]

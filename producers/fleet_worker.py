@@ -15,7 +15,6 @@ from confluent_kafka import Message
 
 from producers.fleet_calls import Caller, Reply
 from producers.fleet_messages import (
-    Headers,
     Pricing,
     Work,
     chat_request,
@@ -26,6 +25,7 @@ from producers.fleet_messages import (
 from producers.fleet_stream import Finished, FleetStream, Outgoing
 from routing.catalogue import Model
 from streams.dead_letters import dead_letter_headers
+from streams.headers import headers_of
 from streams.messages import Refused
 from streams.settings import Settings
 
@@ -184,8 +184,7 @@ class Fleet:
 
     async def _answer(self, place: Place, message: Message) -> None:
         """Ask for one query; its answer, or why there is none, is handed to the stream."""
-        raw: Any = message.headers()
-        headers: Headers = list(raw or ())
+        headers = headers_of(message)
         try:
             work = read_work(message.value(), headers)
         except Refused as refused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from streams.headers import sendable
 from streams.messages import Refused
 
 ERROR_HEADER = "__router.errors."
@@ -24,7 +25,8 @@ def dead_letter_headers(
 ) -> list[tuple[str, bytes | None]]:
     """Headers of a dead letter: the message's own, then seven that say what was wrong with it.
 
-    Key and value of a dead letter are the message's own, byte for byte.
+    Key and value of a dead letter are the message's own, byte for byte, and so are its headers but for names
+    that are not UTF-8 (`streams.headers.sendable`).
 
     Parameters
     ----------
@@ -41,7 +43,7 @@ def dead_letter_headers(
         (ERROR_HEADER + name, str(content).encode("utf-8", "replace"))
         for name, content in zip(ERROR_HEADERS, told, strict=True)
     ]
-    return [*(headers or ()), *added]
+    return [*sendable(headers or ()), *added]
 
 
 def split_dead_letter_headers(

@@ -16,6 +16,7 @@ from routing.plan import Plan
 from streams.dead_letters import split_dead_letter_headers
 from streams.estimating import Estimating
 from streams.finding import Finder, Sighting
+from streams.headers import headers_of
 from streams.kafka import reader_config
 from streams.messages import Query, Refused, decode_outcome, decode_query, stack_embeddings
 from streams.plan_log import PlanLog
@@ -267,8 +268,7 @@ def _reason(sighting: Sighting) -> str | None:
     if sighting.message is None or sighting.stage == "routed":
         return None
     if sighting.stage == "refused":
-        headers: Any = sighting.message.headers()
-        return split_dead_letter_headers(headers)[1].get("exception.message")
+        return split_dead_letter_headers(headers_of(sighting.message))[1].get("exception.message")
     return str(orjson.loads(sighting.message.value() or b"{}").get("reason"))
 
 

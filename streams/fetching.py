@@ -16,6 +16,7 @@ from faust.types.tuples import ConsumerMessage
 
 from streams.fetch_pace import QUIET_WAIT_MS, FetchPace
 from streams.lanes import Lanes
+from streams.odd_records import read_all_names
 
 POLL_SECONDS = 0.1
 """Longest wait of one fetch, and so for a lane that has to be sent back."""
@@ -55,6 +56,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         self.cursor: dict[tuple[str, int], int] = {}
         """Absent: the partition was not positioned by its ledger since it was assigned."""
         self.pace = FetchPace()
+        read_all_names()
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)

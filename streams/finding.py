@@ -12,6 +12,7 @@ from confluent_kafka import Message, TopicPartition
 
 from routing.catalogue import Model
 from streams.dead_letters import split_dead_letter_headers
+from streams.headers import headers_of
 from streams.ledger import LedgerRecord
 from streams.overflow import HEADER as OVERFLOW_HEADER
 from streams.reservations import Reserved, decode_reserved, id_digest
@@ -131,8 +132,7 @@ class Finder:
 
     def _ended(self, message: Message) -> Sighting:
         if message.topic() == self._topics.dlq:
-            headers: Any = message.headers()
-            _, told = split_dead_letter_headers(headers)
+            _, told = split_dead_letter_headers(headers_of(message))
             # what a fleet refused was in no lane
             lane = int(told.get("partition", -1)) if told.get("topic") == self._topics.queries else -1
             if told.get("topic") == self._topics.overflow:
@@ -216,8 +216,7 @@ class Finder:
 
 def deferred_from(message: Message) -> tuple[int, int]:
     """Lane and offset from which a query came to the overflow lane, by the header it carries."""
-    headers: Any = message.headers()
-    own = [value for name, value in headers or () if name == OVERFLOW_HEADER]
+    own = [value for name, value in headers_of(message) if name == OVERFLOW_HEADER]
     body = orjson.loads(own[0] or b"{}") if own else {}
     return int(body.get("partition", -1)), int(body.get("offset", -1))
 

@@ -14,6 +14,7 @@ from routing.decision import IntArray
 from routing.embedding import Embedder
 from routing.estimators.base import Estimates, Estimator, FloatArray, QueryBatch
 from streams.backlog import Record
+from streams.headers import admit_headers
 from streams.messages import Query, Refused, decode_query, stack_embeddings
 
 log = structlog.get_logger(__name__)
@@ -86,6 +87,8 @@ class QueryIntake:
         good, queries, refused = [], [], []
         for record in records:
             try:
+                if record.headers:
+                    admit_headers(record.headers)
                 query = decode_query(record.value, self.dimension)
                 if self.admit is not None:
                     self.admit(query)

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import orjson
 from confluent_kafka import Message
 
 from streams.dead_letters import split_dead_letter_headers
+from streams.headers import headers_of
 from streams.scanning import Scanner, written_at
 from streams.settings import Settings
 
@@ -52,8 +52,7 @@ class Letter:
     @classmethod
     def of(cls, message: Message) -> Letter:
         """The letter that a message of a dead-letter topic is."""
-        raw: Any = message.headers()
-        headers, errors = split_dead_letter_headers(raw)
+        headers, errors = split_dead_letter_headers(headers_of(message))
         return cls(
             message.topic() or "", int(message.partition() or 0), int(message.offset() or 0),
             written_at(message), message.key(), message.value(), headers, errors,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from confluent_kafka import Message
@@ -19,6 +18,7 @@ from streams.charging import Charger, charge_bounds, charge_estimates
 from streams.estimating import Estimating
 from streams.exploring import to_explore
 from streams.finding import Sighting
+from streams.headers import headers_of
 from streams.intake import Arrivals, QueryIntake
 from streams.messages import Query
 from streams.overflow import OverflowIntake
@@ -142,7 +142,6 @@ class _Record:
     """A message as a lane gets its records."""
 
     def __init__(self, message: Message) -> None:
-        headers: Any = message.headers()
         self.topic, self.partition = message.topic() or "", int(message.partition() or 0)
         self.offset, self.timestamp = int(message.offset() or 0), message.timestamp()[1]
-        self.key, self.value, self.headers = message.key(), message.value(), tuple(headers or ())
+        self.key, self.value, self.headers = message.key(), message.value(), tuple(headers_of(message))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import structlog
-from confluent_kafka import Message
 
 from routing.alignment import Alignment, align
 from routing.decision import IntArray
@@ -21,6 +20,7 @@ from streams.catalogue_versions import CatalogueReader
 from streams.charging import Charger
 from streams.dead_letters import dead_letter_headers
 from streams.exploring import to_explore
+from streams.headers import headers_of
 from streams.intake import Arrivals
 from streams.kafka import reader_config, transactional_config
 from streams.ledger import LedgerRecord, account_to_dict
@@ -313,7 +313,7 @@ class RouterDesk:
                 record = settled.record
                 for message, error in settled.refused:
                     headers = dead_letter_headers(
-                        _headers(message), error, self._topics.outcomes, self.lane,
+                        headers_of(message), error, self._topics.outcomes, self.lane,
                         message.offset() or 0, int(now * 1000),
                     )  # fmt: skip
                     self._out(self._topics.outcomes_dlq, message.value(), message.key(), headers)
@@ -341,8 +341,3 @@ class RouterDesk:
 
 def _no_transaction(*arguments: object, **options: object) -> None:
     raise AssertionError("a message was produced outside of a transaction")
-
-
-def _headers(message: Message) -> list[tuple[str, bytes | None]]:
-    headers: Any = message.headers()
-    return list(headers or ())

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from streams.headers import headers_of
+
 SILENCE_SECONDS = 30.0
 """A partition that gives nothing for so long, not even its end, is not going to."""
 
@@ -112,10 +114,9 @@ class KafkaLogs(AbstractContextManager["KafkaLogs"]):
                     int(message.partition() or 0),
                 )
                 if error is None:
-                    headers: Any = message.headers()
                     yield Entry(
                         topic, partition, int(message.offset() or 0), message.key(), message.value(),
-                        headers or (),
+                        headers_of(message),
                     )  # fmt: skip
                 elif error.code() == KafkaError._PARTITION_EOF:
                     # only this is the end: "all brokers down" arrives as an error too

@@ -11,6 +11,7 @@ from confluent_kafka import Message
 
 from streams.dead_letters import split_dead_letter_headers
 from streams.following import Follower
+from streams.headers import headers_of
 from streams.kafka import reader_config
 from streams.settings import Settings
 
@@ -61,8 +62,7 @@ class DeadLetters:
 
 def describe(message: Message) -> dict[str, Any]:
     """What a page shows of a dead letter; never more of its content than a preview."""
-    headers: Any = message.headers()
-    _, told = split_dead_letter_headers(headers)
+    _, told = split_dead_letter_headers(headers_of(message))
     value = message.value() or b""
     timestamp = told.get("timestamp", "")
     return {

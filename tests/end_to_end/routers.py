@@ -19,6 +19,7 @@ from streams.checker import Verdict, check
 from streams.checks.landings import DEFERRED, SERVED, Landing, read_landing
 from streams.checks.logs import Entry, KafkaLogs
 from streams.cluster import LedgerView
+from streams.headers import headers_of
 from streams.kafka import client_config, producer_config, reader_config
 from streams.ledger import LedgerRecord
 from streams.plan_messages import PLAN_KEY, decode_plan
@@ -73,11 +74,10 @@ class Observer:
                 self._consumer.incremental_assign(self._wanted.get())
             for message in self._consumer.consume(1000, 0.05):
                 if message.error() is None:
-                    headers: Any = message.headers()
                     self._take(
                         Entry(
                             message.topic() or "", message.partition() or 0, message.offset() or 0,
-                            message.key(), message.value(), headers or (),
+                            message.key(), message.value(), headers_of(message),
                         )
                     )  # fmt: skip
 
