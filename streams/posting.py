@@ -16,10 +16,11 @@ from routing.estimators.base import Estimates
 from routing.money import to_usd
 from routing.plan import Plan
 from routing.policy import Routed
+from streams.backlog import Record
 from streams.dead_letters import dead_letter_headers
 from streams.intake import Arrivals
 from streams.ledger import LedgerRecord
-from streams.messages import encode_routed, encode_unserved
+from streams.messages import Refused, encode_routed, encode_unserved
 from streams.overflow import overflow_headers
 from streams.reservations import Reserved, id_digests
 from streams.topic_names import Topics
@@ -89,10 +90,10 @@ def post_queries(out: Out, topics: Topics, llm_topics: Sequence[str], decided: D
             out(topics.unserved, encode_unserved(query, reason, routing), source.key, headers)
 
 
-def post_refused(out: Out, topics: Topics, arrivals: Arrivals) -> None:
+def post_refused(out: Out, topics: Topics, refused: Sequence[tuple[Record, Refused]]) -> None:
     """Refused records to the dead-letter queue, byte for byte."""
     now = int(time.time() * 1000)
-    for source, error in arrivals.refused:
+    for source, error in refused:
         headers = dead_letter_headers(
             source.headers, error, source.topic, source.partition, source.offset, now
         )

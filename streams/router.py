@@ -198,12 +198,21 @@ class RouterDesk:
         with self.shared.stages.stage("intake", len(records)):
             arrivals = self.intake.take(records, remember=True)
         begin = max(record.sampled, record.next)
+        first = arrivals.records[0].offset if arrivals.records else None
+        refused = [one for one in arrivals.refused if first is None or one[0].offset < first]
         if records:
             record = replace(record, sampled=records[-1].offset + 1)
         with self.shared.stages.stage("sample", len(records)):
             self._begin()
+            if refused and begin == record.next:
+                # no query before them waits for a plan, so neither do they: with nothing else on the stream
+                # there would never be one
+                post_refused(self._out, self._topics, refused)
+                account = replace(record.account, dead=record.account.dead + len(refused))
+                begin = record.sampled if first is None else first
+                record = replace(record, account=account, next=begin)
             record = self._settle(record)
-            if records:
+            if arrivals.records:
                 self._produce_samples(plan, record, begin, self._alignment(plan).apply(arrivals.estimates))
             self._commit(record)
 
@@ -248,7 +257,7 @@ class RouterDesk:
             self._begin()
             decided = Decided(plan, self.lane, arrivals, estimates, charge, routed, offsets)
             post_queries(self._out, self._topics, self._llm_topics(plan), decided)
-            post_refused(self._out, self._topics, arrivals)
+            post_refused(self._out, self._topics, arrivals.refused)
             record = self._settle(record)
             reserved = self._reserve(reservations(decided, begun, self.record, record))
             wanted = (plan.until is not None or not plan.learned) and self.lane != plan.pool

@@ -54,6 +54,19 @@ def test_malformed_queries_are_dead_letters_and_the_next_is_routed(router: MakeR
             assert told["exception.message"].startswith(f"{field}: "), told["exception.message"]
 
 
+def test_a_stream_of_nothing_else_is_told_at_once(router: MakeRouter) -> None:
+    """With warm-up `buffer` and no query that could be sampled there will be no plan."""
+    stream = router(partitions=2)
+    stream.start()
+    for number in range(6):
+        stream.send_raw(f"bad-{number}", b'{"id":"a"}', partition=number % 2)
+    stream.all_landed()
+    assert stream.plan() is None or not stream.plan().learned
+    stream.send(range(40))
+    stream.all_landed()
+    assert assert_whole(stream).dead == 6
+
+
 def test_unknown_fields_keys_and_headers_travel_on_untouched(router: MakeRouter) -> None:
     stream = router(eps=0.01)
     stream.start()

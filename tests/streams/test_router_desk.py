@@ -319,6 +319,30 @@ def test_warm_up_sends_each_sample_once_and_decides_later(house):
     assert house.samples()[2:] == [(1, 0, 10, 12, 2)]
 
 
+def test_what_is_refused_before_any_query_waits_for_no_plan(house):
+    """Nothing else may ever come, and then there will be no plan."""
+    house.plans.latest = waiting_plan()
+    desk = house.desk()
+    for name in ids(2):
+        house.topics.add(house.names.queries, orjson.dumps({"id": name}), 0)
+    house.give(desk)
+    assert house.places() == {"q0": ["dlq"], "q1": ["dlq"]}
+    assert (house.ledger(0).next, house.ledger(0).account.dead, house.samples()) == (2, 2, [])
+    house.topics.add(house.names.queries, orjson.dumps({"id": "q2"}), 0)
+    house.send("q3")
+    house.topics.add(house.names.queries, orjson.dumps({"id": "q4"}), 0)
+    house.give(desk)
+    assert (house.ledger(0).next, house.ledger(0).sampled) == (3, 5)
+    house.topics.add(house.names.queries, orjson.dumps({"id": "q5"}), 0)
+    house.give(desk)
+    assert set(house.places()) == {"q0", "q1", "q2"}, "behind one that waits the others wait too"
+    assert house.samples() == [(1, 0, 3, 5, 1)]
+    house.plans.latest = a_plan(revision=6)
+    house.give(desk)
+    assert {name: len(places) for name, places in house.places().items()} == dict.fromkeys(ids(6), 1)
+    assert house.ledger(0).account.dead == 5
+
+
 def test_what_still_waits_when_a_period_begins_is_sampled_for_it(house):
     """Else its planner, which knows nothing of before, might wait for samples that never come."""
     house.plans.latest = waiting_plan()
