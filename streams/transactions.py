@@ -77,7 +77,8 @@ class FencedProducer:
     def commit(self) -> None:
         """Commit the open transaction."""
         # the flush is what runs `on_offset`; the commit would wait for the same acknowledgements
-        self._producer.flush(END_SECONDS)
+        if self._producer.flush(END_SECONDS):
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the broker has not taken all messages"))
         self._producer.commit_transaction(END_SECONDS)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from producers.prepared import HISTORY
-from routing.decision import TOLERANCE, UNSERVED
+from routing.decision import UNSERVED
 from routing.estimators.base import QueryBatch
 from routing.fitting import FitFacts, fit, save_fitted
 from routing.presets import choose_preset
@@ -21,6 +21,7 @@ from streams.worker import planning_settings
 from tests.end_to_end.conftest import MakeRouter
 from tests.end_to_end.data import Small, make_small
 from tests.end_to_end.routers import Router, assert_whole
+from tests.end_to_end.workers import Worker, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +104,8 @@ def assert_same_decisions(stream: Router) -> None:
     assert_whole(stream)
     choice = decided(stream)
     different = np.flatnonzero(choice != expected.choice)
-    # scores as close as this are ties; which of them is first in the last bits is nobody's promise
-    for row in different:
-        score = np.append(expected.score[row], 0.0)
-        assert abs(score[choice[row]] - score[expected.choice[row]]) <= TOLERANCE, f"query {row}: {score}"
-    assert len(different) <= len(choice) // 1000
+    # ties, too, fall to the same LLM: the first of the catalogue
+    assert not len(different), {int(row): (int(choice[row]), expected.score[row]) for row in different[:3]}
     assert len(expected.plans) > 1
     assert (choice >= 0).sum() > len(choice) // 10
 
@@ -118,9 +116,19 @@ def test_two_workers_on_four_partitions_at_full_speed(
     """The other data set: RouterBench's own rows, all LLMs."""
     data = make_small(tmp_path_factory.mktemp("routerbench"), "routerbench_subset", 1500, 1500)
     stream = router(data, partitions=4)
-    stream.start()
-    stream.start()
+    workers = [stream.start(ready=True), stream.start(ready=True)]
+    wait_for(lambda: shared(workers), 60, "both have lanes")
     stream.send(range(len(data.prepared.queries)))
     stream.all_landed(120)
     verdict = assert_whole(stream)
     assert verdict.served > 0
+    assert shared(workers), "both have routed, for nobody took lanes from anybody"
+
+
+def shared(workers: list[Worker]) -> bool:
+    """Whether every worker has lanes, and all have each of the four once, by what they were assigned last."""
+    shares = []
+    for worker in workers:
+        told = [event["lanes"] for event in worker.events("lanes_assigned")]
+        shares.append([lane for lane in (told[-1] if told else ()) if ".queries:" in lane])
+    return all(shares) and len({lane for share in shares for lane in share}) == sum(map(len, shares)) == 4

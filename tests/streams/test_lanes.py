@@ -540,6 +540,28 @@ async def test_moving_waits_for_a_transaction_in_flight():
     assert worker.desk.calls[-1] == "close"
 
 
+async def test_a_worker_that_leaves_finishes_its_transaction_and_begins_no_other():
+    """What SIGTERM does."""
+    held = Held()
+    worker = Worker(list(range(6)), held)
+    starting = asyncio.ensure_future(worker.start())
+    await worker.rest()
+    held.release()
+    await starting
+    worker.fetch(2)
+    await worker.rest()
+    worker.fetch(2)
+    leaving = asyncio.ensure_future(worker.lanes.leave())
+    await worker.rest()
+    assert worker.desk.calls == ["open"], "the transaction waits for its thread"
+    while not leaving.done():
+        held.release()
+        await worker.rest()
+    assert worker.committed.routed == [0, 1]
+    assert worker.desk.calls == ["open", "step", "close"]
+    assert worker.crashes == []
+
+
 # --- all of it ----------------------------------------------------------------------------------------------
 
 happenings = st.lists(
