@@ -34,7 +34,7 @@ class Tally:
     done : set of str
         The custom ids that have a line.
     kinds : Counter
-        Lines of this run: `answered`, or the code of their error.
+        Lines of this run: `answered`, `http_` and the status, or the code of their error.
     usd : float
         What the answers of this run cost.
     """
@@ -58,12 +58,17 @@ class AnswersFile:
     Raises
     ------
     ValueError
-        The file has lines of something else, or another run writes it.
+        The file has lines of something else, is that of the requests, or another run writes it.
     """
 
     def __init__(self, path: Path, batch: Batch) -> None:
         self._path, self._batch = path, batch
         self._state = path.with_name(path.name + ".state")
+        self._part = path.with_name(path.name + ".state.part")
+        for ours in (path, self._state, self._part):
+            # under whatever name: what is written there would be lost to the requests
+            if ours.exists() and ours.samefile(batch.path):
+                raise ValueError(f"--answers: {ours} is the file of the requests; name another file")
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(path, "a+b")  # noqa: SIM115 - it is open as long as this is
         try:
@@ -74,26 +79,36 @@ class AnswersFile:
         self.done = self._read_back()
 
     def _read_back(self) -> set[str]:
-        """The custom ids that are answered; the file is cut after its last whole line."""
+        """The custom ids that are answered; a line of ours that was cut off is taken away."""
         self._file.seek(0)
         done, whole = set(), 0
         for number, raw in enumerate(self._file, 1):
-            if not raw.endswith(b"\n"):
-                break
-            try:
-                fields = orjson.loads(raw)
-                ours = str(fields["id"]).startswith(self._batch.name + "-")
-            except (ValueError, KeyError, TypeError):
-                ours = False
-            if not ours:
+            torn = not raw.endswith(b"\n")
+            custom_id = None if torn else self._custom_id(raw)
+            if custom_id is not None:
+                done.add(custom_id)
+                whole += len(raw)
+            elif not (torn and self._is_cut_off(raw)):
                 self._file.close()
                 raise ValueError(
                     f"--answers: line {number} of {self._path} is of something else; name another file"
                 )
-            done.add(fields["custom_id"])
-            whole += len(raw)
         self._file.truncate(whole)
         return done
+
+    def _custom_id(self, raw: bytes) -> str | None:
+        """Whose line it is; None when it is of something else."""
+        try:
+            fields = orjson.loads(raw)
+            ours = str(fields["id"]).startswith(self._batch.name + "-")
+            return str(fields["custom_id"]) if ours else None
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def _is_cut_off(self, raw: bytes) -> bool:
+        """What is left of a line of ours; a file system may have made it longer with zeros."""
+        begin, left = orjson.dumps({"id": f"{self._batch.name}-"})[:-2], raw.rstrip(b"\0")
+        return left.startswith(begin) or begin.startswith(left)
 
     def positions(self) -> Positions:
         """From where to read on; nothing where that is not known."""
@@ -116,10 +131,9 @@ class AnswersFile:
         os.fsync(self._file.fileno())
         self.done |= {line["custom_id"] for line in lines}
         places = {topic: {str(part): at for part, at in found.items()} for topic, found in positions.items()}
-        part = self._state.with_name(self._state.name + ".part")
         state = {"batch": self._batch.name, "bytes": self._file.tell(), "positions": places}
-        part.write_bytes(orjson.dumps(state))
-        part.replace(self._state)
+        self._part.write_bytes(orjson.dumps(state))
+        self._part.replace(self._state)
 
     def close(self, complete: bool) -> None:
         """Close; a batch that is done needs no positions."""
@@ -188,7 +202,7 @@ class Collector:
             if (line := self._line(message)) is not None and line["custom_id"] not in self._file.done:
                 # what came first counts
                 if line["custom_id"] not in lines:
-                    self.tally.kinds[line["error"]["code"] if line["error"] else "answered"] += 1
+                    self.tally.kinds[_kind(line)] += 1
                     self.tally.usd += _cost(message) if message.topic() == self._topics.answers else 0.0
                 lines.setdefault(line["custom_id"], line)
         if lines:
@@ -213,21 +227,44 @@ class Collector:
         if message.topic() == self._topics.unserved:
             return None, {"code": "unserved", "message": str(fields.get("reason"))}
         if (told := fields.get("error")) is not None:
-            known = isinstance(told, dict)
-            code, text = (told.get("code"), told.get("message")) if known else ("failed", told)
-            return None, {"code": str(code), "message": str(text)}
-        return {"status_code": 200, "request_id": query_id, "body": response_body(fields)}, None
+            known = told if isinstance(told, dict) else {"code": "failed", "message": told}
+            error = {"code": str(known.get("code")), "message": str(known.get("message"))}
+            if type(status := known.get("status")) is not int:
+                return None, error
+            body = known.get("body")
+            body = body if isinstance(body, dict) else {"error": error | {"type": None, "param": None}}
+            return {"status_code": status, "request_id": query_id, "body": body}, None
+        # when it was written, so that the same line comes of the same answer
+        body = response_body(fields, message.timestamp()[1] // 1000)
+        return {"status_code": 200, "request_id": query_id, "body": body}, None
 
 
-def response_body(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """The response of the chat completions API that an answer has, or one made of its text."""
+def _kind(line: Mapping[str, Any]) -> str:
+    if line["error"]:
+        return str(line["error"]["code"])
+    status = line["response"]["status_code"]
+    return "answered" if status == 200 else f"http_{status}"
+
+
+def response_body(answer: Mapping[str, Any], created: int) -> dict[str, Any]:
+    """The response of the chat completions API that an answer has, or one made of its text.
+
+    Parameters
+    ----------
+    answer : mapping
+        The message's fields.
+    created : int
+        Seconds since 1970, where the answer does not say.
+    """
     if isinstance(answer.get("response"), dict):
         return dict(answer["response"])
-    message = {"role": "assistant", "content": answer.get("answer")}
-    choice = {"index": 0, "message": message, "finish_reason": answer.get("finish_reason")}
+    message = {"role": "assistant", "content": answer.get("answer"), "refusal": None}
+    reason = answer.get("finish_reason")
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
     return {
         "id": answer.get("id"),
         "object": "chat.completion",
+        "created": created,
         "model": answer.get("model"),
         "choices": [choice],
         "usage": answer.get("usage"),

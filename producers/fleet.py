@@ -105,13 +105,11 @@ def start(given: argparse.Namespace) -> int:
             raise ValueError(
                 f"topic {settings.topics.catalogue}: cannot be read; run `python -m streams topics create`"
             )
-        llm = find_llm(settings, lambda: reader.models, given)
+        llm = find_llm(lambda: reader.models, given)
         topic = settings.topics.llm(Model(llm.name).slug)
         if topic not in existing:
             raise ValueError(f"--llm: topic {topic} is not there; run `python -m streams topics create`")
-        limits = Limits(
-            given.attempts, given.request_seconds, given.query_seconds, pay_once=settings.reserve == "bound"
-        )
+        limits = Limits(given.attempts, given.request_seconds, given.query_seconds)
         asyncio.run(_run(settings, llm, limits, given))
     except EndpointRefusesUs as error:
         raise ValueError(str(error)) from None
@@ -135,12 +133,11 @@ async def _run(settings: Settings, llm: Llm, limits: Limits, given: argparse.Nam
         await fleet.run()
 
 
-def find_llm(settings: Settings, models: Callable[[], Mapping[str, Model]], given: argparse.Namespace) -> Llm:
+def find_llm(models: Callable[[], Mapping[str, Model]], given: argparse.Namespace) -> Llm:
     """The LLM with its prices, from the arguments first, then from the catalogue.
 
     Parameters
     ----------
-    settings : Settings
     models : callable
         The LLMs by name, as the catalogue has them now.
     given : argparse.Namespace
@@ -169,9 +166,7 @@ def find_llm(settings: Settings, models: Callable[[], Mapping[str, Model]], give
             f"--input-price, --output-price: the catalogue has no prices of {given.llm!r}; add "
             "input_price and output_price to it, give both here, or take --cost reserved"
         )
-    # with reserve=bound the router relies on no answer being longer
-    default = settings.default_max_tokens if settings.reserve == "bound" else None
-    return Llm(given.llm, given.model or given.llm, pricing, default)
+    return Llm(given.llm, given.model or given.llm, pricing)
 
 
 if __name__ == "__main__":

@@ -3,54 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import openai
 import orjson
 import structlog
 
+from producers.fleet_failures import EndpointRefusesUs, Failure, broken_connection, refusal
 from producers.fleet_messages import Tokens
+from producers.fleet_rehearsal import plain_request, rehearsing
 
 log = structlog.get_logger(__name__)
 
-RETRIED = frozenset({408, 409, 425, 429})
-"""Statuses below 500 after which the same request may succeed."""
-
-NO_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "account_deactivated"})
-
-
-class EndpointRefusesUs(Exception):  # noqa: N818 - a state of the world: someone has to mend the set-up
-    """No query would be answered: the key is wrong, the account is empty, or there is no such LLM."""
-
-
-@dataclass
-class Failure(Exception):  # noqa: N818 - data of one request
-    """A request without a whole answer.
-
-    Parameters
-    ----------
-    code, message : str
-    again : bool
-        The same request may succeed later.
-    pause : float or None
-        Seconds that the endpoint asks to wait.
-    limited : bool
-        It was refused for coming too fast, which says nothing about the query.
-    tokens : Tokens
-        Counted by the LLM all the same.
-    """
-
-    code: str
-    message: str
-    again: bool = True
-    pause: float | None = None
-    limited: bool = False
-    tokens: Tokens = field(default_factory=Tokens)
+CONNECT_SECONDS = 10.0
+"""Longest wait for a connection: a request that could not be sent is known not to be paid for."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +34,7 @@ class Limits:
     request_seconds, query_seconds : float
         Longest time for one request, and for a query with all its requests and pauses.
     first_pause, longest_pause : float
-        Seconds between requests: doubled from the first to the longest, where the endpoint names none.
-    pay_once : bool
-        A query whose tokens were counted once is not asked for again, so that it cannot cost more than one
-        answer: with `reserve=bound` no more than that is reserved.
+        Seconds between requests: doubled from the first to the longest, or more where the endpoint says so.
     """
 
     attempts: int = 5
@@ -75,7 +42,6 @@ class Limits:
     query_seconds: float = 900.0
     first_pause: float = 0.5
     longest_pause: float = 30.0
-    pay_once: bool = False
 
 
 @dataclass
@@ -90,15 +56,18 @@ class Reply:
         Counted by the LLM, over all requests.
     counted : bool
         The answer came with a usage, so that `tokens` are what it cost.
+    unsure : bool
+        A request may have to be paid for that nobody counted.
     error : dict or None
-        `code` and `message` of the last failure, when there is no answer.
+        `Failure.told` of the last failure, when there is no answer.
     attempts : int
     """
 
     body: dict[str, Any] | None = None
     tokens: Tokens = field(default_factory=Tokens)
     counted: bool = False
-    error: dict[str, str] | None = None
+    unsure: bool = False
+    error: dict[str, Any] | None = None
     attempts: int = 0
 
 
@@ -124,33 +93,50 @@ class Caller:
     ) -> None:
         self._client, self._limits, self._sleep, self._draw = client, limits, sleep, draw
         self._not_before = 0.0
-        self._answered = False
+        # when the newest of the requests began that were answered
+        self._let_in = -math.inf
 
-    async def ask(self, request: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Reply:
+    async def ask(
+        self, request: Mapping[str, Any], headers: Mapping[str, str] | None = None, pay_once: bool = False
+    ) -> Reply:
         """Ask until there is an answer or the limits are reached.
+
+        Parameters
+        ----------
+        request, headers : mapping
+        pay_once : bool
+            Never ask again where a request may have to be paid for: no more than one answer is reserved.
 
         Raises
         ------
         EndpointRefusesUs
             Going on would fail every query.
         """
-        loop, reply, pauses = asyncio.get_running_loop(), Reply(), 0
+        loop, reply, pauses, shut_out = asyncio.get_running_loop(), Reply(), 0, math.inf
         deadline = loop.time() + self._limits.query_seconds
         while True:
             await self._wait_for_turn(deadline)
+            began = loop.time()
             try:
                 reply.body = await self._attempt(request, headers)
             except Failure as failure:
                 reply.tokens += failure.tokens
+                reply.unsure |= failure.unsure
                 reply.attempts += not failure.limited
                 pauses += 1
-                pause = self._pause(pauses) if failure.pause is None else failure.pause
+                # however soon the endpoint lets us come back, queries must not come back at once and for ever
+                pause = max(self._pause(pauses), failure.pause or 0.0)
+                later = loop.time() + pause
                 if failure.limited:
-                    self._not_before = max(self._not_before, loop.time() + pause)
-                again = failure.again and not (self._limits.pay_once and failure.tokens != Tokens())
-                late = loop.time() + pause >= deadline
-                if not again or late or reply.attempts >= self._limits.attempts:
-                    reply.error = {"code": failure.code, "message": failure.message}
+                    self._not_before = max(self._not_before, later)
+                if failure.shut_out:
+                    shut_out = min(shut_out, loop.time())
+                    again = self._waits_to_be_let_in(failure, shut_out, later, deadline)
+                else:
+                    again = failure.again and not (pay_once and failure.may_be_paid)
+                    again = again and later < deadline and reply.attempts < self._limits.attempts
+                if not again:
+                    reply.error = failure.told
                     return reply
                 log.info("retry", code=failure.code, attempt=reply.attempts, pause_seconds=round(pause, 2))
                 await self._sleep(pause)
@@ -159,30 +145,77 @@ class Caller:
                 reply.counted = tokens is not None
                 reply.tokens += tokens or Tokens()
                 reply.attempts += 1
-                self._answered = True
+                self._let_in = max(self._let_in, began)
                 return reply
 
+    def _waits_to_be_let_in(self, failure: Failure, since: float, later: float, deadline: float) -> bool:
+        """Whether to try again what was refused since then; no when others get in, so that it is the query.
+
+        Raises
+        ------
+        EndpointRefusesUs
+            Nobody gets in, for as long as an answer takes at most.
+        """
+        if self._let_in > since:
+            return False
+        if later >= min(deadline, since + self._limits.request_seconds):
+            raise EndpointRefusesUs(
+                f"api_key, model: the endpoint lets nobody in any more ({failure.message}); mend the "
+                "permission, or name another LLM"
+            )
+        log.warning("shut_out", code=failure.code, reason=failure.message)
+        return True
+
     async def _attempt(self, request: Mapping[str, Any], headers: Mapping[str, str] | None) -> dict[str, Any]:
-        """One request; raises `Failure` when no whole answer comes of it."""
+        """One request; raises `Failure` when no whole answer comes of it, whatever the reason."""
+        try:
+            return await self._request(self._client, request, headers)
+        except (Failure, EndpointRefusesUs):
+            raise
+        except Exception as error:
+            # what only this request breaks must not stop the others; what breaks all of them must stop us
+            log.error("odd_request", reason=str(error), exc_info=error)
+            await self._rehearse(str(request["model"]))
+            reason = f"it cannot be asked ({type(error).__name__}: {error})"
+            raise Failure("invalid_request", reason, again=False, unsure=True) from error
+
+    async def _rehearse(self, model: str) -> None:
+        try:
+            async with rehearsing(self._client) as client:
+                await self._request(client, plain_request(model), None)
+        except Exception as error:
+            # not its repr, which may hold the key
+            raise EndpointRefusesUs(
+                f"api_key, base_url, model: not even a plain request can be made ({type(error).__name__}: "
+                f"{error}); correct them"
+            ) from error
+
+    async def _request(
+        self, client: openai.AsyncOpenAI, request: Mapping[str, Any], headers: Mapping[str, str] | None
+    ) -> dict[str, Any]:
         given = dict(request)
         known = {name: given.pop(name) for name in ("model", "messages")}
         try:
             async with asyncio.timeout(self._limits.request_seconds):
-                raw = await self._client.chat.completions.with_raw_response.create(
-                    **known, extra_body=given or None, extra_headers=dict(headers or {})
+                raw = await client.chat.completions.with_raw_response.create(
+                    **known,
+                    extra_body=given or None,
+                    extra_headers=dict(headers or {}),
+                    timeout=openai.Timeout(None, connect=CONNECT_SECONDS),
                 )
             body = orjson.loads(raw.content)
         except TimeoutError:
-            raise Failure("timeout", f"no answer within {self._limits.request_seconds:g} s") from None
+            reason = f"no answer within {self._limits.request_seconds:g} s"
+            raise Failure("timeout", reason, unsure=True) from None
         except orjson.JSONDecodeError as error:
-            raise Failure("half_answer", f"the response is not JSON ({error})") from None
+            raise Failure("half_answer", f"the response is not JSON ({error})", unsure=True) from None
         except openai.APIStatusError as error:
-            raise self._refusal(error) from None
-        except openai.OpenAIError as error:
-            raise Failure("connection", str(error.__cause__ or error)) from None
+            raise refusal(error, known=self._let_in > -math.inf) from None
+        except openai.APIConnectionError as error:
+            raise broken_connection(error) from None
         if problem := _unfinished(body):
             tokens = _tokens(body) if isinstance(body, dict) else None
-            raise Failure("half_answer", problem, tokens=tokens or Tokens())
+            raise Failure("half_answer", problem, tokens=tokens or Tokens(), unsure=tokens is None)
         return dict(body)
 
     async def _wait_for_turn(self, deadline: float) -> None:
@@ -194,42 +227,6 @@ class Caller:
     def _pause(self, number: int) -> float:
         longest = min(self._limits.longest_pause, self._limits.first_pause * 2 ** (number - 1))
         return longest * (0.5 + 0.5 * self._draw())
-
-    def _refusal(self, error: openai.APIStatusError) -> Exception:
-        """What a status other than 200 means."""
-        status, told = error.status_code, error.message
-        if status == 401:
-            return EndpointRefusesUs(f"api_key: the endpoint does not take it ({told}); set another")
-        if status == 402 or error.code in NO_CREDIT:
-            return EndpointRefusesUs(f"api_key: the account has no credit ({told}); top it up")
-        if status == 404 and not self._answered:
-            return EndpointRefusesUs(f"base_url, model: there is no such LLM ({told}); correct them")
-        again = status >= 500 or status in RETRIED
-        pause = retry_after(error.response.headers) if again else None
-        return Failure(error.code or f"http_{status}", error.message, again, pause, status == 429)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a response asks to wait, or None; both forms of RFC 9110, 10.2.3, and milliseconds.
-
-    Examples
-    --------
-    >>> retry_after({"retry-after": "7"}), retry_after({"retry-after-ms": "250"}), retry_after({})
-    (7.0, 0.25, None)
-    """
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) / unit
-        except ValueError:
-            continue
-        return seconds if 0 <= seconds < float("inf") else None
-    try:
-        moment = parsedate_to_datetime(headers.get("retry-after", ""))
-    except (TypeError, ValueError):
-        return None
-    # a date without a zone is one in UTC
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
 def _tokens(body: Mapping[str, Any]) -> Tokens | None:
@@ -254,4 +251,8 @@ def _unfinished(body: Any) -> str | None:
         return "the response has no finish_reason: the answer was cut off"
     if not any(message.get(name) is not None for name in ("content", "tool_calls", "refusal")):
         return "the message of the response has no content"
+    try:
+        orjson.dumps(body)
+    except TypeError as error:  # what can be read is deeper than what can be written
+        return f"the response is nested too deeply ({error})"
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,15 @@ Headers = list[tuple[str, bytes | None]]
 OURS = frozenset({"model", "messages", "stream", "stream_options", "n"})
 """Parameters that a query cannot set: the router chose the LLM, and one whole answer is asked for."""
 
-TRACE_HEADERS = ("traceparent", "tracestate")
+LIMITS = ("max_completion_tokens", "max_tokens")
+"""Names for the most tokens of an answer; newer LLMs know only the first, older endpoints only the second."""
+
+TRACE_HEADERS = {
+    # W3C Trace Context: version, trace, parent and flags; later versions may add to it
+    "traceparent": re.compile(rb"(?!ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[ -~]*)?"),
+    "tracestate": re.compile(rb"[ -~]{1,512}"),
+}
+"""Headers that go on to the endpoint, and what they look like: anything else may be no header of HTTP."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,8 @@ class Work:
         Its reservation: partition and offset that `routing` names, for the outcome.
     reserved : float
         USD that the router reserved.
+    bound : int or None
+        Tokens of an answer that `reserved` pays for; None: it is an estimate, and bounds nothing.
     headers : list of (str, bytes)
     """
 
@@ -39,6 +50,7 @@ class Work:
     lane: int
     lane_offset: int
     reserved: float
+    bound: int | None
     headers: Headers
 
     @property
@@ -48,9 +60,9 @@ class Work:
 
     @property
     def trace(self) -> dict[str, str]:
-        """W3C trace headers, to go on to the LLM."""
-        return {name: value.decode("ascii", "replace") for name, value in self.headers
-                if name in TRACE_HEADERS and value is not None}  # fmt: skip
+        """W3C trace headers, to go on to the LLM; senders may have written anything into them."""
+        return {name: value.decode("ascii") for name, value in self.headers if value is not None
+                and name in TRACE_HEADERS and TRACE_HEADERS[name].fullmatch(value)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,10 +117,13 @@ def read_work(value: bytes | None, headers: Sequence[tuple[str, bytes | None]] |
         raise Refused("fleet", "routing", "has no id, partition and offset; only the router writes them")
     reserved = float(cost) if isinstance(cost, int | float) else 0.0
     lane, offset = (int(place) for place in places if place is not None)
-    return Work(identity, fields, lane, offset, reserved, list(headers or ()))
+    bound = routing.get("max_tokens")
+    if bound is not None and not _is_count(bound):
+        raise Refused("fleet", "routing.max_tokens", "is no whole number above 0; only the router writes it")
+    return Work(identity, fields, lane, offset, reserved, bound, list(headers or ()))
 
 
-def chat_request(work: Work, model: str, default_max_tokens: int | None) -> dict[str, Any]:
+def chat_request(work: Work, model: str) -> dict[str, Any]:
     """What is asked of the LLM, as a request of the chat completions API.
 
     Parameters
@@ -117,8 +132,12 @@ def chat_request(work: Work, model: str, default_max_tokens: int | None) -> dict
         Its `messages` go as they are, else its prompt as the user's message; `parameters` go along.
     model : str
         Name of the LLM at its endpoint.
-    default_max_tokens : int or None
-        Most tokens of an answer to a query that names none.
+
+    Returns
+    -------
+    dict
+        With one limit of the answer's tokens, the least of those that the query names and of what was
+        reserved as a bound; none where there is no limit.
 
     Raises
     ------
@@ -137,13 +156,27 @@ def chat_request(work: Work, model: str, default_max_tokens: int | None) -> dict
     if parameters is not None and not isinstance(parameters, dict):
         raise ValueError("parameters: is no object; send parameters of the chat completions API")
     request = {key: value for key, value in (parameters or {}).items() if key not in OURS}
-    most = fields.get("max_tokens") or default_max_tokens
-    if most is not None:
-        # newer LLMs know only the longer name; neither may ask for more than was reserved
-        own = request.pop("max_completion_tokens", None)
-        name = "max_tokens" if own is None else "max_completion_tokens"
-        request[name] = min(own, most) if isinstance(own, int) else most
-    return {**request, "model": model, "messages": messages}
+    own = {name: request.pop(name, None) for name in LIMITS}
+    limits = {f"parameters.{name}": most for name, most in own.items()}
+    limits |= {"max_tokens": fields.get("max_tokens"), "routing.max_tokens": work.bound}
+    named = {field: most for field, most in limits.items() if most is not None}
+    for field, most in named.items():
+        if not _is_count(most):
+            raise ValueError(f"{field}: {most!r:.60} must be a whole number above 0")
+    if named:
+        # two at once, and an endpoint may go by the larger
+        name = "max_tokens" if own["max_completion_tokens"] is None else "max_completion_tokens"
+        request[name] = min(named.values())
+    request |= {"model": model, "messages": messages}
+    try:
+        orjson.dumps(request)
+    except TypeError as error:
+        raise ValueError(f"messages, parameters: cannot be written as JSON ({error})") from None
+    return request
+
+
+def _is_count(number: object) -> bool:
+    return type(number) is int and number > 0
 
 
 def encode_answer(work: Work, model: str, cost: float, reply: dict[str, Any]) -> bytes:
@@ -159,8 +192,13 @@ def encode_answer(work: Work, model: str, cost: float, reply: dict[str, Any]) ->
     return orjson.dumps(fields)
 
 
-def encode_spent(work: Work, model: str, cost: float) -> bytes:
-    """The outcome that settles the query's reservation; cost in USD."""
+def encode_spent(work: Work, model: str, cost: float) -> bytes | None:
+    """The outcome that settles the query's reservation; cost in USD.
+
+    None where it must stay as it is: less than what was spent of a bound would free money that is gone.
+    """
+    if work.bound is not None and cost > MAX_OUTCOME_USD:
+        return None
     return encode_outcome(
         Outcome(work.id, model, min(cost, MAX_OUTCOME_USD), None, work.lane, work.lane_offset)
     )

@@ -16,6 +16,7 @@ from confluent_kafka import Message
 from producers.fleet_calls import Caller, Reply
 from producers.fleet_messages import (
     Pricing,
+    Tokens,
     Work,
     chat_request,
     encode_answer,
@@ -51,20 +52,20 @@ class Llm:
         Its name at the endpoint.
     pricing : callable
         Its prices as they are now; None: what the router reserved is taken for the cost.
-    default_max_tokens : int or None
-        Most tokens of an answer to a query that names none.
     """
 
     name: str
     served_as: str
     pricing: Callable[[], Pricing | None]
-    default_max_tokens: int | None = None
 
     def cost(self, work: Work, reply: Reply) -> float:
-        """USD that answering cost, all attempts together."""
+        """USD that answering cost, all attempts together; what was reserved where nobody can tell."""
+        whole = reply.body is not None
+        if (whole and not reply.counted) or (work.bound is not None and reply.unsure):
+            return work.reserved
         pricing = self.pricing()
-        if pricing is None or (reply.body is not None and not reply.counted):
-            return work.reserved if reply.body is not None else 0.0
+        if pricing is None:
+            return work.reserved if whole or reply.tokens != Tokens() else 0.0
         return pricing.cost(reply.tokens)
 
 
@@ -194,30 +195,19 @@ class Fleet:
             return
         began = time.monotonic()
         try:
-            request = chat_request(work, self._llm.served_as, self._llm.default_max_tokens)
+            request = chat_request(work, self._llm.served_as)
         except ValueError as error:
             reply = Reply(error={"code": "invalid_request", "message": str(error)})
         else:
-            reply = await self._caller.ask(request, work.trace)
+            reply = await self._caller.ask(request, work.trace, pay_once=work.bound is not None)
         cost = self._llm.cost(work, reply)
         self._count(work, reply, cost)
         fields = {**told_answer(work, reply), "seconds": round(time.monotonic() - began, 3)}
-        self._hand_over(
-            place,
-            Outgoing(
-                self._topics.answers,
-                encode_answer(work, self._llm.name, cost, fields),
-                work.id.encode(),
-                headers,
-            ),
-            Outgoing(
-                self._topics.outcomes,
-                encode_spent(work, self._llm.name, cost),
-                work.id.encode(),
-                [],
-                work.lane,
-            ),
-        )
+        name, key = self._llm.name, work.id.encode()
+        written = [Outgoing(self._topics.answers, encode_answer(work, name, cost, fields), key, headers)]
+        if (spent := encode_spent(work, name, cost)) is not None:
+            written.append(Outgoing(self._topics.outcomes, spent, key, [], work.lane))
+        self._hand_over(place, *written)
 
     def _hand_over(self, place: Place, *messages: Outgoing) -> None:
         self._stream.finish(Finished(*place, messages))
@@ -226,7 +216,8 @@ class Fleet:
         self._counts["usd"] += cost
         self._counts["answered" if reply.body is not None else "failed"] += 1
         if reply.error is not None:
-            log.warning("query_failed", query_id=work.id, attempts=reply.attempts, **reply.error)
+            told = {name: reply.error[name] for name in ("code", "message")}
+            log.warning("query_failed", query_id=work.id, attempts=reply.attempts, **told)
 
     # ---- partitions that go to others, called in the broker's thread -------------------------------------
 
@@ -262,4 +253,6 @@ def told_answer(work: Work, reply: Reply) -> dict[str, Any]:
     }
     if work.chat and reply.body is not None:
         fields["response"] = reply.body
+    if not work.chat and reply.error is not None:
+        fields["error"] = {name: told for name, told in reply.error.items() if name != "body"}
     return fields

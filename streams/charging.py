@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,16 +15,33 @@ from routing.reserve import bound_charges
 from streams.bounding import request_tokens
 from streams.messages import Query
 
-Charger = Callable[[Sequence[Query], Estimates, tuple[str, ...]], IntArray]
-"""Queries, their estimates [n, M] and the M LLMs, to picodollars [n, M]."""
+
+@dataclass(frozen=True)
+class Charges:
+    """What n queries would reserve on M LLMs.
+
+    Parameters
+    ----------
+    pico : ndarray of int64, shape [n, M]
+        Picodollars.
+    answer_tokens : sequence of int or None, length n
+        Tokens of an answer that `pico` pays for; None where it is an estimate, and bounds nothing.
+    """
+
+    pico: IntArray
+    answer_tokens: Sequence[int | None]
+
+
+Charger = Callable[[Sequence[Query], Estimates, tuple[str, ...]], Charges]
+"""Queries, their estimates [n, M] and the M LLMs, to what they would reserve."""
 
 UNPRICED = 9.0e6
 """USD per million tokens of an LLM without a list price: nothing can be reserved on it."""
 
 
-def charge_estimates(queries: Sequence[Query], estimates: Estimates, models: tuple[str, ...]) -> IntArray:
+def charge_estimates(queries: Sequence[Query], estimates: Estimates, models: tuple[str, ...]) -> Charges:
     """The estimated cost: spending can pass the budget by what answers cost beyond their estimates."""
-    return to_pico(estimates.cost)
+    return Charges(to_pico(estimates.cost), [None] * len(queries))
 
 
 def charge_bounds(catalogue: Callable[[], Mapping[str, Model]], default_max_tokens: int) -> Charger:
@@ -39,13 +57,13 @@ def charge_bounds(catalogue: Callable[[], Mapping[str, Model]], default_max_toke
         For queries that name none.
     """
 
-    def charge(queries: Sequence[Query], estimates: Estimates, models: tuple[str, ...]) -> IntArray:
+    def charge(queries: Sequence[Query], estimates: Estimates, models: tuple[str, ...]) -> Charges:
         known = catalogue()
         inputs = np.array([_price(known[name].input_price) for name in models])
         outputs = np.array([_price(known[name].output_price) for name in models])
         tokens = np.array([request_tokens(query) for query in queries], dtype=np.float64)
-        most = [query.max_tokens for query in queries]
-        return bound_charges(tokens, most, inputs, outputs, default_max_tokens)
+        most = [query.max_tokens or default_max_tokens for query in queries]
+        return Charges(bound_charges(tokens, most, inputs, outputs, default_max_tokens), most)
 
     return charge
 

@@ -37,6 +37,8 @@ class Arrivals:
     refused : list of (Record, Refused)
     charge : ndarray of int64, shape [n, M], optional
         Picodollars to reserve, for deferred queries: as it was when they were deferred.
+    answer_tokens : list of int or None, length n
+        Beside `charge`: the tokens of an answer that it pays for, where it is a bound.
     sources : list of (partition, offset), optional
         Where deferred queries came from.
     """
@@ -46,6 +48,7 @@ class Arrivals:
     estimates: Estimates
     refused: list[tuple[Record, Refused]] = field(default_factory=list)
     charge: IntArray | None = None
+    answer_tokens: list[int | None] = field(default_factory=list)
     sources: list[tuple[int, int]] | None = None
 
 

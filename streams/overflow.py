@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import orjson
@@ -22,12 +23,19 @@ COLUMNS = {"quality": "<f8", "cost": "<f8", "charge": "<i8"}
 
 
 def overflow_headers(
-    lane: int, offset: int, estimates: Estimates, charge: IntArray, row: int
+    lane: int, offset: int, estimates: Estimates, charge: IntArray, row: int, answer_tokens: int | None
 ) -> list[tuple[str, bytes | None]]:
-    """The header that a deferred query carries: where it came from, its estimates and charges."""
+    """The header that a deferred query carries: where it came from, its estimates and charges.
+
+    Where the charges are bounds also the answer tokens that they pay for: whoever routes the query may be
+    set up otherwise by then.
+    """
     numbers = {"quality": estimates.quality[row], "cost": estimates.cost[row], "charge": charge[row]}
     packed = {name: _pack(numbers[name], dtype) for name, dtype in COLUMNS.items()}
-    return [(HEADER, orjson.dumps({"partition": lane, "offset": offset, **packed}))]
+    told: dict[str, Any] = {"partition": lane, "offset": offset, **packed}
+    if answer_tokens is not None:
+        told["max_tokens"] = answer_tokens
+    return [(HEADER, orjson.dumps(told))]
 
 
 class OverflowIntake:
@@ -54,7 +62,8 @@ class OverflowIntake:
         charge: IntArray = _stack([one.charge for one in deferred], width, 0).astype(np.int64)
         plain = [one.record for one in deferred]
         sources = [one.source for one in deferred]
-        return Arrivals(plain, queries, Estimates(quality, cost), refused, charge, sources)
+        bounds = [one.answer_tokens for one in deferred]
+        return Arrivals(plain, queries, Estimates(quality, cost), refused, charge, bounds, sources)
 
     def forget(self) -> None:
         """Nothing is remembered."""
@@ -80,6 +89,7 @@ class _Deferred:
     quality: FloatArray
     cost: FloatArray
     charge: IntArray
+    answer_tokens: int | None
 
 
 def _read(record: Record) -> _Deferred:
@@ -93,13 +103,14 @@ def _read(record: Record) -> _Deferred:
         body = orjson.loads(own or b"")
         source = int(body["partition"]), int(body["offset"])
         numbers = {name: _unpack(body[name], dtype) for name, dtype in COLUMNS.items()}
+        most = None if (given := body.get("max_tokens")) is None else int(given)
     except (ValueError, KeyError, TypeError) as error:
         raise Refused("decode", "headers", f"{HEADER} cannot be read ({error!r})") from None
     if len({len(column) for column in numbers.values()}) != 1:
         raise Refused("decode", "headers", f"{HEADER} has columns of different lengths")
     if not all(np.all(np.isfinite(column) & (column >= 0)) for column in numbers.values()):
         raise Refused("decode", "headers", f"{HEADER} has numbers that are negative or none")
-    return _Deferred(_Plain(record, headers), source, **numbers)
+    return _Deferred(_Plain(record, headers), source, **numbers, answer_tokens=most)
 
 
 def _pack(numbers: np.ndarray, dtype: str) -> str:

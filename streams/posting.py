@@ -47,6 +47,8 @@ class Decided:
         Picodollars.
     routed : Routed
     offsets : ndarray of int64, shape [n]
+    answer_tokens : sequence of int or None, length n
+        Tokens of an answer that `charge` pays for; None where it is an estimate.
     """
 
     plan: Plan
@@ -56,6 +58,7 @@ class Decided:
     charge: IntArray
     routed: Routed
     offsets: IntArray
+    answer_tokens: Sequence[int | None]
 
 
 def post_queries(out: Out, topics: Topics, llm_topics: Sequence[str], decided: Decided) -> None:
@@ -80,9 +83,15 @@ def post_queries(out: Out, topics: Topics, llm_topics: Sequence[str], decided: D
             routing["quality"] = quality[row]
             routing["cost"] = cost[row]
             routing["price"] = prices[i]
+            if (most := decided.answer_tokens[row]) is not None:
+                # the fleet cannot know otherwise: no more than that is paid for, and only once
+                routing["max_tokens"] = most
             out(llm_topics[i], encode_routed(query, routing), source.key, headers)
         elif i == DEFERRED:
-            place = overflow_headers(decided.lane, source.offset, decided.estimates, decided.charge, row)
+            most = decided.answer_tokens[row]
+            place = overflow_headers(
+                decided.lane, source.offset, decided.estimates, decided.charge, row, most
+            )
             out(topics.overflow, query.value, source.key, (headers or []) + place, partition=0)
         else:
             worth = bool((routed.score[row] > TOLERANCE).any())

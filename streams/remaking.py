@@ -103,7 +103,7 @@ class Remaker:
             return np.pad(arrivals.charge[:, :models], ((0, 0), (0, more)))
         if self._charger is None:
             self._charger = self._make_charger()
-        return self._charger(arrivals.queries, estimates, plan.models)
+        return self._charger(arrivals.queries, estimates, plan.models).pico
 
     def _make_charger(self) -> Charger:
         if self._settings.reserve == "estimate":

@@ -11,13 +11,12 @@ import numpy as np
 import structlog
 
 from routing.alignment import Alignment, align
-from routing.decision import IntArray
 from routing.estimators.base import Estimates
 from routing.plan import Plan
 from routing.policy import enter, route, waits
 from streams.backlog import Record
 from streams.catalogue_versions import CatalogueReader
-from streams.charging import Charger
+from streams.charging import Charger, Charges
 from streams.dead_letters import dead_letter_headers
 from streams.exploring import to_explore
 from streams.headers import headers_of
@@ -243,7 +242,8 @@ class RouterDesk:
             begun = record.account.released_to(plan.granted[self.lane], plan.target[self.lane])
             alignment = self._alignment(plan)
             estimates = alignment.apply(arrivals.estimates)
-            charge = self._charge(plan, arrivals, estimates)
+            charges = self._charge(plan, arrivals, estimates)
+            charge = charges.pico
             routed = route(
                 begun, plan, self.lane, estimates, offsets, charge=charge, seed=self._settings.seed,
                 comparable=alignment.comparable,
@@ -255,7 +255,9 @@ class RouterDesk:
             record = replace(record, account=account, next=position, sampled=max(record.sampled, position))
         with stages.stage("produce", len(records)):
             self._begin()
-            decided = Decided(plan, self.lane, arrivals, estimates, charge, routed, offsets)
+            decided = Decided(
+                plan, self.lane, arrivals, estimates, charge, routed, offsets, charges.answer_tokens
+            )
             post_queries(self._out, self._topics, self._llm_topics(plan), decided)
             post_refused(self._out, self._topics, arrivals.refused)
             record = self._settle(record)
@@ -278,12 +280,13 @@ class RouterDesk:
         models = self.shared.catalogue.models
         return [self._topics.llm(models[name].slug) for name in plan.models]
 
-    def _charge(self, plan: Plan, arrivals: Arrivals, estimates: Estimates) -> IntArray:
-        """Picodollars that each query would reserve on each LLM, [n, M]."""
+    def _charge(self, plan: Plan, arrivals: Arrivals, estimates: Estimates) -> Charges:
+        """What each query would reserve on each LLM."""
         if arrivals.charge is not None:
             models = len(plan.models)
             more = max(0, models - arrivals.charge.shape[1])
-            return np.pad(arrivals.charge[:, :models], ((0, 0), (0, more)))
+            pico = np.pad(arrivals.charge[:, :models], ((0, 0), (0, more)))
+            return Charges(pico, arrivals.answer_tokens)
         return self.shared.charge(arrivals.queries, estimates, plan.models)
 
     def _reserve(self, reserved: Reserved | None) -> tuple[list[int], Reserved] | None:

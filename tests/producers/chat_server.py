@@ -18,7 +18,7 @@ class ChatServer:
 
     `faults[prompt]` is what goes wrong with the next requests for it: "500", "429", "400", "401", "404",
     "hang", "cut" (the connection ends within the body), "broken" (half a JSON), "unfinished" (no
-    finish_reason, though tokens are counted), "uncounted" (no usage).
+    finish_reason, though tokens are counted), "uncounted" (no usage), "deep" (deeper than JSON is written).
     """
 
     def __init__(self) -> None:
@@ -119,6 +119,8 @@ def completion(prompt: str, model: str, fault: str | None = None) -> bytes:
             "completion_tokens": COMPLETION_TOKENS,
             "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
         }
+    if fault == "deep":
+        return orjson.dumps(body)[:-1] + b',"own":' + b"[" * 500 + b"]" * 500 + b"}"
     return orjson.dumps(body)
 
 

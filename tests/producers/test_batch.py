@@ -10,9 +10,11 @@ import orjson
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
+from openai.types.chat import ChatCompletion
 
 from producers import batch_sending
 from producers.batch import main
+from producers.batch_answers import AnswersFile, response_body
 from producers.batch_requests import BadRequests, look_through
 from streams.settings import Settings
 from streams.transactions import FencedProducer
@@ -86,18 +88,24 @@ def test_a_file_is_answered(
     found = lines(answers)
     assert Counter(line["custom_id"] for line in found) == Counter(r["custom_id"] for r in requests)
     assert all(set(line) == {"id", "custom_id", "response", "error"} for line in found)
-    codes = Counter(line["error"]["code"] if line["error"] else "fine" for line in found)
+    assert all((line["error"] is None) == (line["response"] is not None) for line in found)
+    codes = Counter(
+        line["error"]["code"] if line["error"] else line["response"]["status_code"] for line in found
+    )
     assert codes["refused"] == 1
     assert 1 <= codes["unserved"] <= 2
-    assert codes["http_400"] >= 1
-    assert codes["fine"] >= 16
+    assert codes[400] >= 1
+    assert codes[200] >= 16
     errors = {line["error"]["code"]: line["error"]["message"] for line in found if line["error"]}
     assert errors == {
         "refused": "prompt: asks for it",
         "unserved": "its turn",
-        "http_400": "Error code: 400 - refused with 400",
     }
-    fine = next(line for line in found if not line["error"])
+    refused = next(line for line in found if line["response"] and line["response"]["status_code"] == 400)
+    assert refused["response"]["body"] == {
+        "error": {"message": "refused with 400", "type": "test", "code": None}
+    }
+    fine = next(line for line in found if line["response"] and line["response"]["status_code"] == 200)
     number = fine["custom_id"].split("/")[1].split(" ")[0]
     assert fine["response"]["status_code"] == 200
     body = fine["response"]["body"]
@@ -271,7 +279,62 @@ def test_files_of_something_else_are_left_alone(
     assert "line 1 of" in capsys.readouterr().err
     assert answers.read_text() == '{"id": "batch-other-a", "custom_id": "a"}\n'
 
+    for foreign in (b"notes of mine", b'{"id": "batch-other-a"', file.read_bytes().rstrip(), b"a\nb"):
+        answers.write_bytes(foreign)
+        assert main([str(file), "--answers", str(answers)]) == 1
+        assert "line 1 of" in capsys.readouterr().err
+        assert answers.read_bytes() == foreign
+
     batch = look_through(file)
     file.write_bytes(file.read_bytes() + b"\n")
     with pytest.raises(ValueError, match="was changed while it was sent"):
         list(batch.requests())
+
+
+@pytest.mark.parametrize("left", [1, 9, 20, -1])
+def test_a_line_of_ours_that_was_cut_off_is_taken_away(left: int, tmp_path: Path):
+    batch = look_through(write(tmp_path / "requests.jsonl", [request("a", "x"), request("b", "y")]))
+    whole, torn = (
+        orjson.dumps({"id": f"{batch.name}-{name}", "custom_id": name, "response": None, "error": {}})
+        for name in ("a", "b")
+    )
+    for padding in (b"", b"\0" * 9):
+        answers = tmp_path / "answers.jsonl"
+        answers.write_bytes(whole + b"\n" + torn[:left] + padding)
+        file = AnswersFile(answers, batch)
+        file.close(complete=False)
+        assert file.done == {"a"}
+        assert answers.read_bytes() == whole + b"\n"
+
+
+@pytest.mark.parametrize("way", ["itself", "another spelling", "symlink", "hard link", "state", "part"])
+def test_answers_are_not_written_over_the_requests(
+    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    names = {"state": "answers.state", "part": "answers.state.part"}
+    file = tmp_path / names.get(way, "requests.jsonl")
+    line = orjson.dumps(request("a", "x"))
+    file.write_bytes(line)  # without an end of line, as editors leave it
+    answers = tmp_path / "answers"
+    if way == "itself":
+        answers = file
+    elif way == "another spelling":
+        (tmp_path / "folder").mkdir()
+        answers = tmp_path / "folder" / ".." / file.name
+    elif way == "symlink":
+        answers.symlink_to(file)
+    elif way == "hard link":
+        os.link(file, answers)
+
+    assert main([str(file), "--answers", str(answers)]) == 1
+    assert "is the file of the requests; name another file" in capsys.readouterr().err
+    assert file.read_bytes() == line
+
+
+def test_a_response_made_of_a_text_has_what_clients_look_for():
+    body = response_body({"id": "q", "model": "m", "answer": "Yes.", "finish_reason": "stop"}, 1_700_000_000)
+
+    read = ChatCompletion.model_validate(body)
+    assert (read.created, read.choices[0].message.content) == (1_700_000_000, "Yes.")
+    assert response_body({"response": {"created": 5}}, 7) == {"created": 5}

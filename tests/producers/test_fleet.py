@@ -27,6 +27,7 @@ from tests.conftest import ROOT, TopicReader
 from tests.producers.chat_server import COMPLETION_TOKENS, PROMPT_TOKENS, ChatServer, chat_server
 from tests.producers.fleets import DEADLINE, fleet, wait_until
 
+TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 ONE = (2.0 * PROMPT_TOKENS + 10.0 * COMPLETION_TOKENS) / 1e6
 """USD of an answer."""
 
@@ -76,12 +77,14 @@ class Stream:
         self._producer = Producer({"bootstrap.servers": settings.bootstrap_servers})
         self._count = 0
 
-    def put(self, *prompts: str, **fields: object) -> None:
+    def put(self, *prompts: str, bound: int | None = None, **fields: object) -> None:
         for prompt in prompts:
             number, self._count = self._count, self._count + 1
             routing = {"model": "vendor/llm", "cost": 0.5, "partition": number % 3, "offset": 100 + number}
+            if bound is not None:
+                routing["max_tokens"] = bound
             query = {"id": f"q-{prompt}", "prompt": prompt, **fields, "routing": routing}
-            self.put_raw(orjson.dumps(query), number % 2, [("traceparent", b"00-ab-cd-01"), ("own", b"\xff")])
+            self.put_raw(orjson.dumps(query), number % 2, [("traceparent", TRACE), ("own", b"\xff")])
         self._producer.flush(10)
 
     def put_raw(self, value: bytes | None, partition: int, headers: list[tuple[str, bytes]]) -> None:
@@ -189,7 +192,8 @@ def test_answers_and_outcomes(
     assert "response" not in plain
     assert answers["twice"]["attempts"] == 2
     assert answers["paid"]["error"]["code"] == "half_answer"
-    assert answers["never"]["error"] == {"code": "http_400", "message": "Error code: 400 - refused with 400"}
+    refused = {"code": "http_400", "message": "Error code: 400 - refused with 400", "status": 400}
+    assert answers["never"]["error"] == refused
     assert answers["never"]["answer"] is None
     assert answers["bad"]["error"]["code"] == "invalid_request"
     assert answers["chat"]["response"]["choices"][0]["message"]["content"] == "HI"
@@ -202,15 +206,63 @@ def test_answers_and_outcomes(
         "model": "served-as", "temperature": 0.5, "max_completion_tokens": 4,
     }  # fmt: skip
     assert 1 < server.most_at_once <= 4
-    assert server.headers[0]["traceparent"] == "00-ab-cd-01"
+    assert server.headers[0]["traceparent"] == TRACE.decode()
     first = read_topics([settings.topics.answers])[0]
-    assert first.headers() == [("traceparent", b"00-ab-cd-01"), ("own", b"\xff")]
+    assert first.headers() == [("traceparent", TRACE), ("own", b"\xff")]
     assert first.key() == orjson.loads(first.value())["id"].encode()
     dead = read_topics([settings.topics.dlq])
     assert {message.value() for message in dead} == {b"not JSON", None}
     for message in dead:
         _, errors = split_dead_letter_headers(message.headers())
         assert (errors["topic"], errors["stage"]) == (settings.topics.llm("vendor-llm"), "fleet")
+
+
+def test_no_more_is_spent_of_a_bound_than_was_reserved(
+    settings: Settings, stream: Stream, server: ChatServer
+):
+    server.faults["refused"].extend(["500", "429"])
+    prompts = ["times out", "is cut off"]
+    server.faults["times out"].append("hang")
+    server.faults["is cut off"].append("cut")
+    stream.put("refused", *prompts, bound=9)
+    stream.put("asks for more", bound=9, parameters={"max_completion_tokens": 5, "max_tokens": 100_000})
+    stream.put("asks oddly", bound=9, parameters={"max_completion_tokens": -1})
+    stream.put("estimated")
+
+    with fleet(settings, server):
+        stream.wait_for_answers(6)
+
+    settled_once(stream, ["refused", *prompts, "asks for more", "asks oddly", "estimated"])
+    costs = {outcome.id.removeprefix("q-"): outcome.cost for _, outcome in stream.outcomes()}
+    # what may have been paid for is not asked for again, and settles at what was reserved
+    assert costs == {
+        "refused": ONE, "times out": 0.5, "is cut off": 0.5, "asks for more": ONE, "asks oddly": 0,
+        "estimated": ONE,
+    }  # fmt: skip
+    assert [server.asked[prompt] for prompt in ("refused", *prompts, "asks oddly")] == [3, 1, 1, 0]
+    limits = {
+        request["messages"][-1]["content"]: {name: most for name, most in request.items() if "max" in name}
+        for request in server.requests
+    }
+    assert limits == {
+        "refused": {"max_tokens": 9}, "times out": {"max_tokens": 9}, "is cut off": {"max_tokens": 9},
+        "asks for more": {"max_completion_tokens": 5}, "estimated": {},
+    }  # fmt: skip
+
+
+def test_headers_that_are_none_of_http_cost_nobody_an_answer(
+    settings: Settings, stream: Stream, server: ChatServer, read_topics: TopicReader
+):
+    odd = [("traceparent", b"\xff"), ("tracestate", "é".encode())]
+    routing = {"model": "vendor/llm", "cost": 0.5, "partition": 0, "offset": 7}
+    stream.put_raw(orjson.dumps({"id": "q-odd", "prompt": "odd", "routing": routing}), 0, odd)
+    stream.put("next")
+
+    with fleet(settings, server):
+        stream.wait_for_answers(2)
+
+    assert {answer["answer"] for answer in stream.answers()} == {"ODD", "NEXT"}
+    assert odd in [message.headers() for message in read_topics([settings.topics.answers])]
 
 
 def test_killed_or_frozen_others_answer_what_was_not_finished(

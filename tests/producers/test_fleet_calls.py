@@ -7,10 +7,12 @@ from time import time
 import openai
 import pytest
 
-from producers.fleet_calls import Caller, EndpointRefusesUs, Limits, Reply, retry_after
+from producers.fleet_calls import Caller, Limits, Reply
+from producers.fleet_failures import EndpointRefusesUs, retry_after
 from producers.fleet_messages import Tokens
 from tests.producers.chat_server import COMPLETION_TOKENS, PROMPT_TOKENS, ChatServer, chat_server
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 ONCE = Tokens(PROMPT_TOKENS, COMPLETION_TOKENS)
 
 
@@ -42,13 +44,13 @@ def request(prompt: str) -> dict[str, object]:
 
 
 async def test_a_whole_answer(make_caller: Callable[..., Caller], server: ChatServer):
-    reply = await make_caller().ask(request("hello"), {"traceparent": "00-1-2-01"})
+    reply = await make_caller().ask(request("hello"), {"traceparent": TRACE})
 
     assert reply.body is not None
     assert reply.body["choices"][0]["message"]["content"] == "HELLO"
     assert (reply.tokens, reply.counted, reply.attempts, reply.error) == (ONCE, True, 1, None)
     assert server.requests[-1] == request("hello")
-    assert server.headers[-1]["traceparent"] == "00-1-2-01"
+    assert server.headers[-1]["traceparent"] == TRACE
     assert server.headers[-1]["authorization"] == "Bearer secret"
 
 
@@ -87,9 +89,38 @@ async def test_where_an_answer_may_be_paid_for_once_only(
 ):
     server.faults["bounded"].extend(["500", "unfinished", "unfinished"])
 
-    reply = await make_caller(pay_once=True).ask(request("bounded"))
+    reply = await make_caller().ask(request("bounded"), pay_once=True)
 
-    assert (reply.tokens, reply.attempts) == (ONCE, 2)
+    assert (reply.tokens, reply.attempts, reply.unsure) == (ONCE, 2, False)
+
+
+@pytest.mark.parametrize("fault", ["hang", "cut", "broken", "502", "504"])
+async def test_what_may_have_been_paid_for_is_asked_again_only_where_that_may_be(
+    fault: str, make_caller: Callable[..., Caller], server: ChatServer
+):
+    server.faults[f"once {fault}"].extend(["429", "503", fault])
+    server.faults[f"again {fault}"].append(fault)
+    caller = make_caller(request_seconds=0.3)
+
+    bounded = await caller.ask(request(f"once {fault}"), pay_once=True)
+    other = await caller.ask(request(f"again {fault}"))
+
+    # refused with a status is not paid for: those were asked again
+    assert (bounded.body, bounded.unsure, server.asked[f"once {fault}"]) == (None, True, 3)
+    assert other.body is not None
+    assert (other.unsure, server.asked[f"again {fault}"]) == (True, 2)
+
+
+async def test_what_could_not_be_sent_is_not_paid_for():
+    paused: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        paused.append(seconds)
+
+    client = openai.AsyncOpenAI(api_key="x", base_url="http://127.0.0.1:1/v1", max_retries=0)
+    reply = await Caller(client, Limits(attempts=3), sleep).ask(request("anyone?"), pay_once=True)
+
+    assert (reply.attempts, len(paused), reply.unsure) == (3, 2, False)
 
 
 async def test_an_answer_without_usage_says_so(make_caller: Callable[..., Caller], server: ChatServer):
@@ -126,8 +157,23 @@ async def test_a_rate_limit_beyond_the_time_of_a_query_fails_it(
 
     reply = await make_caller(query_seconds=60).ask(request("too long"))
 
-    assert reply.error == {"code": "http_429", "message": "Error code: 429 - refused with 429"}
+    assert reply.error is not None
+    assert (reply.error["code"], reply.error["status"]) == ("http_429", 429)
     assert pauses == []
+
+
+@pytest.mark.parametrize("told", ["0", "-1", "Wed, 21 Oct 2015 07:28:00 GMT"])
+async def test_to_come_back_at_once_is_to_come_back_after_the_usual_pause(
+    told: str, make_caller: Callable[..., Caller], server: ChatServer, pauses: list[float]
+):
+    server.faults[f"at once {told}"].extend(["429"] * 4)
+    server.retry_after = told
+
+    reply = await make_caller().ask(request(f"at once {told}"))
+
+    assert reply.body is not None
+    # before each request also the time that all have to wait
+    assert [pause for pause in pauses if pause in (0.5, 1.0, 2.0, 4.0)] == [0.5, 1.0, 2.0, 4.0]
 
 
 async def test_a_request_that_hangs_is_given_up(make_caller: Callable[..., Caller], server: ChatServer):
@@ -144,9 +190,11 @@ async def test_what_cannot_succeed_is_not_tried_again(make_caller: Callable[...,
 
     reply = await make_caller().ask(request("bad"))
 
-    assert reply == Reply(
-        error={"code": "http_400", "message": "Error code: 400 - refused with 400"}, attempts=1
-    )
+    told = {"error": {"message": "refused with 400", "type": "test", "code": None}}
+    error = {
+        "code": "http_400", "message": "Error code: 400 - refused with 400", "status": 400, "body": told,
+    }  # fmt: skip
+    assert reply == Reply(error=error, attempts=1)
     assert server.asked["bad"] == 1
 
 
@@ -178,17 +226,78 @@ async def test_a_wrong_set_up_stops_everything(
         await make_caller().ask(request("set up"))
 
 
-async def test_an_llm_that_answered_before_is_not_missing(
-    make_caller: Callable[..., Caller], server: ChatServer
+@pytest.mark.parametrize("status", ["403", "404"])
+async def test_who_was_let_in_before_and_is_not_any_more_stops_and_fails_no_query(
+    status: str, make_caller: Callable[..., Caller], server: ChatServer, pauses: list[float]
 ):
-    server.faults["gone"].append("404")
-    caller = make_caller()
+    server.faults[f"out {status}"].extend([status] * 9)
+    caller = make_caller(request_seconds=2.5)
     await caller.ask(request("first"))
 
-    reply = await caller.ask(request("gone"))
+    with pytest.raises(EndpointRefusesUs, match="lets nobody in any more"):
+        await caller.ask(request(f"out {status}"))
+
+    assert pauses == [0.5, 1.0, 2.0][: len(pauses)]
+    assert server.asked[f"out {status}"] == len(pauses) + 1 > 1, "it may have been for a moment"
+
+
+@pytest.mark.parametrize("status", ["403", "404"])
+async def test_a_query_that_is_refused_while_others_get_in_has_failed_by_itself(
+    status: str, server: ChatServer
+):
+    server.faults[f"flagged {status}"].extend([status] * 2)
+    client = openai.AsyncOpenAI(api_key="secret", base_url=server.url, max_retries=0)
+    caller: Caller
+
+    async def sleep(seconds: float) -> None:
+        assert (await caller.ask(request("another"))).body is not None
+
+    caller = Caller(client, Limits(), sleep)
+    await caller.ask(request("before"))
+
+    reply = await caller.ask(request(f"flagged {status}"))
 
     assert reply.error is not None
-    assert reply.error["code"] == "http_404"
+    assert (reply.error["code"], reply.attempts) == (f"http_{status}", 2)
+
+
+async def test_what_only_one_request_breaks_fails_that_one(
+    make_caller: Callable[..., Caller], server: ChatServer
+):
+    caller = make_caller()
+
+    odd = await caller.ask(request("odd") | {"seed": object()})
+    reply = await caller.ask(request("not odd"))
+
+    assert odd.error is not None
+    assert (odd.error["code"], odd.attempts, odd.unsure) == ("invalid_request", 1, True)
+    assert "TypeError" in odd.error["message"]
+    assert reply.body is not None
+    assert server.asked["Does asking work?"] == 0, "that is found out without the endpoint"
+
+
+async def test_what_breaks_every_request_stops_us_and_does_not_tell_the_key(server: ChatServer):
+    client = openai.AsyncOpenAI(api_key="ключ", base_url=server.url, max_retries=0)
+
+    with pytest.raises(EndpointRefusesUs, match="not even a plain request can be made") as told:
+        await Caller(client, Limits()).ask(request("anything"))
+    assert "ключ" not in str(told.value)
+
+    client = openai.AsyncOpenAI(api_key="x", base_url="no-address/v1", max_retries=0)
+    with pytest.raises(EndpointRefusesUs, match="base_url"):
+        await Caller(client, Limits()).ask(request("anything"))
+
+
+async def test_an_answer_that_cannot_be_written_down_is_none(
+    make_caller: Callable[..., Caller], server: ChatServer
+):
+    server.faults["deep"].append("deep")
+
+    reply = await make_caller(attempts=1).ask(request("deep"))
+
+    assert reply.error is not None
+    assert "nested too deeply" in reply.error["message"]
+    assert reply.tokens == ONCE
 
 
 def test_dates_to_retry_after():

@@ -85,7 +85,9 @@ def test_the_charge_is_of_all_that_is_asked():
     model = Model("m", input_price=1.0, output_price=2.0)
     charge = charge_bounds(lambda: {"m": model}, 100)
     asked = [query(prompt="Hi"), query(prompt="Hi", messages=[user("x" * 1000)], max_tokens=7)]
-    charges = charge(asked, Estimates(np.zeros((2, 1)), np.zeros((2, 1))), ("m",))[:, 0]
+    charged = charge(asked, Estimates(np.zeros((2, 1)), np.zeros((2, 1))), ("m",))
+    assert charged.answer_tokens == [100, 7]
+    charges = charged.pico[:, 0]
     # 1 USD a million tokens is 1e6 picodollars a token
     assert charges[0] == (request_tokens(asked[0]) * 1 + 100 * 2) * 10**6
     assert charges[1] == (request_tokens(asked[1]) * 1 + 7 * 2) * 10**6

@@ -23,11 +23,11 @@ def record(headers, value=VALUE, offset=0) -> SimpleNamespace:
     )  # fmt: skip
 
 
-def deferred(models: int = 3, seed: int = 0, lane: int = 2, offset: int = 7, own=()) -> list:
+def deferred(models: int = 3, seed: int = 0, lane: int = 2, offset: int = 7, own=(), most=None) -> list:
     random = np.random.default_rng(seed)
     estimates = Estimates(random.random((1, models)), random.random((1, models)))
     charge = random.integers(0, 2**62, (1, models))
-    return [*own, *overflow_headers(lane, offset, estimates, charge, 0)]
+    return [*own, *overflow_headers(lane, offset, estimates, charge, 0, most)]
 
 
 numbers = st.lists(
@@ -42,7 +42,7 @@ def test_estimates_and_charges_arrive_to_the_last_digit(rows, lane, offset):
     for row in rows:
         quality, cost, charge = (np.array(column)[None] for column in zip(*row, strict=True))
         headers = overflow_headers(
-            lane, offset, Estimates(quality.astype(float), cost.astype(float)), charge, 0
+            lane, offset, Estimates(quality.astype(float), cost.astype(float)), charge, 0, None
         )
         records.append(record(headers))
     arrivals = OverflowIntake().take(records)
@@ -64,6 +64,11 @@ def test_the_record_goes_on_without_our_header():
     assert plain.headers == own
     assert (plain.key, plain.value, plain.offset) == (b"k", VALUE, 0)
     assert arrivals.queries[0].value == VALUE
+
+
+def test_what_a_bound_pays_for_stays_with_it():
+    arrivals = OverflowIntake().take([record(deferred(most=77)), record(deferred(), offset=1)])
+    assert arrivals.answer_tokens == [77, None]
 
 
 def test_nothing_is_no_batch():

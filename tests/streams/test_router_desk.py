@@ -1,6 +1,7 @@
 """A lane's desk: every query in one place, the ledger equal to the topics, and the same after any restart."""
 
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +11,10 @@ from confluent_kafka import KafkaError, KafkaException
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from routing.catalogue import Model
 from routing.money import PICO, read_pico
 from routing.plan import Plan
-from streams.charging import charge_estimates
+from streams.charging import charge_bounds, charge_estimates
 from streams.dead_letters import split_dead_letter_headers
 from streams.intake import QueryIntake
 from streams.ledger import LedgerRecord
@@ -80,9 +82,9 @@ class House:
         desk.open()
         return desk
 
-    def send(self, *ids: str, lane: int = 0, headers=()) -> None:
+    def send(self, *ids: str, lane: int = 0, headers=(), most: int | None = None) -> None:
         for name in ids:
-            value = orjson.dumps({"id": name, "prompt": prompt_of(name), "team": 7})
+            value = orjson.dumps({"id": name, "prompt": prompt_of(name), "team": 7, "max_tokens": most})
             self.topics.add(self.names.queries, value, lane, headers)
 
     def give(self, desk: RouterDesk, most: int = 10**6) -> int:
@@ -225,6 +227,32 @@ def test_what_the_lane_cannot_pay_goes_through_the_overflow_lane(house):
             assert message.headers() == [("traceparent", b"t")]
     assert house.ledger(0).account.deferred == deferred
     house.assert_whole(0, POOL)
+
+
+def test_the_message_says_for_how_many_answer_tokens_a_bound_was_reserved(house):
+    """Also of a deferred query: what the lane that deferred it reserved, whatever is the default by then."""
+    priced = {name: Model(name, input_price=0.01, output_price=0.01) for name in MODELS}
+    house.shared = replace(house.shared, charge=charge_bounds(lambda: priced, 50))
+    granted = np.array([[PICO] * 3, [0] * 3, [PICO] * 3], dtype=np.int64)
+    house.plans.latest = a_plan(granted=granted, target=granted)
+    house.send("own", most=9)
+    house.send("default")
+    house.send("deferred", lane=1)
+    house.send("deferred own", lane=1, most=9)
+    house.give(house.desk(0))
+    house.give(house.desk(1))
+    assert len(house.topics.of(house.names.overflow)) == 2
+    house.shared = replace(house.shared, charge=charge_bounds(lambda: priced, 5000))
+    house.give(house.desk(POOL))
+    told = {query["id"]: query["routing"]["max_tokens"] for query in house.routed()}
+    assert told == {"own": 9, "default": 50, "deferred": 50, "deferred own": 9}
+
+
+def test_an_estimate_says_nothing_of_answer_tokens(house):
+    house.send(*ids(5))
+    house.give(house.desk(0))
+    assert house.routed()
+    assert not any("max_tokens" in query["routing"] for query in house.routed())
 
 
 def test_deferred_queries_of_a_plan_with_more_or_fewer_llms_are_decided(house):

@@ -29,7 +29,8 @@ def decided(*headers: list[tuple[str, bytes]] | None) -> Decided:
     choice = np.array([0, -2, -1][:n])
     routed = Routed(choice, ints(*[USD // 2, 0, 0][:n]), np.zeros((n, 2)), Account.fresh(3, 2))
     arrivals = Arrivals(records, queries, estimates)  # type: ignore[arg-type]
-    return Decided(make_plan(), 1, arrivals, estimates, np.zeros((n, 2), np.int64), routed, np.arange(n))
+    nothing = np.zeros((n, 2), np.int64)
+    return Decided(make_plan(), 1, arrivals, estimates, nothing, routed, np.arange(n), [None] * n)
 
 
 def spans(batch: Decided):
