@@ -50,7 +50,11 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 HISTOGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "stage_seconds": ("Seconds of a batch in each stage.", ("stage",)),
-    "latency_seconds": ("Seconds from a query's timestamp to its commit; warm-up's waiting is in it.", ()),
+    "latency_seconds": (
+        "Seconds from a query's timestamp to the commit that put it in its place, once a query, on whichever "
+        "lane; waiting in warm-up and for the overflow lane is in it.",
+        (),
+    ),
     "batch_queries": ("Queries in a transaction.", ()),
     "planner_solve_seconds": ("Seconds of a price solve.", ()),
 }
@@ -139,7 +143,7 @@ class Metrics(Collector):
                 self.batch_queries.observe(queries)
 
     def latencies(self, seconds: np.ndarray) -> None:
-        """Queries were committed, so long after their timestamps."""
+        """Queries came to their place, so long after their timestamps."""
         self.latency_seconds.observe_all(np.maximum(seconds, 0.0))
 
     def committed(self, before: LedgerRecord, after: LedgerRecord) -> None:
