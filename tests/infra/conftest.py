@@ -58,6 +58,6 @@ def promtool() -> Promtool:
 
     def run(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
         command = [program, *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, timeout=180)
 
     return run
