@@ -30,7 +30,8 @@ class Lag:
         Offsets between a lane's position and the end of what is committed. In warm-up the waiting queries
         are in it; a marker that ends a producer's transaction may be, too.
     dead_letters : dict of str to int
-        Offsets that each dead-letter topic holds, markers included.
+        Offsets that each dead-letter topic holds, replayed letters and markers included; without those of
+        which the broker has not told yet.
     """
 
     by_lane: dict[int, int] = field(default_factory=dict)
@@ -90,10 +91,12 @@ class LagReader:
             by_lane[lane] = max(0, end - (record.next if record is not None else 0))
         if count in by_lane:
             by_lane[count] = min(by_lane[count], _deferred(ledgers, count))
-        letters = {
-            name: max(0, self._ends.get((topic, 0), 0) - self._starts.get((topic, 0), 0))
-            for name, topic in (("queries", topics.dlq), ("outcomes", topics.outcomes_dlq))
-        }
+        letters = {}
+        for name, topic in (("queries", topics.dlq), ("outcomes", topics.outcomes_dlq)):
+            place = (topic, 0)
+            # a zero instead would make of old letters, a moment later, as many new ones
+            if place in self._starts and place in self._ends:
+                letters[name] = max(0, self._ends[place] - self._starts[place])
         return Lag(dict(sorted(by_lane.items())), letters)
 
     def _ask(self, places: list[TopicPartition], spec: OffsetSpec, into: dict[tuple[str, int], int]) -> bool:

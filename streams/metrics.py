@@ -48,9 +48,14 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "planner_solves": ("Price solves of the planner, while it was this worker's.", ()),
 }
+MODEL_COUNTERS = tuple(name for name, (_, labels) in COUNTERS.items() if labels == ("model",))
 HISTOGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "stage_seconds": ("Seconds of a batch in each stage.", ("stage",)),
-    "latency_seconds": ("Seconds from a query's timestamp to its commit; warm-up's waiting is in it.", ()),
+    "latency_seconds": (
+        "Seconds from a query's timestamp to the commit that put it in its place, once a query, on whichever "
+        "lane; waiting in warm-up and for the overflow lane is in it.",
+        (),
+    ),
     "batch_queries": ("Queries in a transaction.", ()),
     "planner_solve_seconds": ("Seconds of a price solve.", ()),
 }
@@ -75,7 +80,10 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "cost_error_ratio": ("Cost of settled queries over what was reserved for them, less 1.", ("model",)),
     "lag_queries": ("Queries that wait on all lanes, those of warm-up included.", ()),
     "lag_worst_queries": ("Queries that wait on the lane furthest behind.", ()),
-    "dead_letters": ("Offsets that a dead-letter topic holds, transaction markers included.", ("topic",)),
+    "dead_letters": (
+        "Offsets that a dead-letter topic holds, replayed letters and transaction markers included.",
+        ("topic",),
+    ),
 }
 
 
@@ -139,7 +147,7 @@ class Metrics(Collector):
                 self.batch_queries.observe(queries)
 
     def latencies(self, seconds: np.ndarray) -> None:
-        """Queries were committed, so long after their timestamps."""
+        """Queries came to their place, so long after their timestamps."""
         self.latency_seconds.observe_all(np.maximum(seconds, 0.0))
 
     def committed(self, before: LedgerRecord, after: LedgerRecord) -> None:
@@ -192,7 +200,8 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[Any]:
         """All families."""
-        yield from self._counter_families()
+        overview = self._sources.overview()
+        yield from self._counter_families(overview)
         for name in HISTOGRAMS:
             text, labels = HISTOGRAMS[name]
             family = HistogramMetricFamily(PREFIX + name, text, labels=labels)
@@ -201,9 +210,9 @@ class Metrics(Collector):
                 _, total = histogram.counts()
                 family.add_metric([label] if labels else [], histogram.buckets(), total)
             yield family
-        yield from self._gauge_families()
+        yield from self._gauge_families(overview)
 
-    def _counter_families(self) -> Iterable[CounterMetricFamily]:
+    def _counter_families(self, overview: Overview | None) -> Iterable[CounterMetricFamily]:
         lanes = self._sources.lanes()
         events = lanes.events if lanes is not None else {}
         self._counts["lane_events"] = Counter({(event,): events.get(event, 0) for event in LANE_EVENTS})
@@ -212,13 +221,18 @@ class Metrics(Collector):
         for name in OUTCOMES[1:]:
             self._counts["queries"].setdefault((name, ""), 0)
         self._counts["planner_solves"].setdefault((), 0)
+        # a series that appears with its first event has no increase for Prometheus: the zero goes before
+        for model in overview.models if overview is not None else ():
+            self._counts["queries"].setdefault(("served", model.name), 0)
+            for name in MODEL_COUNTERS:
+                self._counts[name].setdefault((model.name,), 0)
         for name, (text, labels) in COUNTERS.items():
             family = CounterMetricFamily(PREFIX + name, text, labels=labels)
             for values, number in sorted(self._counts[name].items()):
                 family.add_metric(values, number)
             yield family
 
-    def _gauge_families(self) -> Iterable[GaugeMetricFamily]:
+    def _gauge_families(self, overview: Overview | None) -> Iterable[GaugeMetricFamily]:
         values: dict[str, list[tuple[tuple[str, ...], float]]] = {name: [] for name in GAUGES}
         lag, lanes, now = self._sources.lag(), self._sources.lanes(), time.time()
         values["up_ratio"].append(((), float(self._sources.ready())))
@@ -232,7 +246,7 @@ class Metrics(Collector):
         values["dead_letters"] += [((topic,), number) for topic, number in lag.dead_letters.items()]
         if heard := self._sources.planner_heard_at():
             values["planner_silence_seconds"].append(((), max(0.0, now - heard)))
-        if (overview := self._sources.overview()) is not None:
+        if overview is not None:
             values["plan_period"].append(((), overview.period))
             values["plan_version"].append(((), overview.version))
             values["plan_revision"].append(((), overview.revision))

@@ -23,16 +23,18 @@ COLUMNS = {"quality": "<f8", "cost": "<f8", "charge": "<i8"}
 
 
 def overflow_headers(
-    lane: int, offset: int, estimates: Estimates, charge: IntArray, row: int, answer_tokens: int | None
+    lane: int, source: Record, estimates: Estimates, charge: IntArray, row: int, answer_tokens: int | None
 ) -> list[tuple[str, bytes | None]]:
-    """The header that a deferred query carries: where it came from, its estimates and charges.
+    """The header that a deferred query carries: where it came from and when, its estimates and charges.
 
-    Where the charges are bounds also the answer tokens that they pay for: whoever routes the query may be
-    set up otherwise by then.
+    The query's own timestamp is not made that of its record here, for the broker would delete by it what has
+    waited for long. Where the charges are bounds the header has also the answer tokens that they pay for:
+    whoever routes the query may be set up otherwise by then.
     """
     numbers = {"quality": estimates.quality[row], "cost": estimates.cost[row], "charge": charge[row]}
     packed = {name: _pack(numbers[name], dtype) for name, dtype in COLUMNS.items()}
-    told: dict[str, Any] = {"partition": lane, "offset": offset, **packed}
+    place = {"partition": lane, "offset": source.offset, "timestamp": source.timestamp}
+    told: dict[str, Any] = {**place, **packed}
     if answer_tokens is not None:
         told["max_tokens"] = answer_tokens
     return [(HEADER, orjson.dumps(told))]
@@ -45,7 +47,7 @@ class OverflowIntake:
     """Estimates are in the order of the plan by which the query was deferred."""
 
     def take(self, records: Sequence[Record], *, remember: bool = False) -> Arrivals:
-        """Decode a batch; its records go on without our header."""
+        """Decode a batch; its records go on without our header, with the timestamp they had on `queries`."""
         deferred: list[_Deferred] = []
         queries: list[Query] = []
         refused: list[tuple[Record, Refused]] = []
@@ -70,14 +72,14 @@ class OverflowIntake:
 
 
 class _Plain:
-    """A record without the router's own header."""
+    """A record as it was before it was deferred: without the router's own header, with its own timestamp."""
 
     __slots__ = ("headers", "key", "offset", "partition", "timestamp", "topic", "value")
 
-    def __init__(self, record: Record, headers: list[tuple[str, bytes | None]]) -> None:
+    def __init__(self, record: Record, headers: list[tuple[str, bytes | None]], timestamp: int) -> None:
         self.topic, self.partition, self.offset = record.topic, record.partition, record.offset
-        self.timestamp, self.key, self.value = record.timestamp, record.key, record.value
-        self.headers = headers
+        self.key, self.value = record.key, record.value
+        self.timestamp, self.headers = timestamp, headers
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ def _read(record: Record) -> _Deferred:
     try:
         body = orjson.loads(own or b"")
         source = int(body["partition"]), int(body["offset"])
+        # an older worker does not tell it: how long the query waited before it was deferred is not known then
+        timestamp = int(body.get("timestamp", record.timestamp))
         numbers = {name: _unpack(body[name], dtype) for name, dtype in COLUMNS.items()}
         most = None if (given := body.get("max_tokens")) is None else int(given)
     except (ValueError, KeyError, TypeError) as error:
@@ -110,7 +114,7 @@ def _read(record: Record) -> _Deferred:
         raise Refused("decode", "headers", f"{HEADER} has columns of different lengths")
     if not all(np.all(np.isfinite(column) & (column >= 0)) for column in numbers.values()):
         raise Refused("decode", "headers", f"{HEADER} has numbers that are negative or none")
-    return _Deferred(_Plain(record, headers), source, **numbers, answer_tokens=most)
+    return _Deferred(_Plain(record, headers, timestamp), source, **numbers, answer_tokens=most)
 
 
 def _pack(numbers: np.ndarray, dtype: str) -> str:

@@ -60,6 +60,16 @@ class Decided:
     offsets: IntArray
     answer_tokens: Sequence[int | None]
 
+    def final_timestamps(self) -> list[int]:
+        """When those were sent that have come to their place: milliseconds, as their producers say.
+
+        Deferred ones have not: the overflow lane decides them. Refused ones have.
+        """
+        choices = self.routed.choice.tolist()
+        decided = zip(self.arrivals.records, choices, strict=True)
+        refused = [record.timestamp for record, _ in self.arrivals.refused]
+        return [record.timestamp for record, choice in decided if choice != DEFERRED] + refused
+
 
 def post_queries(out: Out, topics: Topics, llm_topics: Sequence[str], decided: Decided) -> None:
     """Every query to its place: its LLM's topic, the overflow lane or the unserved ones."""
@@ -89,9 +99,7 @@ def post_queries(out: Out, topics: Topics, llm_topics: Sequence[str], decided: D
             out(llm_topics[i], encode_routed(query, routing), source.key, headers)
         elif i == DEFERRED:
             most = decided.answer_tokens[row]
-            place = overflow_headers(
-                decided.lane, source.offset, decided.estimates, decided.charge, row, most
-            )
+            place = overflow_headers(decided.lane, source, decided.estimates, decided.charge, row, most)
             out(topics.overflow, query.value, source.key, (headers or []) + place, partition=0)
         else:
             worth = bool((routed.score[row] > TOLERANCE).any())

@@ -7,8 +7,9 @@ header itself goes on untouched either way, so that fleets continue the trace of
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import structlog
@@ -20,6 +21,11 @@ from streams.posting import Decided
 log = structlog.get_logger(__name__)
 
 VARIABLE = "OTEL_TRACES_EXPORTER"
+PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+PROTOCOLS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
+"""`otlp` is no exporter's name; which one is meant, its protocol says. The extra brings the first."""
+
+CLOSE_SECONDS = 3.0
 CARRIED = ("traceparent", "tracestate")
 
 
@@ -58,7 +64,10 @@ class Tracing:
 
     def close(self) -> None:
         """Send what is left, for a few seconds at most."""
-        self._provider.shutdown()
+        # with a collector that is away it would try again for half a minute, as long as a worker has to stop
+        closing = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
 
 
 def _attributes(decided: Decided, row: int) -> dict[str, str | int | float]:
@@ -105,13 +114,7 @@ def tracing(app_id: str, environment: Mapping[str, str] = os.environ) -> Tracing
     except ImportError:
         log.warning("no_traces", reason="opentelemetry-sdk is not installed; install the extra `tracing`")
         return None
-    exporters = entry_points(group="opentelemetry_traces_exporter")
-    found = next((point for point in exporters if point.name == wanted), None)
-    if found is None:
-        there = ", ".join(sorted(point.name for point in exporters))
-        log.warning(
-            "no_traces", reason=f"{VARIABLE}={wanted}: no such exporter is installed; there are {there}"
-        )
+    if (found := _exporter(wanted, environment)) is None:
         return None
     name = environment.get("OTEL_SERVICE_NAME") or app_id
     provider = TracerProvider(resource=Resource.create({"service.name": name}))
@@ -119,3 +122,18 @@ def tracing(app_id: str, environment: Mapping[str, str] = os.environ) -> Tracing
     provider.add_span_processor(BatchSpanProcessor(found.load()()))
     log.info("traces", exporter=wanted)
     return Tracing(provider)
+
+
+def _exporter(wanted: str, environment: Mapping[str, str]) -> EntryPoint | None:
+    """The exporter that is meant; None, and told, where it is not installed."""
+    name, given = wanted, f"{VARIABLE}={wanted}"
+    if wanted == "otlp":
+        variable = next((one for one in PROTOCOL_VARIABLES if environment.get(one)), None)
+        protocol = environment[variable].strip().lower() if variable is not None else "http/protobuf"
+        name = PROTOCOLS.get(protocol, protocol)
+        given += f" with {variable}={protocol}" if variable is not None else f" ({protocol})"
+    exporters = {point.name: point for point in entry_points(group="opentelemetry_traces_exporter")}
+    if name not in exporters:
+        there = ", ".join(sorted(exporters))
+        log.warning("no_traces", reason=f"{given}: no such exporter is installed; there are {there}")
+    return exporters.get(name)

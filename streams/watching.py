@@ -95,11 +95,13 @@ def watched_router(
         if after is before:
             return
         metrics.committed(before, after)
-        routed = [record.timestamp for record in records if before.next <= record.offset < after.next]
-        if routed:
-            metrics.latencies(time.time() - np.array(routed, dtype=np.float64) / 1000)
-        if traces is not None and desk.decided is not None:
-            traces.committed(desk.decided, time.time())
+        if (decided := desk.decided) is None:
+            return
+        now = time.time()
+        if final := decided.final_timestamps():
+            metrics.latencies(now - np.array(final, dtype=np.float64) / 1000)
+        if traces is not None:
+            traces.committed(decided, now)
 
     return WatchedDesk(desk, lambda: desk.record, told, failed)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
+import structlog
 from aiohttp import web
 from pydantic import SecretStr
+
+log = structlog.get_logger(__name__)
 
 COOKIE = "port_session"
 OPEN_PATHS = ("/healthz", "/readyz", "/static/page.css", "/static/icon.svg")
@@ -56,8 +59,13 @@ class Access:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer, send away, or turn a token in the address into a cookie."""
-        response = await self._answer(request, handler)
+        """Answer, send away, or turn a token in the address into a cookie; what fails is an answer, too."""
+        try:
+            response = await self._answer(request, handler)
+        except Exception:
+            # without what was asked for: it may hold the token
+            log.exception("web_failed", path=request.path)
+            response = web.Response(status=500, text="cannot be answered; the worker's log says why\n")
         response.headers.update(HEADERS)
         return response
 
@@ -78,8 +86,11 @@ class Access:
 
     def _with_cookie(self, request: web.Request) -> web.Response:
         # the token leaves the address at once, so that it is in no history and no log
-        rest = urlencode([(key, value) for key, value in request.query.items() if key != "token"])
-        response = web.Response(status=303, headers={"Location": request.path + ("?" + rest if rest else "")})
+        fields = [(key, value) for key, value in request.query.items() if key != "token"]
+        rest = urlencode(fields, errors="surrogateescape")
+        # two slashes at the front, or what browsers take for them, would be the name of another host
+        path = "/" + quote(request.path.lstrip("/\\"), errors="surrogateescape")
+        response = web.Response(status=303, headers={"Location": path + ("?" + rest if rest else "")})
         response.set_cookie(
             COOKIE, self._session(), max_age=COOKIE_SECONDS, httponly=True, samesite="Strict",
             secure=request.headers.get("X-Forwarded-Proto", request.scheme) == "https",
@@ -95,11 +106,16 @@ class Access:
     def _session(self) -> str:
         """What the cookie holds: it shows that its owner knew the token, and is not the token."""
         assert self._token is not None
-        return hmac.new(self._token.encode(), b"port web session", hashlib.sha256).hexdigest()
+        return hmac.new(_bytes(self._token), b"port web session", hashlib.sha256).hexdigest()
 
 
 def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.encode(), wanted.encode())
+    return hmac.compare_digest(_bytes(given), _bytes(wanted))
+
+
+def _bytes(text: str) -> bytes:
+    # bytes of a header, or of the environment, that are not UTF-8 are surrogates in the text
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _host_name(host: str) -> str:

@@ -1,5 +1,7 @@
 """docker-compose.yml and the Dockerfile, as far as a machine without an engine can judge them."""
 
+import copy
+import json
 import re
 import runpy
 import shlex
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from confluent_kafka.admin import AdminClient, ConfigResource
+from jsonschema import Draft202012Validator
 
 from infra.broker.docker import COMPOSE_FILE, SERVICE
 from streams.settings import BROKER_VARIABLES, PREFIX, Settings
@@ -23,12 +26,54 @@ COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = [name for name, service in SERVICES.items() if "build" in service]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+VARIABLE = r"(?<!\$)\$\{(\w+)(?::-([^}]*))?\}"
+# the Compose Specification's own; see NOTICE
+SCHEMA = Draft202012Validator(json.loads((ROOT / "tests" / "infra" / "compose-spec.json").read_text()))
 
 
 def words(service: dict[str, Any]) -> list[str]:
     """Give a service's command, that of a shell in it taken apart."""
     command = service["command"]
     return shlex.split(command[-1]) if command[:2] == ["sh", "-c"] else command
+
+
+def complaints(compose: Any) -> list[str]:
+    return [f"{error.json_path}: {error.message}" for error in SCHEMA.iter_errors(compose)]
+
+
+def test_it_is_as_the_compose_specification_wants_it() -> None:
+    # as it is read, and with every variable at its default, as it is used
+    assert complaints(COMPOSE) == []
+    assert complaints(yaml.safe_load(re.sub(VARIABLE, r"\2", TEXT))) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        (("services", "router", "evironment"), {}),
+        (("services", "router", "depends_on", "topics", "condition"), "service_finished"),
+        (("services", "router", "healthcheck", "start_intervall"), "3s"),
+        (("services", "grafana", "ports"), "127.0.0.1:3000:3000"),
+        (("configs", "web-token", "contents"), "x"),
+        (("volume",), {}),
+    ],
+)
+def test_the_specification_has_teeth(path: tuple[str, ...], wrong: object) -> None:
+    spoiled = copy.deepcopy(COMPOSE)
+    place = spoiled
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = wrong
+    assert len(complaints(spoiled)) >= 1
+
+
+def test_every_volume_and_config_that_a_service_names_is_there_and_no_other() -> None:
+    plain = yaml.safe_load(re.sub(VARIABLE, r"\2", TEXT))
+    services = plain["services"].values()
+    volumes = {volume.split(":")[0] for service in services for volume in service.get("volumes", [])}
+    configs = {config["source"] for service in services for config in service.get("configs", [])}
+    assert {volume for volume in volumes if "/" not in volume} == plain["volumes"].keys()
+    assert configs == plain["configs"].keys()
 
 
 def test_docker_compose_accepts_it() -> None:
@@ -77,12 +122,22 @@ def test_the_health_of_a_router_is_asked_where_it_answers_without_a_token() -> N
 
 
 def test_every_variable_has_a_default_and_is_told_of() -> None:
-    used = re.findall(r"(?<!\$)\$\{(\w+)(:-[^}]*)?\}", TEXT)
+    used = re.findall(VARIABLE, TEXT)
     assert used
     assert [name for name, default in used if not default] == []
     told = re.search(r"# Variables .*: (.*)\.\n", TEXT)
     assert told is not None
     assert set(told.group(1).split(", ")) == {name for name, _ in used}
+
+
+def test_what_it_needs_of_the_engine_and_of_a_folder_is_told() -> None:
+    uid = re.search(r"--uid (\d+)", DOCKERFILE)
+    assert uid is not None
+    for text in (TEXT, (ROOT / "docs" / "operations.md").read_text()):
+        told = " ".join(text.replace("#", " ").split())
+        assert "Compose 2.23.1" in told
+        assert "Engine 25" in told
+        assert f"uid {uid.group(1)}" in told
 
 
 def test_volumes_and_build_contexts_exist() -> None:

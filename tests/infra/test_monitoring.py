@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +37,10 @@ LABELS = {
 VALUES = {"outcome": OUTCOMES, "kind": OUTCOME_KINDS, "event": LANE_EVENTS}
 
 
-def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    if shutil.which("promtool") is None:
-        pytest.skip("no `promtool` on the PATH (Debian: apt-get install prometheus)")
-    return subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=60)
-
-
 @pytest.mark.parametrize(("where", "expression"), EXPRESSIONS)
 def test_every_series_and_label_exists(where: str, expression: str):
     used = set(re.findall(r"\bport_[a-z0-9_]+", expression))
-    assert used or where == "WorkerDown"
+    assert used or where in ("WorkerDown", "NoWorkers", "WorkersMissing")
     assert used - names() - PROCESS == set()
     for name, selected in re.findall(r"\b(port_[a-z0-9_]+)\{([^}]*)\}", expression):
         for label, value in re.findall(r'(\w+)\s*[=!~]+\s*"([^"]*)"', selected):
@@ -87,8 +79,9 @@ def test_alerts_say_what_is_wrong_and_operations_says_what_to_do():
     assert explained == {rule["alert"] for rule in RULES}
 
 
-def test_promtool_accepts_rules_configuration_and_every_expression(tmp_path: Path):
-    assert promtool("check", "rules", FOLDER / "prometheus" / "alerts.yml").returncode == 0
+def test_promtool_accepts_rules_configuration_and_every_expression(promtool: Any, tmp_path: Path):
+    checked = promtool("check", "rules", FOLDER / "prometheus" / "alerts.yml")
+    assert checked.returncode == 0, checked.stderr
     checked = promtool("check", "config", "--syntax-only", FOLDER / "prometheus" / "prometheus.yml")
     assert checked.returncode == 0, checked.stderr
     rules = [
@@ -100,7 +93,7 @@ def test_promtool_accepts_rules_configuration_and_every_expression(tmp_path: Pat
     assert checked.returncode == 0, checked.stderr
 
 
-def test_alerts_fire_when_they_should_and_only_then():
+def test_alerts_fire_when_they_should_and_only_then(promtool: Any):
     done = promtool("test", "rules", ROOT / "tests" / "infra" / "alerts.test.yml")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -121,7 +114,10 @@ def test_prometheus_finds_the_workers_and_knows_their_token():
     assert config["target"] == job["authorization"]["credentials_file"]
     assert COMPOSE["configs"][config["source"]]["content"] == router["PORT_WEB_TOKEN"]
     assert CONFIG["rule_files"] == ["alerts.yml"]
-    assert job["job_name"] == "router"  # WorkerDown asks for it
+    assert job["job_name"] == "router"  # what asks for `up` asks for it
+    for name in ("WorkerDown", "NoWorkers", "WorkersMissing"):
+        (rule,) = (rule for rule in RULES if rule["alert"] == name)
+        assert set(re.findall(r"\bup\b(\{[^}]*\})?", rule["expr"])) == {'{job="router"}'}
 
 
 def test_grafana_is_provisioned_with_what_is_there():

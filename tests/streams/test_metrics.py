@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streams.histogram import SECONDS
 from streams.lag import Lag
-from streams.metrics import Metrics, Sources, names
+from streams.metrics import MODEL_COUNTERS, Metrics, Sources, names
 from streams.overview import survey
 from tests.streams.cluster_made_up import USD, ints, make_account, make_ledger, make_ledgers, make_plan
 
@@ -69,6 +69,20 @@ def test_counters_are_what_transactions_changed():
     assert found["port_outcomes_total", ("settled",)] == 1
     assert found["port_outcomes_total", ("duplicate",)] == 2
     assert ("port_queries_total", ("", "served")) not in found
+
+
+def test_every_llm_of_the_plan_has_its_counters_before_anything_happens_to_it():
+    """Prometheus sees no increase in a series that appears with its first event."""
+    found = samples(make_metrics())
+    for name in MODEL_COUNTERS:
+        assert found[f"port_{name}_total", ("small",)] == found[f"port_{name}_total", ("vendor/large",)] == 0
+    assert found["port_queries_total", ("vendor/large", "served")] == 0
+    assert {"lapsed_reservations", "settlements_dollars", "reported_answers"} <= set(MODEL_COUNTERS)
+
+
+def test_without_a_plan_there_are_no_llms_and_no_counters_of_theirs():
+    metrics = Metrics(Sources(lambda: None, Lag, lambda: None, lambda: True, lambda: 0.0))
+    assert not [key for key in samples(metrics) if key[0] == "port_lapsed_reservations_total"]
 
 
 def test_counters_go_on_over_the_end_of_a_period():

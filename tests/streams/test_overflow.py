@@ -14,6 +14,7 @@ from routing.estimators.base import Estimates
 from streams.overflow import HEADER, OverflowIntake, overflow_headers
 
 VALUE = b'{"id": "q", "prompt": "Why?", "other":  1.50}'
+SENT = 1_700_000_000_123
 
 
 def record(headers, value=VALUE, offset=0) -> SimpleNamespace:
@@ -27,7 +28,8 @@ def deferred(models: int = 3, seed: int = 0, lane: int = 2, offset: int = 7, own
     random = np.random.default_rng(seed)
     estimates = Estimates(random.random((1, models)), random.random((1, models)))
     charge = random.integers(0, 2**62, (1, models))
-    return [*own, *overflow_headers(lane, offset, estimates, charge, 0, most)]
+    source = SimpleNamespace(offset=offset, timestamp=SENT)
+    return [*own, *overflow_headers(lane, source, estimates, charge, 0, most)]
 
 
 numbers = st.lists(
@@ -41,9 +43,9 @@ def test_estimates_and_charges_arrive_to_the_last_digit(rows, lane, offset):
     records = []
     for row in rows:
         quality, cost, charge = (np.array(column)[None] for column in zip(*row, strict=True))
-        headers = overflow_headers(
-            lane, offset, Estimates(quality.astype(float), cost.astype(float)), charge, 0, None
-        )
+        source = SimpleNamespace(offset=offset, timestamp=SENT)
+        estimates = Estimates(quality.astype(float), cost.astype(float))
+        headers = overflow_headers(lane, source, estimates, charge, 0, None)
         records.append(record(headers))
     arrivals = OverflowIntake().take(records)
     width = max(map(len, rows))
@@ -63,6 +65,7 @@ def test_the_record_goes_on_without_our_header():
     (plain,) = arrivals.records
     assert plain.headers == own
     assert (plain.key, plain.value, plain.offset) == (b"k", VALUE, 0)
+    assert plain.timestamp == SENT
     assert arrivals.queries[0].value == VALUE
 
 
@@ -76,6 +79,15 @@ def test_nothing_is_no_batch():
     assert arrivals.records == []
     assert len(arrivals.estimates) == 0
     assert arrivals.charge.shape == (0, 0)
+
+
+def test_headers_of_older_workers_are_read_and_ours_have_what_those_read():
+    ((name, content),) = deferred()
+    fields = orjson.loads(content)
+    del fields["timestamp"]
+    assert fields.keys() == {"partition", "offset", "quality", "cost", "charge"}
+    arrivals = OverflowIntake().take([record([(name, orjson.dumps(fields))])])
+    assert [plain.timestamp for plain in arrivals.records] == [5]
 
 
 def spoiled(**changes) -> list:
@@ -98,6 +110,8 @@ def packed(numbers: list) -> str:
         [(HEADER, b"7")],
         spoiled(partition=None),
         spoiled(offset="x"),
+        spoiled(timestamp=None),
+        spoiled(timestamp="soon"),
         spoiled(quality="AAAA"),
         spoiled(charge=7),
         spoiled(cost=""),

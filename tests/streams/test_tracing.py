@@ -1,9 +1,14 @@
 """Traces: spans of committed decisions, with the asker's span as parent; off unless asked for."""
 
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from routing.account import Account
 from routing.estimators.base import Estimates
@@ -11,7 +16,7 @@ from routing.policy import Routed
 from streams.intake import Arrivals
 from streams.messages import decode_query
 from streams.posting import Decided
-from streams.tracing import Tracing, tracing
+from streams.tracing import CLOSE_SECONDS, Tracing, tracing
 from tests.streams.cluster_made_up import USD, ints, make_plan
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -74,3 +79,64 @@ def test_off_unless_asked_for_and_a_missing_exporter_is_only_told():
     assert tracing("port", {}) is None
     assert tracing("port", {"OTEL_TRACES_EXPORTER": "none"}) is None
     assert tracing("port", {"OTEL_TRACES_EXPORTER": "nothing-of-the-kind"}) is None
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bytes]]]:
+    """Something that takes what is sent to OpenTelemetry's endpoint: paths and bodies."""
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="extra `tracing` is not installed")
+    taken: list[tuple[str, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            taken.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        yield taken
+        server.shutdown()
+
+
+def test_spans_reach_a_collector(collector: list[tuple[str, bytes]]):
+    traces = tracing("my-router", {"OTEL_TRACES_EXPORTER": "otlp"})
+    assert traces is not None
+    traces.committed(decided([("traceparent", f"00-{TRACE}-{SPAN}-01".encode())]), at=1_700_000_000.5)
+    traces.close()
+
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    ((path, body),) = collector
+    (told,) = ExportTraceServiceRequest.FromString(body).resource_spans
+    (span,) = told.scope_spans[0].spans
+    assert path == "/v1/traces"
+    assert (span.name, span.trace_id.hex(), span.parent_span_id.hex()) == ("route served", TRACE, SPAN)
+    service = {attribute.key: attribute.value.string_value for attribute in told.resource.attributes}
+    assert service["service.name"] == "my-router"
+
+
+def test_a_collector_that_is_away_keeps_no_worker_from_stopping(
+    collector: list[tuple[str, bytes]], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr("streams.tracing.CLOSE_SECONDS", 0.2)
+    traces = tracing("port", {"OTEL_TRACES_EXPORTER": "otlp"})
+    assert traces is not None
+    traces.committed(decided([("traceparent", f"00-{TRACE}-{SPAN}-01".encode())]), at=1_700_000_000.5)
+    began = time.monotonic()
+    traces.close()
+    assert time.monotonic() - began < CLOSE_SECONDS
+
+
+def test_otlp_by_a_protocol_that_is_not_installed_is_told():
+    pytest.importorskip("opentelemetry.sdk", reason="extra `tracing` is not installed")
+    variables = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}
+    with capture_logs() as logs:
+        assert tracing("port", variables) is None
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL=http/json: no such exporter is installed" in logs[0]["reason"]

@@ -23,7 +23,12 @@ export function startExplaining() {
 
 function wanted() {
   const found = /^#query=(.+)$/.exec(location.hash);
-  return found ? decodeURIComponent(found[1]) : null;
+  if (!found) return null;
+  try {
+    return decodeURIComponent(found[1]);
+  } catch {
+    return found[1]; // typed by hand: a percent sign that is no escape stands for itself
+  }
 }
 
 async function explain(id) {

@@ -1,9 +1,13 @@
 """Who may see what: the token, the cookie, the probes, and names of other hosts."""
 
+import asyncio
+import os
+import re
 from typing import Any
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from streams.settings import Settings
 
@@ -44,6 +48,62 @@ async def test_a_token_in_the_address_becomes_a_cookie_that_is_not_the_token(ser
         async with session.get(f"{url}/api/state") as answer:
             assert answer.status == 200
     assert await status(f"{url}/?token=wrong") == 401
+
+
+@pytest.mark.parametrize(
+    "path", ["//evil.example/", "/%5Cevil.example/", "/%2Fevil.example/", "///evil.example"]
+)
+async def test_no_address_leads_off_the_site(serve: Any, path: str):
+    server = await serve(web_token=TOKEN)
+    told = await raw(server.url, f"GET {path}?token={TOKEN} HTTP/1.1")
+    assert told.startswith(b"HTTP/1.1 303 ")
+    assert re.search(rb"^Location: /[^/\\\r]*evil.example/?\r$", told, re.MULTILINE), told
+
+
+@pytest.mark.parametrize("header", [b"Authorization: Bearer \xff\xfe", b"Cookie: port_session=\xff\xfe"])
+async def test_bytes_that_are_no_text_are_no_token_and_no_trouble(serve: Any, header: bytes):
+    server = await serve(web_token=TOKEN)
+    for path, status in (("/healthz", b"200"), ("/readyz", b"200"), ("/api/state", b"401"), ("/", b"401")):
+        told = await raw(server.url, f"GET {path} HTTP/1.1", header)
+        assert told.startswith(b"HTTP/1.1 " + status), (path, told)
+        assert b"X-Content-Type-Options: nosniff" in told
+
+
+async def test_a_token_of_any_bytes_is_one(serve: Any):
+    """The environment may hold bytes that are not UTF-8: Python keeps them as surrogates."""
+    odd = os.fsdecode(b"tok\xffen")
+    server = await serve(web_token=odd)
+    told = await raw(server.url, "GET /api/state HTTP/1.1", b"Authorization: Bearer tok\xffen")
+    assert told.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_what_fails_is_answered_as_everything_is_and_its_address_is_not_logged(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+):
+    server = await serve(web_token=TOKEN)
+
+    def fails(*_: Any) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(server._metrics, "text", fails)
+    with capture_logs() as logs:
+        told = await raw(server.url, "GET /metrics?q=1 HTTP/1.1", f"Authorization: Bearer {TOKEN}".encode())
+    assert told.startswith(b"HTTP/1.1 500 ")
+    assert b"default-src 'none'" in told
+    assert b"secret detail" not in told
+    (line,) = [line for line in logs if line["event"] == "web_failed"]
+    assert line["path"] == "/metrics"
+
+
+async def raw(url: str, *lines: str | bytes) -> bytes:
+    """What the server says to bytes that no client would send."""
+    host, port = url.removeprefix("http://").rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host, int(port))
+    sent = [line.encode() if isinstance(line, str) else line for line in lines]
+    writer.write(b"\r\n".join([*sent, b"Host: localhost", b"Connection: close", b"", b""]))
+    told = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    return told
 
 
 async def test_probes_need_no_token_and_are_told_no_more_than_yes_or_no(serve: Any, health: Any):

@@ -100,6 +100,18 @@ async def test_a_query_is_explained_and_its_text_stays_text(serve: Any, browse: 
     await in_browser(look)
 
 
+async def test_an_address_with_a_stray_percent_sign_is_drawn(serve: Any, browse: Any):
+    url = (await serve()).url
+
+    def look() -> None:
+        with browse() as driver:
+            opened(driver, f"{url}/#query=50%")
+            WebDriverWait(driver, 20).until(lambda d: "'50%' is on no topic" in text_of(d, "explained"))
+            assert text_of(driver, "budgets").strip()
+
+    await in_browser(look)
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 async def test_it_fits_and_can_be_read(serve: Any, browse: Any, width: int, dark: bool):

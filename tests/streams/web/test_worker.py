@@ -119,6 +119,8 @@ def test_any_worker_shows_the_whole_cluster(router: Router, browse: Any):
     )  # fmt: skip
     assert settled == pytest.approx(sum(total(t, "port_settlements_dollars_total") for t in texts))
     assert min(total(text, "port_batch_queries_count") for text in texts) > 0  # both worked
+    # a query that went through the overflow lane is one query
+    assert sum(total(text, "port_latency_seconds_count") for text in texts) == QUERIES
 
     # the state on each: all lanes, both workers, the plan
     for url in urls:
