@@ -28,7 +28,14 @@ from streams.settings import (
     Settings,
     read_yaml,
 )
-from streams.topics import existing_partitions, mismatches, not_compacted, topic_specs
+from streams.topics import (
+    existing_partitions,
+    led_by_nobody,
+    mismatches,
+    not_compacted,
+    topic_specs,
+    without_leader,
+)
 
 BROKER_SECONDS = 3.0
 
@@ -186,7 +193,8 @@ def _broker_problems(
     missing = [f"topic {spec.name}: is not there" for spec in specs if spec.name not in existing]
     if missing:
         missing = [f"{missing[0]} and {len(missing) - 1} more; run `python -m streams topics create`"]
-    return mismatches(specs, existing) + not_compacted(admin, specs, existing) + missing
+    found = mismatches(specs, existing) + not_compacted(admin, specs, existing) + missing
+    return found + led_by_nobody(without_leader(admin, [spec.name for spec in specs]))
 
 
 def _file_section(settings: Settings) -> dict[str, Any]:
