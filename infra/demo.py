@@ -19,6 +19,7 @@ from infra.broker.kinds import GIVEN, KINDS, check_given, given
 from infra.broker.ports import free_ports
 from infra.broker.processes import ProcessId, log_tail, spawn
 from infra.broker.record import ROOT
+from routing.arguments import count, rate
 
 DEMO_DATA = "demo"
 POLL_SECONDS = 0.5
@@ -40,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         "--dataset", default=DEMO_DATA, metavar="PATH", help="answered queries (default: the demo's)"
     )
     top.add_argument(
-        "--queries", type=int, metavar="N", help="how many of them are replayed; the rest is the history"
+        "--queries", type=count, metavar="N", help="how many of them are replayed; the rest is the history"
     )
     top.add_argument(
         "--folder", type=Path, default=ROOT / "build" / "demo", help="for what is prepared, and logs"
@@ -49,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         "--preset", default="auto", help="of the router; auto: what the history's size allows [%(default)s]"
     )
     top.add_argument(
-        "--rate", type=float, default=100.0, help="queries a second; 0: as fast as it goes [%(default)s]"
+        "--rate", type=rate, default=100.0, help="queries a second; 0: as fast as it goes [%(default)s]"
     )
     top.add_argument("--json", type=Path, default=ROOT / "build" / "demo.json", help="where the report goes")
     return top

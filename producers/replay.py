@@ -24,6 +24,7 @@ from producers.prepared import VARIABLES, VECTORS, Prepared, save_vectors
 from producers.producing import Load, encode_query
 from producers.report import Report, per_second
 from producers.vectors import embed_with_progress
+from routing.arguments import count, positive, rate, whole
 from routing.catalogue import Catalogue
 from routing.embedding import load_embedder
 from routing.history import EmbeddedHistory, HistoryError
@@ -40,20 +41,24 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m producers.replay", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="made by `python -m producers.prepare`")
     parser.add_argument(
-        "--rate", type=float, metavar="Q", help="queries a second; default: as fast as it goes"
+        "--rate", type=rate, metavar="Q", help="queries a second; 0, the default: as fast as it goes"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N, in the order of the replay")
-    parser.add_argument("--repeat", type=int, default=1, metavar="R", help="all of it R times [%(default)s]")
+    parser.add_argument(
+        "--limit", type=count, metavar="N", help="only the first N, in the order of the replay"
+    )
+    parser.add_argument(
+        "--repeat", type=count, default=1, metavar="R", help="all of it R times [%(default)s]"
+    )
     parser.add_argument(
         "--order", choices=["file", "random", "task"], default="file", help="of sending [%(default)s]"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of --order random [%(default)s]")
+    parser.add_argument("--seed", type=whole, default=0, help="of --order random [%(default)s]")
     parser.add_argument(
         "--carry-embeddings", action="store_true", help="messages carry embeddings: the router makes none"
     )
     parser.add_argument(
         "--deadline",
-        type=float,
+        type=positive,
         default=120.0,
         metavar="S",
         help="give up when no query came for S seconds [%(default)s]",
@@ -76,11 +81,12 @@ def run(given: argparse.Namespace) -> int:
     load_variables(str(given.folder / VARIABLES))
     settings = Settings()
     catalogue = settings.read_catalogue()
-    report = replay(settings, catalogue, prepared, given)
-    print(report.text())
-    if given.json:
+    if given.json:  # before the replay: a folder that cannot be made is not found after an hour
         given.json.parent.mkdir(parents=True, exist_ok=True)
+    report = replay(settings, catalogue, prepared, given)
+    if given.json:  # before it is printed: who reads that may leave early
         given.json.write_bytes(orjson.dumps(report.to_dict(), option=orjson.OPT_INDENT_2) + b"\n")
+    print(report.text())
     return 1 if report.problems else 0
 
 

@@ -9,6 +9,7 @@ import pytest
 from producers.prepare import main as prepare
 from producers.prepared import Prepared
 from producers.replay import main as replay
+from producers.report import Report
 from routing.simulate import account_for
 from tests.producers.conftest import RouterStarter
 
@@ -104,6 +105,21 @@ def test_rows_can_be_sent_again_and_at_a_rate(folder: Path, stream: RouterStarte
     assert status == 0
     assert result["queries"] == 30
     assert result["produced_per_second"] <= 210
+
+
+def test_the_json_is_there_though_nobody_reads_the_table(
+    folder: Path, stream: RouterStarter, monkeypatch: pytest.MonkeyPatch
+):
+    def left(text: str) -> None:
+        raise BrokenPipeError
+
+    stream()
+    monkeypatch.setattr(Report, "text", left)
+    monkeypatch.setattr("streams.command_line.os.dup2", lambda *numbers: None)  # this process's own output
+
+    status, result = replayed(folder, "--limit", "6", "--no-optimum")
+
+    assert (status, result["queries"]) == (1, 6)
 
 
 def test_what_is_lost_or_doubled_is_found(
