@@ -20,6 +20,7 @@ from producers.accounting import achieve, latencies, place_all
 from producers.asked import Asked, ask
 from producers.collecting import Collector
 from producers.comparing import Reached, reach_approximate_optimum, reach_best_single, reach_random
+from producers.paid import Paid, read_paid
 from producers.prepared import VARIABLES, VECTORS, Prepared, save_vectors
 from producers.producing import Load, encode_query
 from producers.report import Report, per_second
@@ -31,7 +32,7 @@ from routing.history import EmbeddedHistory, HistoryError
 from streams.command_line import load_variables, told_in_a_line
 from streams.kafka import reach_broker
 from streams.settings import Settings
-from streams.topics import existing_partitions
+from streams.topics import end_offsets, existing_partitions
 
 POLL_SECONDS = 0.2
 
@@ -105,10 +106,10 @@ def replay(settings: Settings, catalogue: Catalogue, prepared: Prepared, given: 
     vectors = None
     if given.carry_embeddings:
         vectors = query_vectors(prepared, given.folder) if prepared.carried is None else prepared.carried
-    load, collector, seconds = send_and_collect(settings, catalogue, asked, vectors, given)
+    load, collector, seconds, paid = send_and_collect(settings, catalogue, asked, vectors, given)
     places = place_all(asked.ids, collector.arrivals)
     budgets = catalogue.budgets(history.history.quality.mean(0), history.history.cost.mean(0))
-    achieved = achieve(places.first, asked, budgets)
+    achieved = achieve(places.first, asked, budgets, paid)
     best, baselines = compare(asked, history, achieved.budgets)
     if not given.no_optimum:
         vectors = query_vectors(prepared, given.folder)
@@ -135,7 +136,7 @@ def send_and_collect(
     asked: Asked,
     vectors: NDArray[np.float32] | None,
     given: argparse.Namespace,
-) -> tuple[Load, Collector, float]:
+) -> tuple[Load, Collector, float, Paid]:
     """Sends all, and reads until each is accounted for or none came for long.
 
     Returns
@@ -145,6 +146,8 @@ def send_and_collect(
         Stopped.
     seconds : float
         Until the last query was accounted for.
+    paid : mapping
+        The outcomes that were written meanwhile.
     """
     admin = reach_broker(settings)
     partitions = existing_partitions(admin).get(settings.topics.queries, 0)
@@ -152,6 +155,7 @@ def send_and_collect(
         raise ValueError(
             f"topic {settings.topics.queries}: is not there; run `python -m streams topics create`"
         )
+    before = end_offsets(admin, [settings.topics.outcomes])
     load = Load(settings, partitions, given.rate)
     collector = Collector(settings, catalogue, admin, load.places)
     began = time.monotonic()
@@ -167,7 +171,7 @@ def send_and_collect(
         collector.stop()
     if collector.failure:
         raise ValueError(f"bootstrap_servers: reading from {settings.bootstrap_servers}: {collector.failure}")
-    return load, collector, collector.newest - began
+    return load, collector, collector.newest - began, read_paid(settings, before)
 
 
 def compare(

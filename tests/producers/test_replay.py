@@ -148,6 +148,16 @@ def test_a_router_that_reserves_too_much_is_found(folder: Path, stream: RouterSt
     assert result["over_budget"] == 3
 
 
+def test_money_that_came_back_while_it_ran_may_be_used_again(folder: Path, stream: RouterStarter):
+    router = stream()
+    router.price, router.paid = 1.0, 1e-9
+
+    status, result = replayed(folder, "--limit", "12", "--no-optimum")
+
+    assert (status, result["over_budget"]) == (0, 0)
+    assert sum(llm["reserved"] for llm in result["by_llm"].values()) == 11.0
+
+
 def test_dead_letters_are_counted(dataset: tuple[Path, Path], folder: Path, stream: RouterStarter):
     import pyarrow.parquet as pq
 
