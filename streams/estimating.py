@@ -16,6 +16,7 @@ from routing.estimators.base import Estimates, Estimator, FloatArray
 from routing.estimators.neighbours import Neighbours
 from routing.fitting import FitFacts, fit_facts, load_fitted
 from routing.history import EmbeddedHistory
+from routing.index import NeighbourIndex
 from routing.presets import PRESETS, choose_preset
 from streams.settings import Settings
 
@@ -87,6 +88,8 @@ class Known(NamedTuple):
     preset: str
     reason: str
     queries_per_second: float | None
+    graph: NeighbourIndex | None = None
+    """What finds neighbours, where it is asked for and was saved with the history."""
 
     @property
     def fitted(self) -> str | None:
@@ -106,7 +109,7 @@ def load_estimating(settings: Settings, catalogue: Catalogue) -> Estimating:
     known = load_known(settings)
     history = known.history
     estimating = Estimating(
-        known.embedder, known.estimator or _neighbours(settings, history), history, known.preset,
+        known.embedder, known.estimator or _neighbours(settings, history, known.graph), history, known.preset,
         known.reason, known.queries_per_second,
     )  # fmt: skip
     if not set(history.models) & set(catalogue.names):
@@ -175,14 +178,19 @@ def _plain(settings: Settings, folder: Path) -> Known:
             f"preset: {settings.preset!r} needs a fit; run `python -m routing fit --preset "
             f"{settings.preset}` and set PORT_HISTORY to its folder"
         )
-    return Known(embedder, history, None, "paper", "the history was not fitted", None)
+    graph = history.load_index(folder) if settings.index == "hnsw" else None
+    return Known(embedder, history, None, "paper", "the history was not fitted", None, graph)
 
 
-def _neighbours(settings: Settings, history: EmbeddedHistory) -> Neighbours:
+def _neighbours(settings: Settings, history: EmbeddedHistory, saved: NeighbourIndex | None) -> Neighbours:
+    began = time.monotonic()
+    index = saved or NeighbourIndex(history.embeddings, settings.index)
+    if index.kind == "hnsw":
+        log.info("graph_ready", saved=saved is not None, seconds=round(time.monotonic() - began, 1))
     return Neighbours(
         history,
         k=min(settings.k, len(history)),
         weights=settings.weighting,
         cost=settings.cost_estimate,
-        index=settings.index,
+        index=index,
     )

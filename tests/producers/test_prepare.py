@@ -70,6 +70,18 @@ def test_the_workers_variables_are_written(prepare: Callable[..., Prepared], tmp
     }
 
 
+def test_a_graph_that_the_worker_shall_use_is_saved_with_the_history(
+    prepare: Callable[..., Prepared], tmp_path: Path
+):
+    folder = tmp_path / "prepared" / "history"
+
+    graph = prepare("--queries", "40", "--set", "index=hnsw").history.load_index(folder)
+    assert graph is not None
+    assert (graph.kind, len(graph)) == ("hnsw", 80)
+
+    assert prepare("--queries", "40").history.load_index(folder) is None
+
+
 def test_a_third_of_a_small_data_set_is_queries(prepare: Callable[..., Prepared]):
     prepared = prepare()
 
