@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
@@ -15,10 +15,12 @@ from urllib.request import urlopen
 from confluent_kafka.admin import AdminClient
 
 from infra.broker import BrokerError, docker_broker, embedded_broker, native_cluster
-from infra.broker.kinds import GIVEN, KINDS, check_given, given
+from infra.broker.given import GIVEN, check_given, given, security, security_variables
+from infra.broker.kinds import KINDS
 from infra.broker.ports import free_ports
 from infra.broker.processes import ProcessId, log_tail, spawn
-from infra.broker.record import ROOT
+from infra.broker.record import ROOT, Record
+from routing.arguments import count, rate
 
 DEMO_DATA = "demo"
 POLL_SECONDS = 0.5
@@ -40,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         "--dataset", default=DEMO_DATA, metavar="PATH", help="answered queries (default: the demo's)"
     )
     top.add_argument(
-        "--queries", type=int, metavar="N", help="how many of them are replayed; the rest is the history"
+        "--queries", type=count, metavar="N", help="how many of them are replayed; the rest is the history"
     )
     top.add_argument(
         "--folder", type=Path, default=ROOT / "build" / "demo", help="for what is prepared, and logs"
@@ -49,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         "--preset", default="auto", help="of the router; auto: what the history's size allows [%(default)s]"
     )
     top.add_argument(
-        "--rate", type=float, default=100.0, help="queries a second; 0: as fast as it goes [%(default)s]"
+        "--rate", type=rate, default=100.0, help="queries a second; 0: as fast as it goes [%(default)s]"
     )
     top.add_argument("--json", type=Path, default=ROOT / "build" / "demo.json", help="where the report goes")
     return top
@@ -95,14 +97,15 @@ def demo(options: argparse.Namespace, stack: ExitStack) -> int:
     prepare += ["--preset", options.preset]
     if options.queries is not None:
         prepare += ["--queries", str(options.queries)]
-    run("prepare", prepare, {})
+    run("prepare", prepare, environment_of_children(os.environ))
 
-    servers = stack.enter_context(broker(options.broker))
+    outside = given(os.environ) if options.broker is None else None
+    servers = stack.enter_context(broker(options.broker, outside))
     # A name of its own, so that a second demo on the same broker does not find the first one's ledger.
     prefix = f"demo-{secrets.token_hex(3)}."
-    stack.enter_context(_topics_deleted(servers, prefix))
-    environment = {
-        GIVEN: servers,
+    if outside is not None:
+        stack.enter_context(_topics_deleted(servers, prefix))
+    environment = environment_of_children(os.environ, servers, secured=outside is not None) | {
         "PORT_TOPIC_PREFIX": prefix,
         "PORT_APP_ID": prefix.rstrip("."),
         "PORT_DATA_DIR": str(options.folder / "worker"),
@@ -130,8 +133,31 @@ def demo(options: argparse.Namespace, stack: ExitStack) -> int:
     return status
 
 
+def environment_of_children(
+    environment: Mapping[str, str], servers: str | None = None, *, secured: bool = False
+) -> dict[str, str]:
+    """Give the variables of the demo's programs: no settings but the demo's own.
+
+    Whoever tries the demo may have a router's settings in the shell; they would go before the demo's file.
+
+    Parameters
+    ----------
+    environment : mapping
+        Of the demo itself.
+    servers : str, optional
+        The demo's broker, under both names that there are for it.
+    secured : bool
+        Whether it is the given one, which the security settings are for.
+    """
+    kept = {key: value for key, value in environment.items() if not key.upper().startswith("PORT_")}
+    kept.pop(GIVEN, None)
+    if secured:
+        kept |= security_variables(environment)
+    return kept if servers is None else kept | {GIVEN: servers, "PORT_BOOTSTRAP_SERVERS": servers}
+
+
 @contextmanager
-def broker(kind: str | None) -> Iterator[str]:
+def broker(kind: str | None, outside: Record | None) -> Iterator[str]:
     """Provide a broker of a kind, or the given one, else the embedded one.
 
     Yields
@@ -139,9 +165,8 @@ def broker(kind: str | None) -> Iterator[str]:
     str
         Its bootstrap servers.
     """
-    outside = given(os.environ) if kind is None else None
     if outside is not None:
-        check_given(outside)
+        check_given(outside, security(os.environ))
         print(f"demo: broker {outside.bootstrap_servers}, as {GIVEN} says", flush=True)
         yield outside.bootstrap_servers
         return
@@ -156,7 +181,7 @@ def broker(kind: str | None) -> Iterator[str]:
         yield started.bootstrap_servers
 
 
-def run(step: str, module: Sequence[str], environment: dict[str, str], *, told: bool = True) -> None:
+def run(step: str, module: Sequence[str], environment: Mapping[str, str], *, told: bool = True) -> None:
     """Run a program of the project to its end; its standard output is left out unless `told`.
 
     Raises
@@ -167,7 +192,7 @@ def run(step: str, module: Sequence[str], environment: dict[str, str], *, told: 
     done = subprocess.run(
         [sys.executable, "-m", *module],
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env=environment,
         stdout=None if told else subprocess.DEVNULL,
         check=False,
     )
@@ -176,8 +201,8 @@ def run(step: str, module: Sequence[str], environment: dict[str, str], *, told: 
 
 
 @contextmanager
-def _worker(module: Sequence[str], log: Path, environment: dict[str, str]) -> Iterator[ProcessId]:
-    process = spawn([sys.executable, "-m", *module], log, env=environment, bound=True)
+def _worker(module: Sequence[str], log: Path, environment: Mapping[str, str]) -> Iterator[ProcessId]:
+    process = spawn([sys.executable, "-m", *module], log, environment=environment, bound=True)
     try:
         yield process
     finally:
@@ -197,9 +222,9 @@ def _wait_until_ready(address: str, worker: ProcessId, log: Path) -> None:
     raise StepError(f"the worker was not ready in {PATIENCE_SECONDS} s; the end of {log}:\n{log_tail(log)}")
 
 
-def _replay(module: Sequence[str], environment: dict[str, str], worker: ProcessId, log: Path) -> int:
+def _replay(module: Sequence[str], environment: Mapping[str, str], worker: ProcessId, log: Path) -> int:
     """Run the replay in the foreground for as long as the worker runs."""
-    replay = subprocess.Popen([sys.executable, "-m", *module], cwd=ROOT, env={**os.environ, **environment})
+    replay = subprocess.Popen([sys.executable, "-m", *module], cwd=ROOT, env=environment)
     try:
         while True:
             try:
@@ -215,15 +240,14 @@ def _replay(module: Sequence[str], environment: dict[str, str], worker: ProcessI
 
 @contextmanager
 def _topics_deleted(servers: str, prefix: str) -> Iterator[None]:
-    """Leave nothing of the demo on a broker that goes on without it."""
+    """Leave nothing of the demo on a given broker, which goes on without it."""
     try:
         yield
     finally:
-        if given(os.environ) is not None:
-            admin = AdminClient({"bootstrap.servers": servers})
-            ours = [name for name in admin.list_topics(timeout=10).topics if name.startswith(prefix)]
-            for future in admin.delete_topics(ours).values() if ours else ():
-                future.result(30)
+        admin = AdminClient({"bootstrap.servers": servers, **security(os.environ)})
+        ours = [name for name in admin.list_topics(timeout=10).topics if name.startswith(prefix)]
+        for future in admin.delete_topics(ours).values() if ours else ():
+            future.result(30)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 
 from producers.asked import Asked
 from producers.collecting import DEAD, UNSERVED, Arrival
+from producers.paid import Paid
 from routing.money import read_pico, to_pico, to_usd
 from routing.simulate import Outcome, account_for
+
+UNPAID = 2**62
+"""Picodollars that no query costs."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ class Achieved:
     sent, reserved : ndarray, shape [M]
         Queries on each LLM's topic, and what the router reserved for them in USD.
     over_budget : list of str
-        LLMs for which the router reserved more than the budget of a period.
+        LLMs for which more than the budget of a period was charged: what each query reserved, or what it
+        cost where that was less and its outcome was there, for the router may spend the rest again.
     """
 
     outcome: Outcome
@@ -104,7 +109,9 @@ def routed_order(arrivals: Sequence[Arrival]) -> list[Arrival]:
     return sorted(served, key=key)
 
 
-def achieve(arrivals: Sequence[Arrival], asked: Asked, budgets: NDArray[np.float64]) -> Achieved:
+def achieve(
+    arrivals: Sequence[Arrival], asked: Asked, budgets: NDArray[np.float64], paid: Paid | None = None
+) -> Achieved:
     """The accounting rule on what was routed, with the true qualities and costs.
 
     Parameters
@@ -115,12 +122,19 @@ def achieve(arrivals: Sequence[Arrival], asked: Asked, budgets: NDArray[np.float
         What was sent; its LLMs in the order of the budgets.
     budgets : ndarray of float64, shape [M]
         USD a period.
+    paid : mapping, optional
+        Outcomes, as `producers.paid.read_paid`.
 
     Notes
     -----
     A query sent to LLM i counts only while the sum of LLM i's true costs, this query included, stays within
     B_i; otherwise it is lost and costs nothing (PORT, arXiv 2509.02718, section 4). Budgets are for a period,
     so each period is accounted for by itself.
+
+    Whatever a router reserves it must have: reservations that are open and costs of those that are settled
+    came to at most the budget, this reservation included. At any later time each of them is the same or, by
+    its outcome, less; what is more than was reserved, no router can know before. So the sum of the lesser of
+    reservation and cost over all queries of a period is at most the budget, if the router is right.
     """
     models = len(budgets)
     by_period: dict[int, list[Arrival]] = {}
@@ -133,12 +147,13 @@ def achieve(arrivals: Sequence[Arrival], asked: Asked, budgets: NDArray[np.float
         index = np.array([asked.places[arrival.id] for arrival in group])
         choice = np.array([arrival.where for arrival in group])
         outcomes.append(account_for(choice, asked.quality[index], asked.cost[index], budgets))
-        charged = read_pico([_reserved(arrival) for arrival in group])
-        of_period = np.zeros(models, np.int64)
-        np.add.at(of_period, choice, charged)
+        taken = read_pico([float(arrival.routing.get("cost", 0.0)) for arrival in group])
+        kept = np.minimum(taken, [_cost(arrival, paid or {}) for arrival in group])
+        charged = np.zeros(models, np.int64)
+        np.add.at(reserved, choice, taken)
+        np.add.at(charged, choice, kept)
         sent += np.bincount(choice, minlength=models)
-        reserved += of_period
-        over |= set(np.flatnonzero(of_period > to_pico(budgets)).tolist())
+        over |= set(np.flatnonzero(charged > to_pico(budgets)).tolist())
     outcome = _sum(outcomes, models)
     return Achieved(
         outcome=outcome,
@@ -169,9 +184,13 @@ def latencies(
     }
 
 
-def _reserved(arrival: Arrival) -> float:
+def _cost(arrival: Arrival, paid: Paid) -> int:
+    """Picodollars by the query's outcome; what no query costs, where it has none."""
     routing = arrival.routing
-    return float(routing.get("reserved", routing.get("cost", 0.0)))
+    outcome = paid.get((int(routing.get("partition", -1)), int(routing.get("offset", -1))))
+    if outcome is None or (outcome.id, outcome.model) != (arrival.id, routing.get("model")):
+        return UNPAID
+    return int(to_pico(outcome.cost))
 
 
 def _sum(outcomes: Sequence[Outcome], models: int) -> Outcome:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from producers.batch_answers import AnswersFile, Collector, Tally
 from producers.batch_requests import Batch, look_through
 from producers.batch_sending import Sender
+from routing.arguments import positive
 from streams.command_line import add_env_file, take_env_file, told_in_a_line
 from streams.kafka import reach_broker
 from streams.logs import configure_logs
@@ -36,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--patience",
-        type=float,
+        type=positive,
         metavar="S",
         help="stop when nothing came for S seconds, to go on later; default: wait for ever",
     )

@@ -14,6 +14,7 @@ import openai
 from producers.fleet_calls import Caller, EndpointRefusesUs, Limits
 from producers.fleet_messages import Pricing
 from producers.fleet_worker import Fleet, Llm
+from routing.arguments import count, not_negative, positive
 from routing.catalogue import Model
 from streams.catalogue_versions import CatalogueReader
 from streams.command_line import add_env_file, take_env_file, told_in_a_line
@@ -39,34 +40,36 @@ def parser() -> argparse.ArgumentParser:
         help="variable that holds the endpoint's key [%(default)s]",
     )
     parser.add_argument(
-        "--concurrency", type=int, default=16, metavar="N", help="queries asked at once [%(default)s]"
+        "--concurrency", type=count, default=16, metavar="N", help="queries asked at once [%(default)s]"
     )
     parser.add_argument(
-        "--attempts", type=int, default=limits.attempts, metavar="N", help="requests a query [%(default)s]"
+        "--attempts", type=count, default=limits.attempts, metavar="N", help="requests a query [%(default)s]"
     )
     parser.add_argument(
         "--request-seconds",
-        type=float,
+        type=positive,
         default=limits.request_seconds,
         metavar="S",
         help="longest request [%(default)s]",
     )
     parser.add_argument(
         "--query-seconds",
-        type=float,
+        type=positive,
         default=limits.query_seconds,
         metavar="S",
         help="longest time for a query with all its requests and pauses [%(default)s]",
     )
     parser.add_argument(
         "--drain-seconds",
-        type=float,
+        type=not_negative,
         default=30.0,
         metavar="S",
         help="for queries in flight when stopped, or when a partition moves [%(default)s]",
     )
-    parser.add_argument("--input-price", type=float, metavar="USD", help="per million tokens, else catalogue")
-    parser.add_argument("--output-price", type=float, metavar="USD", help="per million tokens")
+    parser.add_argument(
+        "--input-price", type=not_negative, metavar="USD", help="per million tokens, else catalogue"
+    )
+    parser.add_argument("--output-price", type=not_negative, metavar="USD", help="per million tokens")
     parser.add_argument(
         "--cost",
         choices=["usage", "reserved"],

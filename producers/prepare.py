@@ -9,6 +9,7 @@ from pathlib import Path
 
 from producers.prepared import HISTORY, Prepared, budgeted_catalogue, split_rows
 from producers.vectors import embed_with_progress, stored_vectors
+from routing.arguments import count, positive, whole
 from routing.budgets import SPLITS
 from routing.datasets import load_dataset
 from routing.embedding import DEFAULT, load_embedder
@@ -37,13 +38,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--embed-queries", action="store_true", help="embed the queries too, to be carried")
     parser.add_argument(
         "--queries",
-        type=int,
+        type=count,
         metavar="N",
         help="rows that are queries, the rest is the history [1000, or a third of fewer]",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the split [%(default)s]")
+    parser.add_argument("--seed", type=whole, default=0, help="of the split [%(default)s]")
     parser.add_argument(
-        "--budget-factor", type=float, default=1.0, help="times the cost of the cheapest LLM [%(default)s]"
+        "--budget-factor", type=positive, default=1.0, help="times the cost of the cheapest LLM [%(default)s]"
     )
     parser.add_argument("--split", choices=SPLITS, default="weighted", help="of the budget [%(default)s]")
     parser.add_argument(

@@ -20,6 +20,7 @@ from routing.catalogue import Catalogue, Model
 from routing.datasets import load_dataset
 from routing.embedding import normalised
 from routing.history import COST_SUFFIX, EmbeddedHistory, History
+from routing.index import NeighbourIndex
 from streams.settings import read_catalogue
 
 QUERIES, VECTORS, HISTORY = "queries.parquet", "queries.npy", "history"
@@ -56,12 +57,18 @@ class Prepared:
     carried: NDArray[np.float32] | None = None
 
     def save(self, folder: Path, variables: Mapping[str, str]) -> None:
-        """Writes the folder, with `settings.env`: the variables that a worker for this replay needs."""
+        """Writes the folder, with `settings.env`: the variables that a worker for this replay needs.
+
+        Where these ask for a graph of neighbours it is built now, and saved with the history.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         # a fit that was saved there before would be taken for this one's
         for name in (HISTORY, REFERENCE):
             shutil.rmtree(folder / name, ignore_errors=True)
-        self.history.save(folder / (HISTORY if self.carried is None else REFERENCE))
+        graph = None
+        if variables.get("PORT_INDEX") == "hnsw" and variables.get("PORT_PRESET") == "paper":
+            graph = NeighbourIndex(self.history.embeddings, "hnsw")
+        self.history.save(folder / (HISTORY if self.carried is None else REFERENCE), graph)
         pq.write_table(_table(self.queries), folder / QUERIES)
         for name, vectors in ((VECTORS, self.embeddings), (CARRIED, self.carried)):
             (folder / name).unlink(missing_ok=True)

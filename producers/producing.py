@@ -27,10 +27,12 @@ class Load:
     partitions : int
         Of the topic of queries; they take turns, so that a replay goes the same way every time.
     rate : float, optional
-        Queries a second; none: as fast as they are taken.
+        Queries a second, above 0; none: as fast as they are taken.
     """
 
     def __init__(self, settings: Settings, partitions: int, rate: float | None = None) -> None:
+        if rate is not None and rate <= 0:
+            raise ValueError(f"rate: {rate} must be more than 0 queries a second, or none")
         self._topic, self._partitions, self._rate = settings.topics.queries, partitions, rate
         self._producer = Producer(producer_config(settings) | {"linger.ms": 5})
         self.sent = 0

@@ -20,17 +20,19 @@ from producers.accounting import achieve, latencies, place_all
 from producers.asked import Asked, ask
 from producers.collecting import Collector
 from producers.comparing import Reached, reach_approximate_optimum, reach_best_single, reach_random
+from producers.paid import Paid, read_paid
 from producers.prepared import VARIABLES, VECTORS, Prepared, save_vectors
 from producers.producing import Load, encode_query
 from producers.report import Report, per_second
 from producers.vectors import embed_with_progress
+from routing.arguments import count, positive, rate, whole
 from routing.catalogue import Catalogue
 from routing.embedding import load_embedder
 from routing.history import EmbeddedHistory, HistoryError
 from streams.command_line import load_variables, told_in_a_line
 from streams.kafka import reach_broker
 from streams.settings import Settings
-from streams.topics import existing_partitions
+from streams.topics import end_offsets, existing_partitions
 
 POLL_SECONDS = 0.2
 
@@ -40,20 +42,24 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m producers.replay", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="made by `python -m producers.prepare`")
     parser.add_argument(
-        "--rate", type=float, metavar="Q", help="queries a second; default: as fast as it goes"
+        "--rate", type=rate, metavar="Q", help="queries a second; 0, the default: as fast as it goes"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N, in the order of the replay")
-    parser.add_argument("--repeat", type=int, default=1, metavar="R", help="all of it R times [%(default)s]")
+    parser.add_argument(
+        "--limit", type=count, metavar="N", help="only the first N, in the order of the replay"
+    )
+    parser.add_argument(
+        "--repeat", type=count, default=1, metavar="R", help="all of it R times [%(default)s]"
+    )
     parser.add_argument(
         "--order", choices=["file", "random", "task"], default="file", help="of sending [%(default)s]"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of --order random [%(default)s]")
+    parser.add_argument("--seed", type=whole, default=0, help="of --order random [%(default)s]")
     parser.add_argument(
         "--carry-embeddings", action="store_true", help="messages carry embeddings: the router makes none"
     )
     parser.add_argument(
         "--deadline",
-        type=float,
+        type=positive,
         default=120.0,
         metavar="S",
         help="give up when no query came for S seconds [%(default)s]",
@@ -76,11 +82,12 @@ def run(given: argparse.Namespace) -> int:
     load_variables(str(given.folder / VARIABLES))
     settings = Settings()
     catalogue = settings.read_catalogue()
-    report = replay(settings, catalogue, prepared, given)
-    print(report.text())
-    if given.json:
+    if given.json:  # before the replay: a folder that cannot be made is not found after an hour
         given.json.parent.mkdir(parents=True, exist_ok=True)
+    report = replay(settings, catalogue, prepared, given)
+    if given.json:  # before it is printed: who reads that may leave early
         given.json.write_bytes(orjson.dumps(report.to_dict(), option=orjson.OPT_INDENT_2) + b"\n")
+    print(report.text())
     return 1 if report.problems else 0
 
 
@@ -99,10 +106,10 @@ def replay(settings: Settings, catalogue: Catalogue, prepared: Prepared, given: 
     vectors = None
     if given.carry_embeddings:
         vectors = query_vectors(prepared, given.folder) if prepared.carried is None else prepared.carried
-    load, collector, seconds = send_and_collect(settings, catalogue, asked, vectors, given)
+    load, collector, seconds, paid = send_and_collect(settings, catalogue, asked, vectors, given)
     places = place_all(asked.ids, collector.arrivals)
     budgets = catalogue.budgets(history.history.quality.mean(0), history.history.cost.mean(0))
-    achieved = achieve(places.first, asked, budgets)
+    achieved = achieve(places.first, asked, budgets, paid)
     best, baselines = compare(asked, history, achieved.budgets)
     if not given.no_optimum:
         vectors = query_vectors(prepared, given.folder)
@@ -129,7 +136,7 @@ def send_and_collect(
     asked: Asked,
     vectors: NDArray[np.float32] | None,
     given: argparse.Namespace,
-) -> tuple[Load, Collector, float]:
+) -> tuple[Load, Collector, float, Paid]:
     """Sends all, and reads until each is accounted for or none came for long.
 
     Returns
@@ -139,6 +146,8 @@ def send_and_collect(
         Stopped.
     seconds : float
         Until the last query was accounted for.
+    paid : mapping
+        The outcomes that were written meanwhile.
     """
     admin = reach_broker(settings)
     partitions = existing_partitions(admin).get(settings.topics.queries, 0)
@@ -146,6 +155,7 @@ def send_and_collect(
         raise ValueError(
             f"topic {settings.topics.queries}: is not there; run `python -m streams topics create`"
         )
+    before = end_offsets(admin, [settings.topics.outcomes])
     load = Load(settings, partitions, given.rate)
     collector = Collector(settings, catalogue, admin, load.places)
     began = time.monotonic()
@@ -161,7 +171,7 @@ def send_and_collect(
         collector.stop()
     if collector.failure:
         raise ValueError(f"bootstrap_servers: reading from {settings.bootstrap_servers}: {collector.failure}")
-    return load, collector, collector.newest - began
+    return load, collector, collector.newest - began, read_paid(settings, before)
 
 
 def compare(

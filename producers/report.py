@@ -116,7 +116,7 @@ class Report:
         ]
         told = [f"{count} queries {what}" for count, what in found if count]
         if self.achieved.over_budget:
-            told.append(f"more than the budget was reserved for {', '.join(self.achieved.over_budget)}")
+            told.append(f"more than the budget was charged for {', '.join(self.achieved.over_budget)}")
         return told
 
     def text(self) -> str:

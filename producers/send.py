@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import time
 import uuid
@@ -14,6 +15,7 @@ import orjson
 
 from producers.collecting import DEAD, UNSERVED, Arrival, Collector
 from producers.producing import Load, encode_query
+from routing.arguments import count, positive, rate
 from routing.catalogue import Catalogue
 from streams.command_line import add_env_file, take_env_file, told_in_a_line
 from streams.kafka import reach_broker
@@ -35,12 +37,12 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("prompts", nargs="*", metavar="PROMPT")
     parser.add_argument("--file", type=Path, metavar="FILE", help="a prompt a line; .jsonl: a query a line")
     parser.add_argument("--jsonl", action="store_true", help="lines are JSON, whatever the file is called")
-    parser.add_argument("--max-tokens", type=int, metavar="N", help="most tokens of each answer")
-    parser.add_argument("--rate", type=float, metavar="Q", help="queries a second")
+    parser.add_argument("--max-tokens", type=count, metavar="N", help="most tokens of each answer")
+    parser.add_argument("--rate", type=rate, metavar="Q", help="queries a second; 0: as fast as it goes")
     parser.add_argument("--follow", action="store_true", help="show where each went")
     parser.add_argument(
         "--deadline",
-        type=float,
+        type=positive,
         default=120.0,
         metavar="S",
         help="give up after S quiet seconds [%(default)s]",
@@ -142,12 +144,15 @@ def read_queries(given: argparse.Namespace) -> Iterator[tuple[str, bytes]]:
 
 
 def _read_all(given: argparse.Namespace) -> Iterator[tuple[str, bytes]]:
-    for prompt in given.prompts:
-        yield _from_prompt(prompt, given.max_tokens)
+    for number, prompt in enumerate(given.prompts, 1):
+        yield _from_prompt(prompt, f"PROMPT {number}", given.max_tokens)
     if given.file is not None:
-        with open(given.file, encoding="utf-8") as lines:
+        # bytes that are not UTF-8 are found in their line, as are those of standard input
+        with open(given.file, encoding="utf-8", errors="surrogateescape") as lines:
             yield from _from_lines(lines, given.jsonl or given.file.suffix == ".jsonl", given.max_tokens)
     elif not given.prompts:
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
         yield from _from_lines(sys.stdin, given.jsonl, given.max_tokens)
 
 
@@ -156,26 +161,37 @@ def _from_lines(lines: Iterable[str], jsonl: bool, max_tokens: int | None) -> It
         text = line.strip()
         if not text:
             continue
-        yield _from_json(text, number, max_tokens) if jsonl else _from_prompt(text, max_tokens)
+        where = f"line {number}"
+        yield _from_json(text, where, max_tokens) if jsonl else _from_prompt(text, where, max_tokens)
 
 
-def _from_prompt(prompt: str, max_tokens: int | None) -> tuple[str, bytes]:
+def _from_prompt(prompt: str, where: str, max_tokens: int | None) -> tuple[str, bytes]:
     identity = str(uuid.uuid4())
-    return identity, encode_query(identity, prompt, max_tokens=max_tokens)
+    return identity, encode_query(identity, _utf8(prompt, where), max_tokens=max_tokens)
 
 
-def _from_json(text: str, number: int, max_tokens: int | None) -> tuple[str, bytes]:
+def _from_json(text: str, where: str, max_tokens: int | None) -> tuple[str, bytes]:
     try:
-        fields: Any = orjson.loads(text)
+        fields: Any = orjson.loads(_utf8(text, where))
     except orjson.JSONDecodeError as error:
-        raise ValueError(f"line {number}: is not JSON ({error})") from None
+        raise ValueError(f"{where}: is not JSON ({error})") from None
     if not isinstance(fields, dict):
-        raise ValueError(f"line {number}: is a {type(fields).__name__}; give an object with a prompt")
+        raise ValueError(f"{where}: is a {type(fields).__name__}; give an object with a prompt")
     # the router is who judges a query; only what it would count on is added
     fields.setdefault("id", str(uuid.uuid4()))
     if max_tokens is not None:
         fields.setdefault("max_tokens", max_tokens)
     return str(fields["id"]), orjson.dumps(fields)
+
+
+def _utf8(text: str, where: str) -> str:
+    """The text, unless it stands for bytes that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        shown = repr(text[max(0, error.start - 20) : error.end].encode("utf-8", "surrogateescape"))[2:-1]
+        raise ValueError(f"{where}: is not UTF-8 at ...{shown}; convert it, as by `iconv -t utf-8`") from None
+    return text
 
 
 def _told(load: Load) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import structlog
 from tqdm import tqdm
 
+from routing.arguments import count
 from routing.datasets import load_dataset
 from routing.embedding import DEFAULT, load_embedder
 from routing.fitting import FitFacts, Fitted, fit, plan_fit, save_fitted
@@ -42,10 +43,10 @@ def parser() -> argparse.ArgumentParser:
     fitting.add_argument(
         "--model", default=DEFAULT, help="sentence-transformers model, name or folder [%(default)s]"
     )
-    fitting.add_argument("--max-tokens", type=int, metavar="N", help="at which the model cuts texts")
+    fitting.add_argument("--max-tokens", type=count, metavar="N", help="at which the model cuts texts")
     fitting.add_argument("--models", metavar="A,B", help="LLMs to keep, by their names in the data set")
-    fitting.add_argument("--rows", type=int, metavar="N", help="only the first N rows")
-    fitting.add_argument("--threads", type=int, metavar="N", help="of the embedding model")
+    fitting.add_argument("--rows", type=count, metavar="N", help="only the first N rows")
+    fitting.add_argument("--threads", type=count, metavar="N", help="of the embedding model")
     return parser
 
 

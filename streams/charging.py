@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from routing.catalogue import Model
+from routing.catalogue import Catalogue, Model
 from routing.decision import IntArray
 from routing.estimators.base import Estimates
 from routing.money import to_pico
@@ -66,6 +66,17 @@ def charge_bounds(catalogue: Callable[[], Mapping[str, Model]], default_max_toke
         return Charges(bound_charges(tokens, most, inputs, outputs, default_max_tokens), most)
 
     return charge
+
+
+def lacking_prices(catalogue: Catalogue) -> str | None:
+    """Why bounds cannot be reserved on these LLMs; None where each has its list prices."""
+    unpriced = [one.name for one in catalogue.models if one.input_price is None or one.output_price is None]
+    if not unpriced:
+        return None
+    return (
+        f"reserve: 'bound' needs input_price and output_price of {', '.join(unpriced)}; add them to the "
+        "catalogue, or set PORT_RESERVE=estimate"
+    )
 
 
 def _price(price: float | None) -> float:

@@ -7,12 +7,14 @@ import os
 import sys
 from collections.abc import Callable
 
+from confluent_kafka import KafkaError, KafkaException
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from routing.catalogue import CatalogueError
 from routing.history import HistoryError
 from streams.kafka import BrokerUnreachable
+from streams.mistakes import mistakes
 from streams.topics import TopicMismatch
 
 
@@ -44,20 +46,34 @@ def told_in_a_line(command: Callable[[], int]) -> int:
         The command's exit status; 1 after an error, 130 when interrupted.
     """
     try:
-        return command()
+        status = command()
+        sys.stdout.flush()
+        return status
     except ValidationError as error:
-        for problem in error.errors(include_input=False):
-            place = ".".join(str(part) for part in problem["loc"])
-            _tell(f"{place}: {problem['msg']}" if place else problem["msg"])
+        for _, text in mistakes(error):
+            _tell(text)
         print("`python -m streams config check` shows all settings and all mistakes", file=sys.stderr)
     except (CatalogueError, TopicMismatch) as error:
         for text in error.problems:
             _tell(text)
-    except (BrokerUnreachable, HistoryError, FileNotFoundError, ValueError) as error:
+    except (BrokerUnreachable, HistoryError, ValueError) as error:
         _tell(str(error))
+    except KafkaException as error:
+        _tell(f"bootstrap_servers: the broker failed ({kafka_reason(error)}); see that it runs, try again")
+    except BrokenPipeError:
+        # who read the output has gone, which is their right; nor shall the interpreter's last flush complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as error:
+        _tell(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
         return 130
     return 1
+
+
+def kafka_reason(error: KafkaException) -> str:
+    """What the broker or its client said."""
+    cause = error.args[0] if error.args else error
+    return cause.str() if isinstance(cause, KafkaError) else str(cause)
 
 
 def _tell(text: str) -> None:

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from routing.catalogue import Catalogue, CatalogueError
-from routing.history import EmbeddedHistory, HistoryError
-from routing.presets import Preset, choose_preset
+from routing.history import HistoryError
+from routing.presets import PRESETS, Preset
+from streams.charging import lacking_prices
+from streams.contradictions import SECURITY, contradictions
+from streams.estimating import Known, load_known, load_plain_embedder
+from streams.idle_settings import idle_settings
 from streams.kafka import BrokerUnreachable, reach_broker
+from streams.mistakes import likely_meant, mistakes
 from streams.settings import (
     BROKER_VARIABLES,
     FILE_SETTINGS,
     PREFIX,
     SETTINGS_SECTION,
     Settings,
-    contradictions,
     read_yaml,
 )
-from streams.topics import existing_partitions, mismatches, not_compacted, topic_specs
+from streams.topics import (
+    existing_partitions,
+    led_by_nobody,
+    mismatches,
+    not_compacted,
+    topic_specs,
+    without_leader,
+)
 
 BROKER_SECONDS = 3.0
 
@@ -74,26 +84,26 @@ def check_config(environment: Mapping[str, str] = os.environ, connect: bool = Tr
     try:
         report.settings = Settings()
     except ValidationError as error:
-        for problem in error.errors():
-            name = _field_of(problem["loc"])
+        for name, text in mistakes(error):
             if name is None:
-                continue  # what does not fit together is told below, one by one
-            unknown = problem["type"] == "extra_forbidden"
-            reason = "there is no such setting" if unknown else problem["msg"]
-            report.mistakes.append(f"{name}: {_shown(name, problem['input'])}: {reason}")
+                continue  # what does not fit together is told below, for what is not wrong by itself
+            report.mistakes.append(text)
             if name in Settings.model_fields:
                 wrong[name] = Settings.model_fields[name].default
     settings = report.settings or _Unchecked(**wrong)
-    report.mistakes += contradictions(settings)
+    report.mistakes += contradictions(settings, wrong)
     report.mistakes += _missing_files(settings)
     catalogue, problems = _catalogue(settings)
     report.mistakes += problems
-    preset, problems = _history(settings, catalogue)
+    known, problems = _history(settings, catalogue)
     report.mistakes += problems
-    report.mistakes += _broker_problems(settings, catalogue, connect)
+    report.mistakes += _broker_problems(settings, catalogue, wrong, connect)
     section = _file_section(settings)
+    preset = _preset(settings, known)
     planning = preset.planning if preset else {}
     in_force = settings.with_preset(planning)
+    said = settings.model_fields_set - wrong.keys()
+    report.notes += idle_settings(in_force, said, known.fitted if known else None)
     for name in Settings.model_fields:
         row = _effective(in_force, name, environment, section, wrong)
         if preset and name in planning.keys() - settings.model_fields_set:
@@ -102,19 +112,6 @@ def check_config(environment: Mapping[str, str] = os.environ, connect: bool = Tr
     for text, likely in _unknown_variables(environment):
         (report.mistakes if likely else report.notes).append(text)
     return report
-
-
-def _field_of(location: tuple[int | str, ...]) -> str | None:
-    if not location:
-        return None
-    name = str(location[0])
-    return "bootstrap_servers" if name in BROKER_VARIABLES else name
-
-
-def _shown(name: str, value: object) -> str:
-    text = repr(value.get_secret_value() if isinstance(value, SecretStr) else value)
-    secret = name in Settings.model_fields and "SecretStr" in str(Settings.model_fields[name].annotation)
-    return "**********" if secret else text if len(text) <= 80 else text[:77] + "..."
 
 
 def _missing_files(settings: Settings) -> list[str]:
@@ -137,52 +134,67 @@ def _missing_files(settings: Settings) -> list[str]:
 
 def _catalogue(settings: Settings) -> tuple[Catalogue | None, list[str]]:
     try:
-        return settings.read_catalogue(), []
+        catalogue = settings.read_catalogue()
     except CatalogueError as error:
         return None, error.problems
+    problem = lacking_prices(catalogue) if settings.reserve == "bound" else None
+    return catalogue, [problem] if problem else []
 
 
-def _history(settings: Settings, catalogue: Catalogue | None) -> tuple[Preset | None, list[str]]:
-    """The preset that fits the history, and what is wrong with either."""
-    if settings.history is None or not settings.history.exists():
-        return None, []
+def _history(settings: Settings, catalogue: Catalogue | None) -> tuple[Known | None, list[str]]:
+    """What a worker would rest on, and why it would not start."""
     try:
-        history = EmbeddedHistory.load(settings.history).history
+        if settings.history is None or not settings.history.exists():
+            if settings.embedder is not None:
+                load_plain_embedder(settings)
+            return None, []
+        known = load_known(settings)
         if catalogue is not None:
-            history.with_models(catalogue.names)
-    except (HistoryError, OSError, ValueError) as error:
-        return None, [f"history: {settings.history}: {error}"]
-    try:
-        preset, found = choose_preset(len(history), settings.preset)[0], []
-    except ValueError as error:
-        preset, found = None, [str(error)]
-    lacking = sorted(set(catalogue.names) - set(history.models)) if catalogue else []
-    if lacking and not settings.exploration:
-        found.append(
-            f"catalogue: the history knows nothing of {', '.join(lacking)}; remove them, add their columns, "
-            "or set PORT_EXPLORATION above 0 to measure them"
-        )
-    return preset, found
+            known.history.history.with_models(catalogue.names)
+    except HistoryError as error:
+        return None, [f"history: {error}"]
+    except (OSError, ValueError) as error:
+        return None, [str(error)]
+    lacking = sorted(set(catalogue.names) - set(known.history.models)) if catalogue else []
+    if not lacking or settings.exploration:
+        return known, []
+    return known, [
+        f"catalogue: the history knows nothing of {', '.join(lacking)}; remove them, add their columns, "
+        "or set PORT_EXPLORATION above 0 to measure them"
+    ]
 
 
-def _broker_problems(settings: Settings, catalogue: Catalogue | None, connect: bool) -> list[str]:
+def _preset(settings: Settings, known: Known | None) -> Preset | None:
+    """The preset that a worker takes; where it would not start, the one that is asked for."""
+    return PRESETS.get(known.preset if known else settings.preset)
+
+
+def _broker_problems(
+    settings: Settings, catalogue: Catalogue | None, wrong: Collection[str], connect: bool
+) -> list[str]:
+    if "bootstrap_servers" in wrong:
+        return []
     if settings.bootstrap_servers is None:
         return ["bootstrap_servers: no broker is set; set KAFKA_BOOTSTRAP_SERVERS to host:port"]
-    if not connect or contradictions(settings):
+    if not connect or contradictions(settings) or set(SECURITY) & set(wrong):
         return []
     try:
         admin = reach_broker(settings, BROKER_SECONDS)
     except BrokerUnreachable as error:
         return [str(error)]
     except Exception as error:  # librdkafka refuses a configuration, as with an unreadable certificate
-        return [f"bootstrap_servers: no client can be made for {settings.bootstrap_servers}: {error}"]
-    if catalogue is None:
+        return [
+            f"bootstrap_servers: no client can be made for {settings.bootstrap_servers} ({error}); "
+            f"correct {', '.join(SECURITY)}"
+        ]
+    if catalogue is None or {"partitions", "topic_prefix"} & set(wrong):
         return []
     specs, existing = topic_specs(settings, catalogue), existing_partitions(admin)
     missing = [f"topic {spec.name}: is not there" for spec in specs if spec.name not in existing]
     if missing:
         missing = [f"{missing[0]} and {len(missing) - 1} more; run `python -m streams topics create`"]
-    return mismatches(specs, existing) + not_compacted(admin, specs, existing) + missing
+    found = mismatches(specs, existing) + not_compacted(admin, specs, existing) + missing
+    return found + led_by_nobody(without_leader(admin, [spec.name for spec in specs]))
 
 
 def _file_section(settings: Settings) -> dict[str, Any]:
@@ -223,7 +235,7 @@ def _unknown_variables(environment: Mapping[str, str]) -> list[tuple[str, bool]]
         name = variable.removeprefix(PREFIX).lower()
         if not variable.startswith(PREFIX) or name in Settings.model_fields:
             continue
-        close = difflib.get_close_matches(name, Settings.model_fields, 1, 0.8)
-        hint = f"; {PREFIX}{close[0].upper()} is meant?" if close else ""
-        found.append((f"{variable}: there is no such setting{hint}", bool(close)))
+        meant = likely_meant(name)
+        hint = f"{PREFIX}{meant.upper()} is meant?" if meant else "correct its name, or unset it"
+        found.append((f"{variable}: there is no such setting; {hint}", bool(meant)))
     return found

@@ -18,6 +18,8 @@ import orjson
 import pybase64
 from numpy.typing import NDArray
 
+from streams.json_members import without_members
+
 MAX_VALUE_BYTES = 4 * 2**20
 """A message may have so many bytes, all fields together and however they are spelled."""
 MAX_PROMPT_BYTES = 2**20
@@ -147,7 +149,7 @@ def decode_query(value: bytes | None, dimension: int | None) -> Query:
     assert value is not None
     if "routing" in fields or "reason" in fields:
         fields = {name: content for name, content in fields.items() if name not in ADDED_FIELDS}
-        value = _rewritten(fields)
+        value = without_members(value, ADDED_FIELDS)
     return Query(_text_id(fields), prompt, embedding, max_tokens, fields, value)
 
 
@@ -373,13 +375,6 @@ def _number(fields: dict[str, Any], name: str, most: float) -> float | None:
     if type(number) not in (int, float) or not (math.isfinite(number) and 0 <= number <= most):
         raise Refused("decode", name, f"{_shown(fields, name)} must be a number from 0 to {most:g}")
     return float(number)
-
-
-def _rewritten(fields: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(fields)
-    except TypeError as error:  # what can be read is deeper than what can be written
-        raise Refused("decode", "value", f"is nested too deeply ({error})") from None
 
 
 def _to_base64(numbers: NDArray[np.floating], dtype: str) -> str:

@@ -45,8 +45,8 @@ class Replayer:
     Parameters
     ----------
     settings : Settings
-    rate : float
-        Letters a second.
+    rate : float or None
+        Letters a second; None: as fast as it goes.
     again : bool
         Send those, too, that were refused again after a replay.
     sleep : callable
@@ -62,11 +62,11 @@ class Replayer:
     def __init__(
         self,
         settings: Settings,
-        rate: float,
+        rate: float | None,
         again: bool = False,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        if rate <= 0:
+        if rate is not None and rate <= 0:
             raise ValueError(f"rate: {rate} must be more than 0 letters a second")
         self._settings, self._rate, self._again, self._sleep = settings, rate, again, sleep
         # a letter may have been within a compressed batch that was allowed only for being compressed
@@ -94,7 +94,8 @@ class Replayer:
             began = time.monotonic()
             self._send(batch, done)
             tick(done)
-            if (left := began + len(batch) / self._rate - time.monotonic()) > 0:
+            taken = len(batch) / self._rate if self._rate else 0.0
+            if (left := began + taken - time.monotonic()) > 0:
                 self._sleep(left)
         return done
 
@@ -106,7 +107,7 @@ class Replayer:
     def _batches(
         self, letters: Iterable[Letter], limit: int | None, done: Replayed
     ) -> Iterator[list[Letter]]:
-        size = max(1, min(BATCH_MOST, int(self._rate * BATCH_SECONDS)))
+        size = max(1, min(BATCH_MOST, int(self._rate * BATCH_SECONDS))) if self._rate else BATCH_MOST
         batch: list[Letter] = []
         taken = 0
         for letter in letters:

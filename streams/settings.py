@@ -12,6 +12,7 @@ from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from routing.catalogue import Catalogue, CatalogueError
+from streams.contradictions import ContradictionError, contradictions
 from streams.topic_names import Topics
 
 PREFIX = "PORT_"
@@ -28,14 +29,24 @@ class CatalogueFile(PydanticBaseSettingsSource):
     """Settings out of the `settings` section of the catalogue's file."""
 
     def __call__(self) -> dict[str, Any]:
-        """The section, or nothing where there is no readable file (who needs the file will say so)."""
+        """The section, or nothing where there is no readable file (who needs the file will say so).
+
+        A section that is no mapping is given as a setting of that name, which there is not: so it is told
+        with all other mistakes.
+        """
         path = self.current_state.get("catalogue") or self.current_state.get(PREFIX + "CATALOGUE")
         if path is None:
             return {}
         try:
-            section = (read_yaml(Path(path)) or {}).get(SETTINGS_SECTION) or {}
-        except (CatalogueError, AttributeError):
+            content = read_yaml(Path(path))
+        except CatalogueError:
             return {}
+        section = content.get(SETTINGS_SECTION) if isinstance(content, dict) else None
+        if section is None:
+            return {}
+        if not isinstance(section, dict):
+            return {SETTINGS_SECTION: section}
+        section = {str(key): value for key, value in section.items()}
         given = self.current_state.keys() | {key.removeprefix(PREFIX).lower() for key in self.current_state}
         if given & {"bootstrap_servers", *(name.lower() for name in BROKER_VARIABLES)}:
             given |= {"bootstrap_servers"}  # it has aliases: the source that was first must stay first
@@ -260,7 +271,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:
         if problems := contradictions(self):
-            raise ValueError("; ".join(problems))
+            raise ContradictionError(problems)
         return self
 
     def with_preset(self, planning: Mapping[str, Any]) -> Settings:
@@ -306,41 +317,6 @@ class Settings(BaseSettings):
 
 def _beside(file: Path, key: str, value: Any) -> Any:
     return file.parent / value if key in FILE_SETTINGS and isinstance(value, str) else value
-
-
-def contradictions(settings: Settings) -> list[str]:
-    """What does not fit together in settings that are each valid."""
-    found = []
-    sasl = settings.security_protocol.startswith("SASL")
-    if sasl:
-        found += [
-            f"{name}: not set; {settings.security_protocol} needs it"
-            for name in ("sasl_mechanism", "sasl_username", "sasl_password")
-            if getattr(settings, name) is None
-        ]
-    elif settings.sasl_mechanism or settings.sasl_username or settings.sasl_password:
-        found.append(
-            f"security_protocol: {settings.security_protocol} does not log in, yet there are SASL settings; "
-            "set SASL_SSL or SASL_PLAINTEXT"
-        )
-    if not settings.security_protocol.endswith("SSL") and (settings.ssl_cafile or settings.ssl_certfile):
-        found.append(
-            f"security_protocol: {settings.security_protocol} does not encrypt, yet there are SSL files; "
-            "set SSL or SASL_SSL"
-        )
-    if (settings.ssl_certfile is None) != (settings.ssl_keyfile is None):
-        found.append("ssl_certfile, ssl_keyfile: one is set without the other; set both or none")
-    if settings.lockstep and settings.partitions > 1:
-        found.append(f"lockstep: needs one partition, there are {settings.partitions}; set partitions to 1")
-    local = settings.web_host in ("127.0.0.1", "::1", "localhost")
-    if settings.web_port is not None and not local and settings.web_token is None:
-        found.append(f"web_token: not set; the page at {settings.web_host} is open to others without it")
-    if settings.batch_max > settings.lane_room:
-        found.append(
-            f"lane_room: {settings.lane_room} is less than batch_max {settings.batch_max}, "
-            "so no transaction would be full; raise lane_room"
-        )
-    return found
 
 
 def read_catalogue(path: Path) -> Catalogue:

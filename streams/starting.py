@@ -14,7 +14,7 @@ from streams.losses import look_for_losses
 from streams.machine import fit_search, spare_collector
 from streams.permissions import grants, tell_refused
 from streams.settings import Settings
-from streams.topics import existing_partitions, mismatches, topic_specs
+from streams.topics import existing_partitions, mismatches, topic_specs, wait_for_leaders
 from streams.worker import Router
 
 
@@ -42,6 +42,7 @@ def main(settings: Settings) -> int:
         )
     if problems := mismatches(specs, existing):
         raise ValueError("; ".join(problems))
+    wait_for_leaders(admin, used & existing.keys())
     tell_refused(admin, settings, catalogue)
     estimating = load_estimating(settings, catalogue)
     if settings.embedder_loads == "start":

@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 from routing.catalogue import Catalogue
 from streams.messages import MAX_VALUE_BYTES
 from streams.settings import Settings
+from streams.troubles import Trouble
 
 VISIBLE_SECONDS = 30.0
 DAY_MS = 24 * 3600 * 1000
@@ -34,6 +35,8 @@ PASSING_ERRORS = {
 }
 
 log = structlog.get_logger(__name__)
+
+_unled = Trouble("partitions_without_leader", "partitions_led")
 
 # Changelogs are read to their end whenever a partition changes hands, and grow by a record a transaction:
 # small segments let the compaction keep them short. No time retention: an old record may be the only one.
@@ -102,12 +105,37 @@ def topic_specs(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
 
 
 def existing_partitions(admin: AdminClient, seconds: float = 10.0) -> dict[str, int]:
-    """How many partitions each topic of the cluster has; those without a leader yet are not counted."""
+    """How many partitions each topic of the cluster has, whether a broker leads them just now or not."""
     topics = admin.list_topics(timeout=seconds).topics
-    return {
-        name: sum(partition.leader >= 0 for partition in topic.partitions.values())
-        for name, topic in topics.items()
+    return {name: len(topic.partitions) for name, topic in topics.items()}
+
+
+def without_leader(admin: AdminClient, names: Iterable[str], seconds: float = 10.0) -> dict[str, int]:
+    """How many partitions of topics no broker leads, which passes when brokers are back; none is left out."""
+    topics = admin.list_topics(timeout=seconds).topics
+    counts = {
+        name: sum(partition.leader < 0 for partition in topics[name].partitions.values())
+        for name in names
+        if name in topics
     }
+    return {name: count for name, count in counts.items() if count}
+
+
+def wait_for_leaders(admin: AdminClient, names: Iterable[str], pause: float = 2.0) -> None:
+    """Until brokers lead all partitions of topics, however long it takes; until then the log says so."""
+    names = list(names)
+    while True:
+        try:
+            missing = without_leader(admin, names)
+        except KafkaException as error:
+            missing, reason = dict.fromkeys(names, 0), error.args[0].str()
+        else:
+            reason = f"{sum(missing.values())} partitions have no leader: brokers are away"
+        if not missing:
+            _unled.ended()
+            return
+        _unled.happened(topics=sorted(missing), reason=reason, retry_seconds=pause)
+        time.sleep(pause)
 
 
 def mismatches(specs: Iterable[TopicSpec], existing: dict[str, int]) -> list[str]:
@@ -118,6 +146,14 @@ def mismatches(specs: Iterable[TopicSpec], existing: dict[str, int]) -> list[str
         "or take another PORT_TOPIC_PREFIX"
         for spec in specs
         if spec.name in existing and existing[spec.name] != spec.partitions
+    ]
+
+
+def led_by_nobody(missing: dict[str, int]) -> list[str]:
+    """What is told of `without_leader` where nobody waits for them."""
+    return [
+        f"topic {name}: {count} partitions have no leader; start the brokers that have them, or wait"
+        for name, count in missing.items()
     ]
 
 
@@ -195,6 +231,7 @@ def _wait_until_visible(admin: AdminClient, specs: list[TopicSpec]) -> None:
         existing = existing_partitions(admin)
         problems = [f"topic {spec.name}: is not visible" for spec in specs if spec.name not in existing]
         problems += mismatches(specs, existing)  # a new topic may show some of its partitions first
+        problems += led_by_nobody(without_leader(admin, [spec.name for spec in specs]))
         if not problems:
             try:
                 end_offsets(admin, [spec.name for spec in specs])  # leaders that are named may not lead yet

@@ -21,7 +21,7 @@ from routing.plan import Plan
 from routing.planning import Planner, PlanningSettings
 from streams.bounding import admit_bounded
 from streams.catalogue_versions import CatalogueReader, CatalogueVersion
-from streams.charging import Charger, charge_bounds, charge_estimates
+from streams.charging import Charger, charge_bounds, charge_estimates, lacking_prices
 from streams.cluster import LedgerView
 from streams.estimating import Estimating
 from streams.fetching import BatchTopic, RouterApp
@@ -274,13 +274,8 @@ class Router:
     def _charger(self) -> Charger:
         if self.settings.reserve == "estimate":
             return charge_estimates
-        unpriced = [
-            model.name
-            for model in self.catalogue.latest.catalogue.models
-            if model.input_price is None or model.output_price is None
-        ]
-        if unpriced:
-            raise ValueError(f"reserve: 'bound' needs input_price and output_price of {', '.join(unpriced)}")
+        if problem := lacking_prices(self.catalogue.latest.catalogue):
+            raise ValueError(problem)
         return charge_bounds(lambda: self.catalogue.models, self.settings.default_max_tokens)
 
     def _planner(self) -> Planner:

@@ -13,10 +13,11 @@ from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.broker import MissingToolError, NativeCluster, Record, native_cluster
-from infra.broker.docker import COMPOSE_FILE, SERVICE, require_docker
-from infra.broker.kinds import check_given, given
+from infra.broker.docker import COMPOSE_FILE, SERVICE, require_docker, require_image
+from infra.broker.given import check_given, given
 from infra.broker.ports import free_ports
 from infra.broker.ready import wait_until_answers
+from tests.missing_broker import no_broker
 from tests.reading import read_to_end
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,7 +42,7 @@ def docker_setup() -> list[str]:
 
 @pytest.fixture(scope="session")
 def kafka(request: pytest.FixtureRequest) -> Iterator[Record]:
-    """The run's broker: the given one, else Docker's where an engine answers, else a native Apache Kafka."""
+    """The run's broker: the given one, else Docker's where it can be had, else a native Apache Kafka."""
     outside = given(os.environ)
     if outside is not None:
         check_given(outside)
@@ -49,12 +50,13 @@ def kafka(request: pytest.FixtureRequest) -> Iterator[Record]:
         return
     try:
         require_docker()
+        require_image()
     except MissingToolError as no_docker:
         try:
             with native_cluster() as cluster:
                 yield Record(cluster.name, "native", cluster.bootstrap_servers)
         except MissingToolError as no_native:
-            pytest.skip(f"no Kafka for this test: {no_native}; and {no_docker}")
+            no_broker(f"{no_native}; and {no_docker}")
         return
     with pytest.MonkeyPatch.context() as patch:
         port = free_ports(1)[0]
@@ -86,7 +88,7 @@ def start_cluster() -> Iterator[ClusterStarter]:
             try:
                 return clusters.enter_context(native_cluster(brokers, **options))  # type: ignore[arg-type]
             except MissingToolError as error:
-                pytest.skip(f"no native Kafka for this test: {error}")
+                no_broker(error)
 
         yield start
 

@@ -5,7 +5,8 @@ import os
 import sys
 
 from infra.broker.errors import BrokerError
-from infra.broker.kinds import GIVEN, KINDS, check_given, down, given, up
+from infra.broker.given import GIVEN, check_given, given, security
+from infra.broker.kinds import KINDS, down, up
 from infra.broker.ready import answering
 from infra.broker.record import Record, load_all
 
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _up(name: str, kind: str | None, brokers: int) -> int:
     record = given(os.environ) if kind is None else None
     if record is not None:
-        check_given(record)
+        check_given(record, security(os.environ))
     else:
         record = up(name, kind or "native", brokers)
     # One line on standard output that a shell can export.
@@ -78,7 +79,8 @@ def _status(name: str | None) -> int:
         records.insert(0, outside)
     answered = 0
     for record in records:
-        count = answering(record.bootstrap_servers)
+        client = security(os.environ) if record is outside else None
+        count = answering(record.bootstrap_servers, client=client)
         answered += count > 0
         print(f"{record.name:<12} {record.kind:<9} {record.bootstrap_servers:<48} {_state(record, count)}")
     if not records:

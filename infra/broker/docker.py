@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import yaml
+
 from infra.broker.errors import BrokerError, MissingToolError
 from infra.broker.ports import free_ports
 from infra.broker.ready import wait_until_answers
@@ -38,6 +40,25 @@ def require_docker() -> None:
         raise MissingToolError(
             f"no Docker engine answers ({engine.stderr.strip()}): start it, or let this user reach it, "
             f"{other}"
+        )
+
+
+def require_image() -> None:
+    """Return when the compose file's broker is on this machine, or could be brought.
+
+    Raises
+    ------
+    MissingToolError
+        When it cannot be brought.
+    """
+    image = yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8"))["services"][SERVICE]["image"]
+    if _docker("image", "inspect", "--format", "{{.Id}}", image).returncode == 0:
+        return
+    pulled = _docker("pull", "--quiet", image)
+    if pulled.returncode != 0:
+        raise MissingToolError(
+            f"Docker cannot bring the image {image} ({pulled.stderr.strip()[-500:]}): pull it where its "
+            "registry can be reached, or take --kind native or --kind embedded"
         )
 
 

@@ -1,24 +1,17 @@
 """Starting, finding and stopping a broker of any kind under a name."""
 
 import fcntl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from infra.broker.docker import start_docker, stop_docker
 from infra.broker.embedded import start_embedded
 from infra.broker.errors import BrokerError
 from infra.broker.native import start_native
-from infra.broker.ready import answering, wait_until_answers
+from infra.broker.ready import answering
 from infra.broker.record import BROKERS, Record, end_processes, forget, load
 
 KINDS = ("native", "docker", "embedded")
-GIVEN = "KAFKA_BOOTSTRAP_SERVERS"
-
-
-def given(environment: Mapping[str, str]) -> Record | None:
-    """Give the broker that the environment names, if it names one."""
-    servers = environment.get(GIVEN, "").strip()
-    return Record("given", "given", servers) if servers else None
 
 
 def up(name: str, kind: str, brokers: int = 1) -> Record:
@@ -81,22 +74,6 @@ def running(record: Record) -> bool:
     if record.processes:
         return all(process.alive for process in record.processes)
     return answering(record.bootstrap_servers) > 0
-
-
-def check_given(record: Record) -> None:
-    """Return when the given broker answers.
-
-    Raises
-    ------
-    BrokerError
-        When it does not, within 10 seconds.
-    """
-    try:
-        wait_until_answers(record.bootstrap_servers, timeout=10)
-    except BrokerError:
-        raise BrokerError(
-            f"{GIVEN}={record.bootstrap_servers} does not answer: start it, correct it, or unset it"
-        ) from None
 
 
 def _same(found: Record, kind: str, brokers: int) -> Record:

@@ -77,7 +77,7 @@ class ProcessId:
 
 
 def spawn(
-    command: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None, bound: bool = False
+    command: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None, bound: bool = False
 ) -> ProcessId:
     """Start a program in a session of its own, its output appended to a file.
 
@@ -87,8 +87,8 @@ def spawn(
         Program and arguments.
     log : Path
         File that takes standard output and standard error.
-    env : mapping, optional
-        Variables added to this process's environment.
+    environment : mapping, optional
+        All of its variables; by default this process's.
     bound : bool
         Whether the program must not outlive this one, even when this one is killed. It needs `setpriv`
         (util-linux) and holds only when called from the main thread, since the kernel binds a child to the
@@ -107,7 +107,7 @@ def spawn(
     pid = os.posix_spawnp(
         argv[0],
         argv,
-        {**os.environ, **(env or {})},
+        os.environ if environment is None else environment,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),

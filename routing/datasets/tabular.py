@@ -17,6 +17,9 @@ from routing.history_rules import COST_SUFFIX, HistoryError, named
 
 ID, PROMPT, TASK, QUERY = "sample_id", "prompt", "eval_name", "query"
 
+_TRUTH = {"True": 1.0, "true": 1.0, "TRUE": 1.0, "False": 0.0, "false": 0.0, "FALSE": 0.0}
+"""What a CSV has for a quality of right or wrong."""
+
 Incomplete = Literal["refuse", "drop"]
 """What to do with rows that have no quality or cost for some LLM."""
 
@@ -132,19 +135,22 @@ def _models(frame: pd.DataFrame) -> list[str]:
         if name not in priced and _looks_like_quality(frame, name):
             raise HistoryError(
                 f"column {name + COST_SUFFIX!r} is missing beside {name!r}, whose values look like an LLM's "
-                "quality; add the cost in USD, or drop or rename the column if it is not an LLM"
+                "quality; add the cost in USD, or drop the column if it is no LLM's (one with | in its name "
+                "is never taken for one)"
             )
     return [name for name in names if name in priced]
 
 
 def _looks_like_quality(frame: pd.DataFrame, name: str) -> bool:
-    if name in (ID, PROMPT, TASK, QUERY) or "|" in name or pd.api.types.is_bool_dtype(frame[name].dtype):
+    """Whether a column may be an LLM's: all that is in it is in [0, 1]. Flags and gaps are so, too."""
+    if name in (ID, PROMPT, TASK, QUERY) or "|" in name:
         return False
     try:
         values = _column(frame, name)
     except HistoryError:
         return False
-    return bool(((values >= 0) & (values <= 1)).all())
+    values = values[~np.isnan(values)]
+    return len(values) > 0 and bool(((values >= 0) & (values <= 1)).all())
 
 
 def _texts(frame: pd.DataFrame, name: str) -> list[str]:
@@ -179,7 +185,7 @@ def _column(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
     numbers = np.empty(len(column))
     for row, value in enumerate(column.tolist()):
         try:
-            numbers[row] = np.nan if value is None or value == "" else float(value)
+            numbers[row] = np.nan if value is None or value == "" else float(_TRUTH.get(value, value))
         except (TypeError, ValueError):
             raise HistoryError(
                 f"column {name!r}, row {row}: {value!r} is not a number; mend or drop the row"

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from routing.arguments import count
 from streams.billing import bill_of, read_periods
 from streams.kafka import reach_broker
 from streams.settings import Settings
@@ -18,7 +19,7 @@ COUNTS = ("served", "settlements", "lapsed")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command can be told."""
-    parser.add_argument("--period", type=int, metavar="N", help="only this one")
+    parser.add_argument("--period", type=count, metavar="N", help="only this one")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from typing import Any, get_args
 
 import orjson
 
 from streams.config_check import Report, check_config
+from streams.mistakes import choices
 from streams.settings import PREFIX, Settings
 
 
@@ -64,14 +64,7 @@ def settings_table() -> str:
         default = field.default
         text = str(default).lower() if isinstance(default, bool) else str(default)
         shown = "" if default is None or default == "" else f"`{text}`"
-        choices = _choices(field.annotation)
-        text = (field.description or "") + (f" One of {choices}." if choices else "")
+        values = ", ".join(f"`{value}`" for value in choices(name))
+        text = (field.description or "") + (f" One of {values}." if values else "")
         lines.append(f"| `{PREFIX}{name.upper()}` | {shown} | {text} |")
     return "\n".join(lines)
-
-
-def _choices(annotation: Any) -> str:
-    values = [value for value in get_args(annotation) if isinstance(value, str)]
-    for part in get_args(annotation):
-        values += [value for value in get_args(part) if isinstance(value, str)]
-    return ", ".join(f"`{value}`" for value in values)

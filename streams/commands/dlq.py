@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from tqdm import tqdm
 
+from routing.arguments import count, rate, whole
 from streams.kafka import reach_broker, reader_config
 from streams.letters import Kind, Letter, Marks, count_kinds, read_letters, read_marks
 from streams.logs import configure_logs
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", help="show one, byte for byte")
     show.add_argument("which", choices=WHICH)
     show.add_argument(
-        "offset", type=int, metavar="OFFSET", help="on the dead-letter topic; `list` names some"
+        "offset", type=whole, metavar="OFFSET", help="on the dead-letter topic; `list` names some"
     )
     form = show.add_mutually_exclusive_group()
     form.add_argument("--value", action="store_true", help="nothing but the value's bytes")
@@ -41,13 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     replay = actions.add_parser("replay", help="send them again to where they came from, each once")
     replay.add_argument("which", choices=WHICH)
     replay.add_argument(
-        "--offset", type=int, action="append", metavar="OFFSET", help="only this one; may be given often"
+        "--offset", type=whole, action="append", metavar="OFFSET", help="only this one; may be given often"
     )
     replay.add_argument("--reason", metavar="TEXT", help="only those whose reason has this in it")
     replay.add_argument("--stage", metavar="STAGE", help="only those refused at this stage")
-    replay.add_argument("--limit", type=int, metavar="N", help="at most so many")
+    replay.add_argument("--limit", type=count, metavar="N", help="at most so many")
     replay.add_argument(
-        "--rate", type=float, default=50.0, metavar="R", help="letters a second [%(default)s]"
+        "--rate",
+        type=rate,
+        default=50.0,
+        metavar="R",
+        help="letters a second; 0: as fast as it goes [%(default)s]",
     )
     replay.add_argument(
         "--again", action="store_true", help="those, too, that were refused again after a replay"

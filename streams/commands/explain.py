@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from routing.arguments import count, positive
 from routing.history import HistoryError
 from streams.estimating import Estimating, load_estimating
 from streams.explaining import NEIGHBOURS, explain
@@ -29,9 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("query_id", metavar="QUERY_ID")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument(
-        "--neighbours", type=int, default=NEIGHBOURS, metavar="N", help="rows of the history [%(default)s]"
+        "--neighbours", type=count, default=NEIGHBOURS, metavar="N", help="rows of the history [%(default)s]"
     )
-    parser.add_argument("--hours", type=float, metavar="H", help="look no further back")
+    parser.add_argument("--hours", type=positive, metavar="H", help="look no further back")
     parser.add_argument(
         "--recorded-only", action="store_true", help="do not load the history: no estimates, no neighbours"
     )

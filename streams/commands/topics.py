@@ -7,7 +7,14 @@ import argparse
 from streams.kafka import reach_broker
 from streams.logs import configure_logs
 from streams.settings import Settings
-from streams.topics import create_topics, existing_partitions, mismatches, topic_specs
+from streams.topics import (
+    create_topics,
+    existing_partitions,
+    led_by_nobody,
+    mismatches,
+    topic_specs,
+    without_leader,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         kept = "compacted" if spec.compacted else ""
         print(f"{spec.name:<{width}}  {state:<14} {kept}".rstrip())
     problems = mismatches(specs, existing)
+    problems += led_by_nobody(without_leader(admin, [spec.name for spec in specs]))
     for text in problems:
         print(f"error: {text}")
     return 1 if problems or any(spec.name not in existing for spec in specs) else 0

@@ -12,15 +12,26 @@ import psutil
 import pytest
 
 from infra.broker.ports import is_free
+from infra.demo import environment_of_children
 from tests.conftest import ROOT
 
 KEYS = {"queries", "served", "unserved", "dead", "missing", "twice", "over_budget"}
+SETTINGS_OF_ANOTHER_ROUTER = {
+    "PORT_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+    "PORT_CATALOGUE": "/none/catalogue.yaml",
+    "PORT_HORIZON": "1",
+    "PORT_PARTITIONS": "7",
+    "PORT_SECURITY_PROTOCOL": "SSL",
+    "PORT_PRESET": "best",
+}
+"""None of them may reach the demo's programs."""
 KEYS |= {"performance", "cost", "budget", "relative", "latency_ms"}
 
 
 def demo(tmp_path: Path, *arguments: str, capture: bool = True) -> "subprocess.Popen[str]":
-    """Start the demo in a session of its own, without a broker from outside."""
+    """Start the demo in a session of its own, without a broker from outside, in the shell of a user."""
     environment = {key: value for key, value in os.environ.items() if key != "KAFKA_BOOTSTRAP_SERVERS"}
+    environment |= SETTINGS_OF_ANOTHER_ROUTER
     command = [sys.executable, "-m", "infra.demo", "--folder", str(tmp_path / "demo")]
     command += ["--json", str(tmp_path / "demo.json"), *arguments]
     return subprocess.Popen(
@@ -54,6 +65,16 @@ def test_from_nothing_to_a_report(tmp_path: Path) -> None:
     assert report["served"] + report["unserved"] == 20
     assert report["dead"] == report["missing"] == report["twice"] == 0
     assert_stopped(output, tmp_path)
+
+
+def test_settings_in_the_shell_are_not_the_demos_but_for_the_given_brokers_security() -> None:
+    shell = {**SETTINGS_OF_ANOTHER_ROUTER, "port_eps": "1", "KAFKA_BOOTSTRAP_SERVERS": "a:1", "HOME": "/h"}
+    both = {"KAFKA_BOOTSTRAP_SERVERS": "b:2", "PORT_BOOTSTRAP_SERVERS": "b:2"}
+
+    assert environment_of_children(shell) == {"HOME": "/h"}
+    assert environment_of_children(shell, "b:2") == {"HOME": "/h"} | both
+    secured = {"HOME": "/h", "PORT_SECURITY_PROTOCOL": "SSL"} | both
+    assert environment_of_children(shell, "b:2", secured=True) == secured
 
 
 def test_interrupted_it_stops_everything(tmp_path: Path) -> None:

@@ -15,7 +15,14 @@ from confluent_kafka.admin import AdminClient
 from routing.catalogue import Catalogue
 from streams.dead_letters import dead_letter_headers
 from streams.kafka import reader_config, transactional_config
-from streams.messages import Refused, decode_query, encode_routed, encode_unserved
+from streams.messages import (
+    Outcome,
+    Refused,
+    decode_query,
+    encode_outcome,
+    encode_routed,
+    encode_unserved,
+)
 from streams.settings import Settings
 from streams.topics import create_topics, end_offsets, existing_partitions, topic_specs
 
@@ -46,6 +53,7 @@ class TurnRouter:
     """Takes turns over the LLMs, leaves every tenth query unserved and refuses what says it should be.
 
     `twice`, `lose` and `unserved` are ids that it treats so; with the last, no others are left unserved.
+    It writes an outcome of what it routes where `paid` says what that cost.
     """
 
     def __init__(self, settings: Settings, catalogue: Catalogue, admin: AdminClient) -> None:
@@ -54,6 +62,7 @@ class TurnRouter:
         self.lose: set[str] = set()
         self.unserved: set[str] | None = None
         self.price = 1e-5
+        self.paid: float | None = None
         self._consumer = Consumer(reader_config(settings))
         starts = end_offsets(admin, [settings.topics.queries])
         self._consumer.assign([TopicPartition(name, part, at) for (name, part), at in starts.items()])
@@ -108,6 +117,9 @@ class TurnRouter:
         for _ in range(2 if query.id in self.twice else 1):
             topic = topics.llm(self.catalogue.slugs[model])
             self._producer.produce(topic, encode_routed(query, routing), message.key())
+        if self.paid is not None:
+            outcome = Outcome(query.id, routing["model"], self.paid, None, *where)
+            self._producer.produce(topics.outcomes, encode_outcome(outcome), partition=where[0])
 
 
 RouterStarter = Callable[[], TurnRouter]

@@ -7,6 +7,7 @@ from producers.accounting import achieve, latencies, place_all, routed_order
 from producers.asked import Asked, ask
 from producers.collecting import DEAD, UNSERVED, Arrival
 from routing.history import History
+from streams.messages import Outcome
 
 HISTORY = History(
     ids=["a", "b", "c", "d"],
@@ -89,12 +90,50 @@ def test_reserving_beyond_a_budget_is_found_to_the_picodollar():
     assert achieve(arrivals, asked, np.array([1.0, 0.3 - 1e-12])).over_budget == ["large"]
 
 
-def test_what_was_reserved_goes_before_what_was_estimated():
-    asked = Asked(HISTORY, np.arange(4))
+def decided(identity: str, cost: float, offset: int) -> Arrival:
+    """By the overflow lane: its place is its own, and where it came from is beside it."""
+    routing = {"model": "large", "cost": cost, "partition": 3, "offset": offset, "source": [0, 7 + offset]}
+    return Arrival(identity, 1, 0, 7 + offset, routing, 2.0, 3.0)
 
-    found = achieve([arrived("a", 1, cost=0.1, reserved=0.7)], asked, np.array([1.0, 1.0]))
 
-    assert found.reserved.tolist() == [0.0, 0.7]
+def settled(identity: str, offset: int, cost: float, model: str = "large", partition: int = 3) -> dict:
+    return {(partition, offset): Outcome(identity, model, cost, None, partition, offset)}
+
+
+def test_money_that_an_outcome_gave_back_may_be_used_again():
+    asked, budgets = Asked(HISTORY, np.arange(4)), np.array([1.0, 0.3])
+    arrivals = [decided("a", 0.2, 0), decided("b", 0.2, 1)]
+
+    assert achieve(arrivals, asked, budgets).over_budget == ["large"]
+    found = achieve(arrivals, asked, budgets, settled("a", 0, 0.1))
+    assert (found.over_budget, found.reserved.tolist()) == ([], [0.0, 0.4])
+    assert achieve(arrivals, asked, budgets, settled("a", 0, 0.1 + 1e-12)).over_budget == ["large"]
+    assert achieve(arrivals, asked, budgets, settled("b", 1, 0.0)).over_budget == []
+
+
+def test_an_answer_dearer_than_reserved_is_no_fault_of_the_router():
+    arrivals = [decided("a", 0.2, 0)]
+
+    found = achieve(arrivals, Asked(HISTORY, np.arange(4)), np.array([1.0, 0.3]), settled("a", 0, 0.9))
+
+    assert found.over_budget == []
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        settled("b", 0, 0.0),
+        settled("a", 1, 0.0),
+        settled("a", 0, 0.0, "small"),
+        settled("a", 0, 0.0, "large", 2),
+    ],
+)
+def test_an_outcome_of_another_query_gives_nothing_back(outcome: dict):
+    arrivals = [decided("a", 0.4, 0)]
+
+    found = achieve(arrivals, Asked(HISTORY, np.arange(4)), np.array([1.0, 0.3]), outcome)
+
+    assert found.over_budget == ["large"]
 
 
 def test_each_period_has_its_own_budget():

@@ -70,6 +70,18 @@ def test_the_workers_variables_are_written(prepare: Callable[..., Prepared], tmp
     }
 
 
+def test_a_graph_that_the_worker_shall_use_is_saved_with_the_history(
+    prepare: Callable[..., Prepared], tmp_path: Path
+):
+    folder = tmp_path / "prepared" / "history"
+
+    graph = prepare("--queries", "40", "--set", "index=hnsw").history.load_index(folder)
+    assert graph is not None
+    assert (graph.kind, len(graph)) == ("hnsw", 80)
+
+    assert prepare("--queries", "40").history.load_index(folder) is None
+
+
 def test_a_third_of_a_small_data_set_is_queries(prepare: Callable[..., Prepared]):
     prepared = prepare()
 
@@ -90,7 +102,7 @@ def test_the_demo_has_its_own_split(tmp_path: Path):
     ("arguments", "told"),
     [
         (["--queries", "120"], "120 must be between 1 and 119"),
-        (["--queries", "0"], "0 must be between 1 and 119"),
+        (["--queries", "1000"], "1000 must be between 1 and 119"),
         (["--queries", "9", "--set", "resolv=once"], "'resolv=once' is no NAME=VALUE"),
         (["--queries", "9", "--dataset", "nothing.parquet"], "nothing.parquet"),
     ],

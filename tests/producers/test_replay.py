@@ -9,6 +9,7 @@ import pytest
 from producers.prepare import main as prepare
 from producers.prepared import Prepared
 from producers.replay import main as replay
+from producers.report import Report
 from routing.simulate import account_for
 from tests.producers.conftest import RouterStarter
 
@@ -106,6 +107,21 @@ def test_rows_can_be_sent_again_and_at_a_rate(folder: Path, stream: RouterStarte
     assert result["produced_per_second"] <= 210
 
 
+def test_the_json_is_there_though_nobody_reads_the_table(
+    folder: Path, stream: RouterStarter, monkeypatch: pytest.MonkeyPatch
+):
+    def left(text: str) -> None:
+        raise BrokenPipeError
+
+    stream()
+    monkeypatch.setattr(Report, "text", left)
+    monkeypatch.setattr("streams.command_line.os.dup2", lambda *numbers: None)  # this process's own output
+
+    status, result = replayed(folder, "--limit", "6", "--no-optimum")
+
+    assert (status, result["queries"]) == (1, 6)
+
+
 def test_what_is_lost_or_doubled_is_found(
     folder: Path, stream: RouterStarter, capsys: pytest.CaptureFixture[str]
 ):
@@ -130,6 +146,16 @@ def test_a_router_that_reserves_too_much_is_found(folder: Path, stream: RouterSt
 
     assert status == 1
     assert result["over_budget"] == 3
+
+
+def test_money_that_came_back_while_it_ran_may_be_used_again(folder: Path, stream: RouterStarter):
+    router = stream()
+    router.price, router.paid = 1.0, 1e-9
+
+    status, result = replayed(folder, "--limit", "12", "--no-optimum")
+
+    assert (status, result["over_budget"]) == (0, 0)
+    assert sum(llm["reserved"] for llm in result["by_llm"].values()) == 11.0
 
 
 def test_dead_letters_are_counted(dataset: tuple[Path, Path], folder: Path, stream: RouterStarter):

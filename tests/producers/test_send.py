@@ -1,6 +1,7 @@
 """Prompts of one's own: from arguments, files and standard input, and where each went."""
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +50,22 @@ def test_a_line_that_is_no_query_is_told(monkeypatch: pytest.MonkeyPatch, line: 
 
     with pytest.raises(ValueError, match=told):
         queries("--jsonl")
+
+
+def test_bytes_that_are_no_utf8_are_told_with_their_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    latin = os.fsdecode("a café".encode("latin-1"))  # as Python gives such an argument
+    assert main(["Why?", latin]) == 1
+    assert capsys.readouterr().err.startswith("error: PROMPT 2: is not UTF-8 at ...a caf\\xe9; convert it")
+
+    (tmp_path / "q.txt").write_bytes(b"Why?\n\xe9?\n")
+    assert main(["--file", str(tmp_path / "q.txt")]) == 1
+    assert "line 2: is not UTF-8 at ...\\xe9; convert it" in capsys.readouterr().err
+
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"id": "\xff"}'), "utf-8"))
+    assert main(["--jsonl"]) == 1
+    assert 'line 1: is not UTF-8 at ...{"id": "\\xff; convert it' in capsys.readouterr().err
 
 
 def test_an_id_that_is_there_twice_is_told(monkeypatch: pytest.MonkeyPatch):

@@ -7,7 +7,10 @@ import numpy as np
 import orjson
 import pytest
 
+from routing.embedding import load_embedder
+from routing.fitting import FitFacts, fit, save_fitted
 from routing.history import EmbeddedHistory, History
+from routing.presets import PRESETS
 from streams.__main__ import main
 from streams.commands.config import settings_table
 from streams.config_check import Report, check_config
@@ -37,7 +40,8 @@ def folder(tmp_path: Path) -> Path:
     """A catalogue and a history that fit together."""
     (tmp_path / "catalogue.yaml").write_text("budget_usd: 1\nmodels: [a, b]\nsettings: {eps: 0.5}\n")
     history = History(["x", "y"], ["p", "q"], ["t", "t"], ["a", "b"], np.ones((2, 2)), np.ones((2, 2)))
-    EmbeddedHistory(history, np.eye(2, dtype=np.float32), "test").save(tmp_path / "history")
+    embedder = load_embedder().identity
+    EmbeddedHistory(history, np.eye(2, dtype=np.float32), embedder).save(tmp_path / "history")
     return tmp_path
 
 
@@ -99,17 +103,18 @@ def test_every_mistake_is_told_at_once(check: Callable[..., Report], folder: Pat
 
     told = "\n".join(report.mistakes)
     for text in (
-        "horizon: 'many': ",
-        "bootstrap_servers: 'no port': ",
-        "epz: 1: there is no such setting",
+        "horizon: 'many' must be a whole number, 1 or more; correct PORT_HORIZON",
+        "bootstrap_servers: 'no port' must be host:port, or several separated by commas; correct PORT_BOOT",
+        "epz: there is no such setting; correct or remove it",
         "budget_usd: -1 must be",
         "same topic llm.c-d",
         f"history: {folder / 'none'} is not there",
         f"ssl_cafile: {folder / 'ca.pem'} is not there",
         "sasl_mechanism: not set",
-        "sasl_username: not set",
+        "sasl_username: not set; SASL_SSL needs it; set PORT_SASL_USERNAME",
     ):
         assert text in told, told
+    assert told.count("bootstrap_servers") == 1
     assert "hunter2" not in told + repr(report)
     assert sources(report)["sasl_password"] == ("**********", "PORT_SASL_PASSWORD")
     assert sources(report)["horizon"] == ("10000", "default, for it is wrong")
@@ -136,13 +141,178 @@ def test_a_history_that_was_changed_is_told(check: Callable[..., Report], folder
     assert mistake.startswith("history: ")
 
 
+# --- what a worker would not start on -----------------------------------------------------------------------
+
+
+def test_bounds_without_prices_are_told(check: Callable[..., Report], folder: Path):
+    (mistake,) = check(**fitting(folder), reserve="bound").mistakes
+
+    assert mistake.startswith("reserve: 'bound' needs input_price and output_price of a, b; add them")
+    (folder / "catalogue.yaml").write_text(
+        "budget_usd: 1\nmodels:\n- {name: a, input_price: 1, output_price: 2}\n- {name: b, input_price: 1}\n"
+    )
+    (mistake,) = check(**fitting(folder), reserve="bound").mistakes
+    assert "of b; add them" in mistake
+
+
+@pytest.mark.parametrize("history", ["there", "not there"])
+def test_an_embedder_that_is_not_there_is_told(check: Callable[..., Report], folder: Path, history: str):
+    given = fitting(folder) | ({} if history == "there" else {"history": folder / "none"})
+
+    mistakes = check(**given, embedder="/nope").mistakes
+
+    assert [text for text in mistakes if text.startswith("embedder: model: '/nope' is no folder")]
+    assert len(mistakes) == 1 + (history != "there")
+
+
+def test_a_history_of_another_embedder_is_told(check: Callable[..., Report], folder: Path):
+    history = EmbeddedHistory.load(folder / "history").history
+    EmbeddedHistory(history, np.eye(2, dtype=np.float32), "another").save(folder / "history")
+
+    (mistake,) = check(**fitting(folder)).mistakes
+
+    assert mistake.startswith("history: ")
+    assert "was embedded by 'another'" in mistake
+    assert "embed the history again" in mistake
+
+
+@pytest.fixture
+def fitted(folder: Path) -> Path:
+    """The folder's history with a fit for preset `best`."""
+    history = EmbeddedHistory.load(folder / "history")
+    rows = np.resize(np.eye(384, dtype=np.float32), (40, 384))
+    known = History(
+        [f"i{i}" for i in range(40)], ["p"] * 40, ["t"] * 40, history.models, np.ones((40, 2)),
+        np.ones((40, 2)),
+    )  # fmt: skip
+    done = fit(known, PRESETS["best"], embeddings=rows)
+    save_fitted(folder / "history", done, FitFacts("best", "a test", done.history.digest()))
+    return folder
+
+
+def test_a_fit_for_another_preset_is_told(check: Callable[..., Report], fitted: Path):
+    report = check(**fitting(fitted))
+    assert report.mistakes == []
+    assert sources(report)["mix"] == ("remaining", "preset best")
+
+    (mistake,) = check(**fitting(fitted), preset="static").mistakes
+
+    assert "was fitted for 'best'" in mistake
+    assert "set PORT_PRESET=best" in mistake
+
+
+def test_a_history_that_was_not_fitted_takes_what_a_worker_takes(check: Callable[..., Report], folder: Path):
+    assert sources(check(**fitting(folder)))["resolve"] == ("once", "preset paper")
+    (mistake,) = check(**fitting(folder), preset="static").mistakes
+    assert "run `python -m routing fit --preset static`" in mistake
+
+
+# --- what does nothing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("does_nothing", "does_something"),
+    [
+        ({"mix": "remaining", "solver": "exact", "resolve": "every"}, {"solver": "newton"}),
+        ({"mix": "remaining", "solver": "newton", "resolve": "once"}, {"resolve": "every"}),
+        ({"resolve_every": 9}, {"resolve": "every"}),
+        ({"resolve_late": 9}, {"resolve": "every"}),
+        ({"resolve_tail": 0.1}, {"resolve": "every"}),
+        ({"resolve_window": 9, "resolve": "geometric"}, {"resolve": "every"}),
+        ({"eps": 0.1, "warmup": "history"}, {"warmup": "buffer"}),
+        ({"warmup_seconds": 9, "warmup": "history"}, {"warmup": "random"}),
+        ({"default_max_tokens": 9}, {"reserve": "bound"}),
+        ({"seed": 9}, {"warmup": "random"}),
+        ({"web_host": "::1"}, {"web_port": 80}),
+        ({"web_token": "hunter2"}, {"web_port": 80}),
+    ],
+)
+def test_a_setting_that_does_nothing_is_noted(
+    check: Callable[..., Report],
+    folder: Path,
+    does_nothing: dict[str, object],
+    does_something: dict[str, object],
+):
+    (folder / "catalogue.yaml").write_text(
+        "budget_usd: 1\nmodels:\n- {name: a, input_price: 1, output_price: 2}\n"
+        "- {name: b, input_price: 1, output_price: 1}\n"
+    )
+    assert check(**fitting(folder)).notes == []
+
+    report = check(**fitting(folder), **does_nothing)
+
+    assert report.mistakes == []
+    (note,) = report.notes
+    assert note.startswith(f"{next(iter(does_nothing))}: does nothing with")
+    assert "hunter2" not in note
+    assert check(**fitting(folder), **does_nothing | does_something).notes == []
+
+
+def test_what_a_fit_brings_itself_is_noted(check: Callable[..., Report], fitted: Path):
+    (fitted / "catalogue.yaml").write_text("budget_usd: 1\nmodels: [a, b]\n")
+    of_neighbours = {"k": 7, "weighting": "similarity", "cost_estimate": "per-length", "index": "hnsw"}
+
+    report = check(**fitting(fitted), **of_neighbours, embedder="/nope")
+
+    assert report.mistakes == []
+    assert {note.partition(": does nothing with a history that was fitted for preset best")[0] for note in
+            report.notes} == {*of_neighbours, "embedder"}  # fmt: skip
+
+
+# --- names and values ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ("[1]", "settings: is a list; give names with values"),
+        ("sasl_password=hunter2", "settings: is a str; give names with values"),
+        ("{1: 2}", "1: there is no such setting; correct or remove it"),
+        ("{sasl_pasword: hunter2}", "sasl_pasword: there is no such setting; sasl_password is meant?"),
+        ("{history: [1]}", "history: [1] must be a text; correct it in the catalogue's file"),
+    ],
+)
+def test_a_malformed_section_of_settings_is_told(
+    check: Callable[..., Report],
+    folder: Path,
+    section: str,
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+):
+    (folder / "catalogue.yaml").write_text(f"budget_usd: 1\nmodels: [a, b]\nsettings: {section}\n")
+    given = fitting(folder)
+    if "history" in section:
+        del given["history"]
+
+    mistakes = check(**given).mistakes
+
+    assert any(text.startswith(told) for text in mistakes)
+    assert "hunter2" not in repr(mistakes)
+    assert main(["topics", "list"]) == 1  # as every command does
+    shown = capsys.readouterr().err
+    assert told in shown
+    assert "hunter2" not in shown
+
+
+def test_what_rests_on_a_wrong_value_is_not_told_as_if_it_were_meant(
+    check: Callable[..., Report], folder: Path
+):
+    report = check(**fitting(folder), security_protocol="SASL_TLS", sasl_username="me")
+
+    (mistake,) = report.mistakes
+    assert mistake == (
+        "security_protocol: 'SASL_TLS' must be PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL; "
+        "correct PORT_SECURITY_PROTOCOL"
+    )
+
+
 def test_a_slip_of_the_pen_is_a_mistake_and_a_strange_variable_a_note(
     check: Callable[..., Report], folder: Path
 ):
     report = check(**fitting(folder), horizn=3, zzz=1)
 
     assert report.mistakes == ["PORT_HORIZN: there is no such setting; PORT_HORIZON is meant?"]
-    assert report.notes == ["PORT_ZZZ: there is no such setting"]
+    assert report.notes == ["PORT_ZZZ: there is no such setting; correct its name, or unset it"]
 
 
 def test_a_broker_that_does_not_answer_is_told(check: Callable[..., Report], folder: Path):

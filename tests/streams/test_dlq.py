@@ -79,7 +79,7 @@ class Box:
         self._producer.flush(10)
         self.count += 1
 
-    def replay(self, rate: float = 1000.0, **options: object) -> Replayed:
+    def replay(self, rate: float | None = 1000.0, **options: object) -> Replayed:
         replayer = Replayer(self.settings, rate, **options)  # type: ignore[arg-type]
         with Scanner(reader_config(self.settings)) as scanner:
             try:
@@ -224,6 +224,15 @@ def test_no_faster_than_it_is_told(box: Box):
     assert done.sent == 10
     assert len(pauses) == 5  # transactions of two letters, half a second each
     assert max(pauses) <= 0.5
+
+
+def test_as_fast_as_it_goes_without_a_rate(box: Box):
+    for i in range(10):
+        box.put(b"%d" % i)
+    pauses: list[float] = []
+
+    assert box.replay(rate=None, sleep=pauses.append).sent == 10
+    assert pauses == []
 
 
 def test_a_second_replay_takes_over(settings: Settings, box: Box, read_topics: TopicReader):

@@ -157,10 +157,11 @@ def test_a_reason_is_short_however_long_the_value():
     assert len(str(refused(encoded(max_tokens="x" * 100_000)))) < 200
 
 
-def test_what_can_be_read_but_not_written_again_is_refused():
-    deep = b'{"id":"a","prompt":"b","routing":1,"c":' + b"[" * 1000 + b"]" * 1000 + b"}"
+def test_what_is_as_deep_as_can_be_read_goes_on_without_the_routers_names():
+    deep = b"[" * 1000 + b"]" * 1000
+    query = decode_query(b'{"id":"a","routing":' + deep + b',"prompt":"b","c":' + deep + b"}", None)
 
-    assert "nested" in refused(deep).reason
+    assert query.value == b'{"id":"a","prompt":"b","c":' + deep + b"}"
 
 
 @given(st.binary(max_size=200))
@@ -288,6 +289,49 @@ def test_fields_of_the_routers_own_names_are_replaced():
     routed = encode_routed(decode_query(value, DIMENSION), {"model": "m"})
 
     assert routed == b'{"id":"a","prompt":"b","x":4,"routing":{"model":"m"}}'
+
+
+def test_what_stands_beside_the_routers_own_names_stays_as_it_came():
+    value = (
+        b' {"id":"a" , "re\\u0061son":"}\\",{", "n":123456789012345678901234567890,"prompt":"b, \\u00e9",'
+        b'"routing":{"reason":[1,{"x":"\\\\"}]},"f":1.10e+2,"f":0.1000000000000000055511151231257827 } '
+    )
+
+    query = decode_query(value, DIMENSION)
+
+    assert query.value == (
+        b'{"id":"a" , "n":123456789012345678901234567890,"prompt":"b, \\u00e9",'
+        b'"f":1.10e+2,"f":0.1000000000000000055511151231257827 }'
+    )
+    assert "reason" not in query.fields
+
+
+MEMBERS = st.lists(
+    st.tuples(
+        st.sampled_from(["reason", "routing", "n", "", "rou\\ting", '"reason"']) | st.text(max_size=5),
+        JSON_VALUES | st.integers() | st.integers().map(lambda number: {"deep": [number]}),
+    ),
+    max_size=8,
+)
+
+
+@patient
+@given(MEMBERS, st.booleans(), st.sampled_from([(",", ":"), (" ,\n", "\t: ")]))
+def test_members_of_other_names_go_on_byte_for_byte(
+    members: list[tuple[str, object]], ascii_only: bool, separators: tuple[str, str]
+):
+    def member(name: str, content: object) -> str:
+        spelled = json.dumps(content, ensure_ascii=ascii_only, separators=separators)
+        return json.dumps(name, ensure_ascii=ascii_only) + separators[1] + spelled
+
+    def written(members: list[tuple[str, object]]) -> bytes:
+        ours = [("id", "a"), ("prompt", "b")]
+        return ("{" + ",".join(member(*pair) for pair in [*members, *ours]) + "}").encode()
+
+    members = [pair for pair in members if pair[0] not in ("id", "prompt", "max_tokens", "metadata")]
+    left = [(name, content) for name, content in members if name not in ("reason", "routing")]
+
+    assert decode_query(written(members), None).value == written(left)
 
 
 # --- outcomes -----------------------------------------------------------------------------------------------

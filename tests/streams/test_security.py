@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from infra.broker import MissingToolError
+from infra.broker.__main__ import main as broker_main
 from producers.batch import main as batch_main
 from producers.batch_requests import look_through
 from streams.catalogue_versions import CatalogueReader
@@ -41,6 +42,7 @@ from tests.conftest import ROOT
 from tests.end_to_end.data import make_small
 from tests.end_to_end.routers import Router, assert_whole
 from tests.end_to_end.workers import wait_for
+from tests.missing_broker import no_broker
 from tests.streams.secured import PASSWORDS, Authority, Secured, secured_broker
 
 pytestmark = pytest.mark.timeout(300)
@@ -52,7 +54,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         with secured_broker(tmp_path_factory.mktemp("secured")) as broker:
             yield broker
     except MissingToolError as error:
-        pytest.skip(f"no native Kafka for this test: {error}")
+        no_broker(error)
 
 
 Ways = dict[str, Callable[[Secured], dict[str, object]]]
@@ -123,6 +125,33 @@ def test_who_is_not_let_in_is_told_why_and_no_secret_with_it(
 
     for secret in (*PASSWORDS.values(), "wrong-pass-a1b2"):
         assert secret not in str(told.value)
+
+
+@pytest.mark.parametrize("way", ["SCRAM-SHA-512", "certificate"])
+def test_the_given_broker_is_asked_as_it_wants_to_be(
+    secured: Secured, way: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    told = WAYS[way](secured)
+    servers = str(told.pop("bootstrap_servers"))
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", servers)
+    monkeypatch.setenv("PORT_HORIZON", "nonsense that is no business of a broker's")
+    for name, value in told.items():
+        monkeypatch.setenv(f"PORT_{name.upper()}", str(value))
+
+    assert broker_main(["up"]) == 0
+    assert broker_main(["status"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f"KAFKA_BOOTSTRAP_SERVERS={servers}\ngiven ")
+    assert not [secret for secret in PASSWORDS.values() if secret in shown.out + shown.err]
+
+    monkeypatch.delenv("PORT_SSL_CAFILE")
+    if way == "certificate":
+        monkeypatch.delenv("PORT_SSL_CERTFILE")
+        assert broker_main(["up"]) == 1
+        assert "ssl_certfile, ssl_keyfile: one is set without the other" in capsys.readouterr().err
+    else:
+        assert broker_main(["up"]) == 1
+        assert "does not answer over SASL_SSL: start it, correct it" in capsys.readouterr().err
 
 
 def test_a_certificate_of_another_authority_is_not_believed(secured: Secured, tmp_path: Path):

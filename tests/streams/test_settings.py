@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from routing.catalogue import CatalogueError
+from streams.mistakes import FORMS, mistakes
 from streams.settings import Settings, read_catalogue
 from streams.topic_names import Topics
 
@@ -182,3 +183,34 @@ def test_a_missing_file_is_told(tmp_path: Path):
         read_catalogue(tmp_path / "nothing.yaml")
     with pytest.raises(CatalogueError, match="set PORT_CATALOGUE"):
         Settings().read_catalogue()
+
+
+def test_every_pattern_is_told_in_words():
+    patterns = {
+        name for name, field in Settings.model_fields.items()
+        if any(getattr(one, "pattern", None) for one in field.metadata)
+    }  # fmt: skip
+
+    assert patterns == set(FORMS)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"horizon": 0}, "horizon: 0 must be a whole number, 1 or more"),
+        ({"partitions": "x"}, "partitions: 'x' must be a whole number from 1 to 1000"),
+        ({"exploration": 1}, "exploration: 1 must be a number, 0 or more and below 1"),
+        ({"lockstep": "perhaps"}, "lockstep: 'perhaps' must be true or false"),
+        ({"sasl_mechanism": "X"}, "sasl_mechanism: 'X' must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
+        ({"topic_prefix": "a/" * 90}, "... must be at most 40 letters, digits, dots, _ and -"),
+        ({"web_token": ["hunter2"]}, "web_token: ********** must be a text"),
+        ({"lockstep": True}, "lockstep: needs one partition, there are 4; set partitions to 1"),
+    ],
+)
+def test_a_mistake_names_field_value_and_fix(values: dict[str, object], told: str):
+    with pytest.raises(ValidationError) as caught:
+        Settings(**values)  # type: ignore[arg-type]
+
+    (text,) = (text for _, text in mistakes(caught.value))
+    assert told in text
+    assert "hunter2" not in text

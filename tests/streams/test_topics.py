@@ -3,15 +3,33 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (
+    AdminClient,
+    ClusterMetadata,
+    ConfigResource,
+    NewTopic,
+    PartitionMetadata,
+    TopicMetadata,
+)
+from structlog.testing import capture_logs
 
 from routing.catalogue import Catalogue, Model
 from streams.__main__ import main
 from streams.settings import Settings
 from streams.topic_names import Topics
-from streams.topics import TopicMismatch, TopicSpec, create_topics, existing_partitions, topic_specs
+from streams.topics import (
+    TopicMismatch,
+    TopicSpec,
+    create_topics,
+    existing_partitions,
+    topic_specs,
+    wait_for_leaders,
+    without_leader,
+)
 
 CATALOGUE = Catalogue((Model("a/b"), Model("c")), budget_usd=1.0)
 
@@ -51,6 +69,43 @@ def test_every_name_has_a_topic():
     names = {field.name for field in dataclasses.fields(Topics)} - {"prefix"}
 
     assert {getattr(Topics(), name) for name in names} <= {spec.name for spec in specs("")}
+
+
+class Metadata:
+    """In place of an admin client: metadata as a broker tells it, one look after the other."""
+
+    def __init__(self, *looks: dict[str, list[int]] | KafkaException) -> None:
+        self._looks = list(looks)
+
+    def list_topics(self, timeout: float) -> ClusterMetadata:
+        look = self._looks.pop(0)
+        if isinstance(look, KafkaException):
+            raise look
+        told = ClusterMetadata()
+        told.topics = {name: TopicMetadata() for name in look}
+        for name, leaders in look.items():
+            told.topics[name].partitions = {number: PartitionMetadata() for number in range(len(leaders))}
+            for number, leader in enumerate(leaders):
+                told.topics[name].partitions[number].leader = leader
+        return told
+
+
+def test_a_partition_without_leader_is_a_partition():
+    admin: Any = Metadata(*[{"a": [1, -1, 2], "b": [1], "c": [-1]}] * 2)
+
+    assert existing_partitions(admin) == {"a": 3, "b": 1, "c": 1}
+    assert without_leader(admin, ["a", "b", "z"]) == {"a": 1}
+
+
+def test_leaders_are_waited_for_and_only_those_asked_for():
+    away = KafkaException(KafkaError(KafkaError._TRANSPORT))
+    admin: Any = Metadata({"a": [-1, 1], "b": [-1]}, away, {"a": [1, 1], "b": [-1]})
+
+    with capture_logs() as logs:
+        wait_for_leaders(admin, ["a"], pause=0)
+
+    assert [entry["event"] for entry in logs] == ["partitions_without_leader", "partitions_led"]
+    assert logs[0]["topics"] == ["a"]
 
 
 def test_created_once_and_visible_at_once(admin: AdminClient, prefix: str):

@@ -14,6 +14,7 @@ from infra.broker.errors import MissingToolError
 from infra.broker.jars import java, kafka_jars
 from infra.broker.record import folder_of, load
 from tests.conftest import ROOT
+from tests.missing_broker import no_broker
 from tests.reading import read_to_end
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -33,7 +34,7 @@ def native() -> None:
     try:
         java(), kafka_jars()
     except MissingToolError as error:
-        pytest.skip(f"no native Kafka for this test: {error}")
+        no_broker(error)
 
 
 def broker(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

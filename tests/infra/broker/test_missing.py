@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra.broker import MissingToolError, jars
-from infra.broker.docker import require_docker
+from infra.broker.docker import require_docker, require_image
 from infra.broker.embedded import start_embedded
 from infra.broker.record import folder_of
 
@@ -75,6 +75,16 @@ def test_docker_without_compose(only) -> None:
     only(docker='[ "$1" = compose ] && exit 1; exit 0')
     with pytest.raises(MissingToolError, match="install Docker's compose plugin"):
         require_docker()
+
+
+def test_an_image_that_docker_cannot_bring_is_named_and_one_that_is_here_is_not_asked_for(only) -> None:
+    only(docker='[ "$1" = image ] && exit 1; echo "no route to the registry" >&2; exit 1')
+    with pytest.raises(MissingToolError, match=r"cannot bring the image apache/kafka.*no route.*native"):
+        require_image()
+    only(docker='[ "$1" = image ] && exit 1; exit 0')
+    require_image()
+    only(docker='[ "$1" = image ] && exit 0; exit 1')
+    require_image()
 
 
 def test_docker_without_an_engine(only) -> None:

@@ -13,6 +13,7 @@ from infra.broker.native import start_native
 from infra.broker.ready import answering, wait_until_answers
 from infra.broker.record import folder_of, load
 from tests.conftest import ClusterStarter
+from tests.missing_broker import no_broker
 from tests.reading import read_to_end
 
 pytestmark = pytest.mark.chaos
@@ -26,7 +27,7 @@ def three() -> Iterator[NativeCluster]:
         with native_cluster(3, properties=quick) as cluster:
             yield cluster
     except MissingToolError as error:
-        pytest.skip(f"no native Kafka for this test: {error}")
+        no_broker(error)
 
 
 def produce(servers: str, topic: str, value: bytes) -> None:
@@ -101,7 +102,7 @@ def test_a_broker_that_cannot_start_says_why_and_leaves_nothing(unique) -> None:
         with pytest.raises(BrokerError, match="num\\.network\\.threads"):
             start_native(name, properties={"num.network.threads": "none"})
     except MissingToolError as error:
-        pytest.skip(f"no native Kafka for this test: {error}")
+        no_broker(error)
     assert load(name) is None
     assert not folder_of(name).exists()
 
@@ -111,7 +112,7 @@ def test_the_ports_are_free_again_after_the_block(start_cluster: ClusterStarter)
         with native_cluster() as cluster:
             host, port = cluster.bootstrap_servers.split(":")
     except MissingToolError as error:
-        pytest.skip(f"no native Kafka for this test: {error}")
+        no_broker(error)
     with socket.socket() as probe:
         assert probe.connect_ex((host, int(port))) != 0
     assert not folder_of(cluster.name).exists()

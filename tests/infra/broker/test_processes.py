@@ -79,7 +79,7 @@ def test_a_stranger_with_the_same_id_is_left_alone(start) -> None:
 def test_output_goes_to_the_log(start, tmp_path: Path) -> None:
     start(
         [sys.executable, "-c", "import os, sys; print(os.environ['WORD']); print('bad', file=sys.stderr)"],
-        env={"WORD": "good"},
+        environment={"WORD": "good"},
     )
     wait_for(lambda: "bad" in log_tail(tmp_path / "log"))
     assert "good" in log_tail(tmp_path / "log")

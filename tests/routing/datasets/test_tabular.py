@@ -46,11 +46,31 @@ def test_every_container_gives_the_same_history(tmp_path, name):
 
 def test_other_columns_are_no_llms_and_query_is_what_is_embedded():
     table = a_table(
-        query=["q1", "q2", "q3"], variant=["0shot"] * 3, length=[10.0, 200.0, 3.0], few=[True] * 3
-    )
+        query=["q1", "q2", "q3"], variant=["0shot"] * 3, length=[10.0, 200.0, 3.0], nothing=[None] * 3,
+        **{"few|flag": [True] * 3},
+    )  # fmt: skip
     history = from_frame(table, "frame")
     assert history.models == ("vendor/small", "large")
     assert history.texts == ("q1", "q2", "q3")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize(
+    "values",
+    [[0.0, 1.0, 0.5], [True, False, True], [1.0, np.nan, 0.0], [True, None, False], ["0.5", "", "1"]],
+)
+def test_an_llm_without_its_cost_is_never_left_out_silently(tmp_path, suffix, values):
+    path = write(a_table(forgotten=values), tmp_path / f"answers{suffix}")
+
+    with pytest.raises(HistoryError, match=r"'forgotten\|total_cost' is missing beside 'forgotten'.*USD"):
+        load_tabular(path)
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv", "t.arrow"])
+def test_right_or_wrong_is_a_quality(tmp_path, name):
+    path = write(a_table(large=[True, False, True]), tmp_path / name)
+
+    assert load_tabular(path).quality[:, 1].tolist() == [1, 0, 1]
 
 
 def test_without_tasks_every_row_is_of_the_same():
