@@ -55,7 +55,8 @@ class Alignment:
     measured : mapping of str to Measured
         LLMs of the plan that the estimator does not know.
     cost_factor : mapping of str to float
-        By how much an LLM's price has changed since its history; 1 where absent.
+        By how much an LLM's price has changed since its history; 1 where absent. What was measured is not
+        scaled: it was paid at the prices of its day, and follows new ones by itself.
 
     Examples
     --------
@@ -94,7 +95,7 @@ class Alignment:
         if self._same:
             return self._widened(estimates)
         quality = np.where(self._known, estimates.quality[:, self._columns], self._quality)
-        cost = np.where(self._known, estimates.cost[:, self._columns], self._cost) * self._factor
+        cost = np.where(self._known, estimates.cost[:, self._columns] * self._factor, self._cost)
         return Estimates(quality, cost)
 
     def _widened(self, estimates: Estimates) -> Estimates:

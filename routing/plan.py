@@ -55,6 +55,9 @@ class Plan:
         (`routing.alignment.Measured`).
     cost_factor : dict of str to float
         How much an LLM's list price has changed since its history.
+    priced_by : dict of str to list
+        List prices that the history's costs are by, input and output in USD per million tokens, of every LLM
+        that ever was in the catalogue: what `cost_factor` is relative to, whatever file a worker starts on.
     """
 
     period: int
@@ -76,6 +79,7 @@ class Plan:
     catalogue: int = 0
     measured: dict[str, list[float]] = field(default_factory=dict)
     cost_factor: dict[str, float] = field(default_factory=dict)
+    priced_by: dict[str, list[float | None]] = field(default_factory=dict)
 
     @property
     def lanes(self) -> int:

@@ -7,15 +7,16 @@ from collections.abc import Callable
 import numpy as np
 
 from routing.account import Account
-from routing.alignment import ENOUGH, reordered
+from routing.alignment import ENOUGH
 from routing.estimators.base import Estimates, FloatArray
 from routing.grants import grant
+from routing.list_prices import PriceChange
 from routing.money import to_pico, to_usd
 from routing.newton import newton_prices
 from routing.plan import Plan
+from routing.planned_history import PlannedHistory
 from routing.prices import solve_lp
-from routing.remaining import RemainingMix
-from routing.samples import Samples, shuffled
+from routing.samples import Samples
 from routing.schedule import PlanningSettings
 from routing.traffic import Traffic
 
@@ -41,6 +42,10 @@ class Planner:
         There is an overflow lane beside them.
     history : Estimates, optional
         Leave-one-out estimates of the history, [H, M]: needed by warm-up "history" and by "every".
+    catalogue : int
+        Version of the catalogue that has these LLMs.
+    list_prices : PriceChange
+        That catalogue's, and the history's.
     clock : callable
         Gives `created_at` of plans; the stream passes the time, the simulation nothing.
     """
@@ -54,13 +59,14 @@ class Planner:
         lanes: int = 1,
         overflow: bool = False,
         history: Estimates | None = None,
+        catalogue: int = 0,
+        list_prices: PriceChange = PriceChange(),  # noqa: B008
         clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
         if settings.warmup == "history" and history is None:
             raise ValueError("warmup: 'history' needs the history's leave-one-out estimates")
         self.settings, self.lanes, self.overflow, self.clock = settings, lanes, overflow, clock
-        self.history = None if history is None else shuffled(history)
-        self.mix = self._new_mix()
+        self._list_prices = list_prices
         self._samples = Samples(settings)
         self.traffic = Traffic(lanes, settings.horizon)
         rows = lanes + overflow
@@ -71,20 +77,20 @@ class Planner:
         self.plan = Plan(
             period=0, version=0, revision=0, models=tuple(models), active=np.ones(len(models), dtype=bool),
             budgets=to_pico(budgets), prices=np.zeros(len(models)), learned=False, granted=none, target=none,
-            overflow=overflow, horizon=settings.horizon,
+            overflow=overflow, horizon=settings.horizon, catalogue=catalogue,
         )  # fmt: skip
-        self.mean_cost = np.ones(len(models)) if history is None else np.ceil(history.cost.mean(0) * 1e12)
+        self.plan = list_prices.put_on(self.plan)
+        self.past = PlannedHistory(settings, self.plan, history)
 
     # ---- periods -----------------------------------------------------------------------------------------
 
     def start_period(self) -> Plan:
         """Begin the next period: fresh grants, no samples, the last prices until new ones are learned."""
-        models = len(self.plan.models)
         self.observed = 0
         self._forget()
         self.traffic.start_period()
-        self.seen = [Account.fresh(self.plan.period + 1, models) for _ in self.seen]
-        none = np.zeros((len(self.seen), models), dtype=np.int64)
+        self.seen = [Account.fresh(self.plan.period + 1, len(self.plan.models)) for _ in self.seen]
+        none = np.zeros_like(self.plan.granted)
         now = self.clock()
         self.plan = self.plan.changed(
             period=self.plan.period + 1, granted=none, target=none, created_at=now, began_at=now,
@@ -98,10 +104,8 @@ class Planner:
 
     def resume(self, plan: Plan) -> None:
         """Take over from another planner: its last plan is in force; samples since are observed again."""
-        self._fit_columns(self.plan.models, plan.models)
-        if (costs := plan.solved_from.get("mean_cost")) is not None:
-            self.mean_cost = np.array(costs, dtype=np.float64)
-        self.plan = plan
+        self.plan = plan = self._list_prices.completed(plan, self.plan.catalogue)
+        self.past.resume(plan)
         self._adrift = plan.until == FAR
         self.seen = [Account.fresh(plan.period, len(plan.models)) for _ in self.seen]
         self.observed = 0
@@ -113,7 +117,7 @@ class Planner:
         version: int,
         models: tuple[str, ...],
         budgets: FloatArray,
-        cost_factor: dict[str, float] | None = None,
+        list_prices: PriceChange = PriceChange(),  # noqa: B008
     ) -> Plan:
         """Another catalogue: LLMs are added at the end, those not in it any more are closed.
 
@@ -125,30 +129,23 @@ class Planner:
             All LLMs of the catalogue.
         budgets : ndarray of float64, shape [len(models)]
             USD a period. A lower one binds at once: what lanes hold beyond it they give back.
-        cost_factor : dict of str to float, optional
-            How much list prices have changed since the history.
+        list_prices : PriceChange
+            Its own, and the history's where they come with it.
         """
-        before = self.plan.models
         wanted = {name: int(amount) for name, amount in zip(models, to_pico(budgets), strict=True)}
-        self.plan = self.plan.for_llms(wanted, self._first_price()).changed(
-            catalogue=version, cost_factor=cost_factor or {}, created_at=self.clock()
-        )
+        plan = self.plan.for_llms(wanted, self._first_price())
+        self.plan = list_prices.put_on(plan).changed(catalogue=version, created_at=self.clock())
         self.seen = [account.widened(len(self.plan.models)) for account in self.seen]
-        self._fit_columns(before, self.plan.models)
+        self.past.fit(self.plan)
         # samples of before know nothing of the change: new prices are learned as at the start of a period
         self._forget()
         self._restart(amid=True)
         return self.hand_out()
 
-    def _fit_columns(self, before: tuple[str, ...], names: tuple[str, ...]) -> None:
-        """History and mean costs in the order of other LLMs."""
-        if before != names:
-            self.history, self.mean_cost = reordered(self.history, self.mean_cost, before, names)
-            self.mix = None  # kinds are made of the estimates of the LLMs that were known at the start
-
     def _first_price(self) -> float:
         """Of LLMs that are added: a query costs as much quality as it does on the others, on average."""
-        return float((self.plan.prices * self.mean_cost).mean()) / max(float(self.mean_cost.mean()), 1.0)
+        costs = self.past.mean_cost
+        return float((self.plan.prices * costs).mean()) / max(float(costs.mean()), 1.0)
 
     def _restart(self, *, amid: bool = False) -> None:
         """Count samples from here on.
@@ -211,8 +208,8 @@ class Planner:
         self.observed += len(estimates)
         if self._next_solve() is None:
             return
-        if self.mix is not None:
-            self.mix.observe(estimates)
+        if self.past.mix is not None:
+            self.past.mix.observe(estimates)
         self._samples.keep(estimates)
 
     def see(self, lane: int, account: Account) -> None:
@@ -300,16 +297,16 @@ class Planner:
             return None
         if self.plan.learned and self.decided < int(self.plan.solved_from.get("base", 0)) + upcoming:
             return None
-        estimates, weights = self._samples.to_solve_on(self.history), None
-        if self.mix is not None and self.plan.learned:
-            estimates, weights = self.mix.rows, self.mix.weights()
+        estimates, weights = self._samples.to_solve_on(self.past.rows), None
+        if self.past.mix is not None and self.plan.learned:
+            estimates, weights = self.past.mix.rows, self.past.mix.weights()
         spent = sum((account.charged for account in self.seen), np.zeros(len(self.plan.models), np.int64))
         left = to_usd(np.maximum(self.plan.budgets - spent, 0))
         # what waits for the overflow lane is not paid for yet, so it is still to come
         horizon = max(1.0, self.to_come + self.waiting)
         stands_for = len(estimates) if weights is None else float(weights.sum())
         prices = self.prices(estimates, left * (stands_for / horizon), weights)
-        self.mean_cost = np.ceil(estimates.cost.mean(0) * 1e12)
+        self.past.mean_cost = np.ceil(estimates.cost.mean(0) * 1e12)
         self.plan = self.plan.changed(
             version=self.plan.version + 1, prices=prices, learned=True, created_at=self.clock(),
             solved_from=self._origin(observed=self.observed, rows=len(estimates)),
@@ -347,7 +344,7 @@ class Planner:
             np.stack([account.released for account in self.seen]),
             np.stack([account.charged for account in self.seen]),
             self.traffic.recent,
-            self.mean_cost,
+            self.past.mean_cost,
             overflow=self.overflow,
             looks_left=self.looks_left,
             ahead=self.ahead,
@@ -378,7 +375,7 @@ class Planner:
             "period": self.plan.period,
             "observed": observed,
             "rows": rows,
-            "mean_cost": self.mean_cost.tolist(),
+            "mean_cost": self.past.mean_cost.tolist(),
             "from_samples": bool(observed) or self._learned_from_samples,
             "solver": self.settings.solver,
             "warmup": self.settings.warmup,
@@ -391,19 +388,12 @@ class Planner:
 
     def _forget(self) -> None:
         self._samples.forget()
-        if self.mix is not None:
-            self.mix.reset()
-
-    def _new_mix(self) -> RemainingMix | None:
-        s = self.settings
-        if s.mix == "recent" or s.resolve != "every" or s.solver != "newton" or self.history is None:
-            return None
-        return RemainingMix(self.history, s.horizon, s.resolve_window)
+        if self.past.mix is not None:
+            self.past.mix.reset()
 
     def _price_from_history(self) -> None:
         """Plan 0: prices of the whole history, its budgets in proportion."""
-        if self.history is None:
-            raise ValueError("warmup: 'history' needs the history's leave-one-out estimates")
-        scale = len(self.history) / self.plan.horizon
-        prices = self.prices(self.history, to_usd(self.plan.budgets) * scale)
+        rows = self.past.rows
+        assert rows is not None, "the constructor sees to it"
+        prices = self.prices(rows, to_usd(self.plan.budgets) * (len(rows) / self.plan.horizon))
         self.plan = self.plan.changed(version=self.plan.version + 1, prices=prices, learned=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 import structlog
 from confluent_kafka import Message
 
 from routing.catalogue import Catalogue, Model
+from routing.list_prices import Listed, PriceChange, first_listed, listed
+from routing.plan import Plan
+from streams.catalogue_change import as_planned, differences
 from streams.following import TopicReader
 from streams.kafka import reader_config
 from streams.settings import Settings
@@ -27,41 +30,36 @@ class CatalogueVersion:
     ----------
     version : int
     catalogue : Catalogue
+    priced_by : mapping of str to (float or None, float or None), optional
+        List prices that the history's costs are by. None of a file, and of what an older version of the
+        router published: the plan in force tells them, or nothing has changed yet.
     """
 
     version: int
     catalogue: Catalogue
+    priced_by: Listed | None = None
 
     def encode(self) -> bytes:
         """As a message's value."""
-        return orjson.dumps({"version": self.version, "catalogue": self.catalogue.to_dict()})
+        told = {} if self.priced_by is None else {"priced_by": self.priced_by}
+        return orjson.dumps({"version": self.version, "catalogue": self.catalogue.to_dict(), **told})
 
     @classmethod
     def decode(cls, value: bytes) -> CatalogueVersion:
-        """What `encode` wrote."""
+        """What `encode` wrote, here or in an older version."""
         data = orjson.loads(value)
-        return cls(data["version"], Catalogue.from_dict(data["catalogue"]))
+        return cls(data["version"], Catalogue.from_dict(data["catalogue"]), data.get("priced_by"))
 
-    def cost_factors(self, base: Catalogue) -> dict[str, float]:
-        """How much list prices have changed since the catalogue that the history was priced by.
+    @property
+    def list_prices(self) -> PriceChange:
+        """Its prices, and the history's where it tells them."""
+        return PriceChange(listed(self.catalogue), self.priced_by)
 
-        The mean of the ratios of input and output price; only LLMs whose prices changed.
-        """
-        before = {model.name: model for model in base.models}
-        factors = {}
-        for model in self.catalogue.models:
-            ratios = [
-                new / old
-                for new, old in _prices(model, before.get(model.name, model))
-                if new is not None and old
-            ]
-            if ratios and any(ratio != 1.0 for ratio in ratios):
-                factors[model.name] = sum(ratios) / len(ratios)
-        return factors
-
-
-def _prices(new: Model, old: Model) -> list[tuple[float | None, float | None]]:
-    return [(new.input_price, old.input_price), (new.output_price, old.output_price)]
+    def list_prices_since(self, file: Catalogue) -> PriceChange:
+        """The same; where it does not tell the history's, they were a file's."""
+        if self.priced_by is not None or not self.version:
+            return self.list_prices
+        return replace(self.list_prices, history=first_listed(listed(file), listed(self.catalogue)))
 
 
 class CatalogueReader(TopicReader):
@@ -82,6 +80,17 @@ class CatalogueReader(TopicReader):
         """Every LLM of any version by name: those that were removed are still named in topics."""
         self._remember(self.base)
         self._on_change = on_change
+
+    def compare_file(self, plan: Plan) -> list[str]:
+        """Say in the log what this worker's file has otherwise than what is in force; returns it."""
+        latest = self.latest
+        current = latest.catalogue if latest.version else as_planned(self.base, plan)
+        if changes := [str(change) for change in differences(current, self.base)]:
+            log.warning(
+                "catalogue_file_differs", in_force=latest.version, changes=changes,
+                fix="a file alone changes nothing: `python -m streams plan apply` it, or correct it",
+            )  # fmt: skip
+        return changes
 
     def _remember(self, catalogue: Catalogue) -> None:
         self.models = {**self.models, **{model.name: model for model in catalogue.models}}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from streams.checks.landings import Arrival, Landing, read_arrival, read_landing
+from streams.checks.arrivals import Arrivals
+from streams.checks.landings import Landing, read_arrival, read_landing
 from streams.checks.ledgers import (
     Budgets,
     check_grants,
@@ -120,13 +121,13 @@ class _Check:
             )
         return [newest_ledger(lane, entries[lane], verdict) for lane in range(self.lanes + 1)]
 
-    def inputs(self) -> list[dict[int, Arrival]]:
-        """By lane, the overflow lane last: its input's records by offset."""
-        found: list[dict[int, Arrival]] = [{} for _ in range(self.lanes + 1)]
+    def inputs(self) -> list[Arrivals]:
+        """By lane, the overflow lane last: its input's records."""
+        found = [Arrivals(lane == self.lanes) for lane in range(self.lanes + 1)]
         for entry in self.logs.read(self.topics.queries, self.topics.overflow):
             deferred = entry.topic == self.topics.overflow
             lane = self.lanes if deferred else entry.partition
-            found[lane][entry.offset] = read_arrival(entry, deferred)
+            found[lane].add(entry.offset, read_arrival(entry, deferred))
         self.verdict.queries = sum(len(inputs) for inputs in found[: self.lanes])
         return found
 

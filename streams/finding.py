@@ -14,7 +14,7 @@ from routing.catalogue import Model
 from streams.dead_letters import split_dead_letter_headers
 from streams.headers import headers_of
 from streams.ledger import LedgerRecord
-from streams.overflow import HEADER as OVERFLOW_HEADER
+from streams.overflow import without_own
 from streams.reservations import Reserved, decode_reserved, id_digest
 from streams.scanning import CLOCK_SECONDS, Scanner, written_at
 from streams.settings import Settings
@@ -216,8 +216,10 @@ class Finder:
 
 def deferred_from(message: Message) -> tuple[int, int]:
     """Lane and offset from which a query came to the overflow lane, by the header it carries."""
-    own = [value for name, value in headers_of(message) if name == OVERFLOW_HEADER]
-    body = orjson.loads(own[0] or b"{}") if own else {}
+    try:
+        body = orjson.loads(without_own(headers_of(message))[1] or b"{}")
+    except KeyError:
+        body = {}
     return int(body.get("partition", -1)), int(body.get("offset", -1))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,13 +94,31 @@ class _Deferred:
     answer_tokens: int | None
 
 
+def without_own(
+    headers: Iterable[tuple[str, bytes | None]] | None,
+) -> tuple[list[tuple[str, bytes | None]], bytes | None]:
+    """A deferred query's headers without ours, and what that says; a client's of the same name stays.
+
+    Raises
+    ------
+    KeyError
+        There is none.
+    """
+    rest = list(headers or ())
+    for place in range(len(rest) - 1, -1, -1):  # ours came after all that the query had
+        if rest[place][0] == HEADER:
+            return rest, rest.pop(place)[1]
+    raise KeyError(HEADER)
+
+
 def _read(record: Record) -> _Deferred:
-    """Take our header off a record; a client's of the same name, which ours came after, goes on."""
-    headers = list(record.headers or ())
-    place = max((row for row, (name, _) in enumerate(headers) if name == HEADER), default=-1)
-    if place < 0:
-        raise Refused("decode", "headers", f"a deferred query has the header {HEADER}; this one has none")
-    own = headers.pop(place)[1]
+    """Take our header off a record."""
+    try:
+        headers, own = without_own(record.headers)
+    except KeyError:
+        raise Refused(
+            "decode", "headers", f"a deferred query has the header {HEADER}; this one has none"
+        ) from None
     try:
         body = orjson.loads(own or b"")
         source = int(body["partition"]), int(body["offset"])

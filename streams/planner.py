@@ -215,15 +215,17 @@ class PlannerDesk:
 
     def _look_at_catalogue(self, planner: Planner) -> None:
         """Take up another catalogue, and what is known by now of LLMs without a history."""
-        version = self._catalogue.latest
-        if version.version > planner.plan.catalogue:
+        version, plan = self._catalogue.latest, planner.plan
+        # an older planner, which took up the same version, knew nothing of the history's prices
+        told_otherwise = version.priced_by is not None and version.priced_by != plan.priced_by
+        if version.version > plan.catalogue or (version.version == plan.catalogue and told_otherwise):
             planner.apply_catalogue(
                 version.version,
                 version.catalogue.names,
                 self._estimating.budgets(version.catalogue),
-                version.cost_factors(self._catalogue.base),
+                version.list_prices,
             )
-            log.info("catalogue_applied", version=version.version)
+            log.info("catalogue_applied", version=version.version, cost_factor=planner.plan.cost_factor)
         known = set(self._estimating.estimator.models)
         unknown = [name for name in planner.plan.models if name not in known]
         planner.measure(measured(unknown, self._catalogue.models, self._view.records()))

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -74,7 +73,7 @@ class Router:
         )  # fmt: skip
         self.loop: asyncio.AbstractEventLoop | None = None
         self.view = LedgerView(settings, self.overflow, self._ledger_changed)
-        self._look_is_due = False
+        self._look_is_due = self._file_compared = False
         self.plans = PlanReader(settings, self._plan_changed)
         self.feed = OutcomeFeed(reader_config(settings), self.topics.outcomes, self._outcomes_came)
         self.shared = Shared(
@@ -174,6 +173,7 @@ class Router:
         @app.timer(WATCH_SECONDS)
         async def watch() -> None:
             self._look_after_readers()
+            self._look_at_file()
             app.lanes.watch(app.cursor)
             app.lanes.nudge(self.topics.queries, self.topics.overflow)
 
@@ -224,6 +224,12 @@ class Router:
             if failure is not None and self._crashing is None:
                 log.error("worker_cannot_go_on", reader=name, reason=repr(failure))
                 self._crash(failure)
+
+    def _look_at_file(self) -> None:
+        """Once there is a plan: what this worker started on may not be what is in force."""
+        if not self._file_compared and self.catalogue.ready and (plan := self.plans.latest) is not None:
+            self._file_compared = True
+            self.catalogue.compare_file(plan)
 
     def _crash(self, error: BaseException) -> None:
         self._crashing = asyncio.ensure_future(self.app.crash(error))
@@ -291,18 +297,17 @@ class Router:
         history = self._leave_one_out
         if history is not None:
             history = Alignment(self.estimating.estimator.models, names).apply(history)
-        planner = Planner(
+        return Planner(
             planning,
             names,
             self.estimating.budgets(version.catalogue),
             lanes=settings.partitions,
             overflow=self.overflow,
             history=history,
+            catalogue=version.version,
+            list_prices=version.list_prices_since(self.catalogue.base),
             clock=time.time,
         )
-        factors = version.cost_factors(self.catalogue.base)
-        planner.plan = replace(planner.plan, catalogue=version.version, cost_factor=factors)
-        return planner
 
     # ---- what threads tell -------------------------------------------------------------------------------
 

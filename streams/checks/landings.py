@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 
 from routing.money import read_pico
-from streams.checks.logs import Entry
+from streams.checks.logs import Entry, Headers
 from streams.dead_letters import split_dead_letter_headers
 from streams.messages import Query, Refused, decode_query
-from streams.overflow import HEADER
+from streams.overflow import without_own
 from streams.topic_names import Topics
 
 SERVED, UNSERVED, DEFERRED, DEAD = "served", "unserved", "deferred", "dead"
@@ -33,7 +33,7 @@ class Arrival:
     whole, frame : int
         Digests of the record's value, and of key and headers.
     plain : int
-        `frame` without the router's own header.
+        `frame` without the router's own header, which a deferred query has.
     source : (int, int) or None
         Partition and offset of the query, where the overflow lane is what it came to.
     """
@@ -88,20 +88,21 @@ def read_arrival(entry: Entry, deferred: bool) -> Arrival:
         identity, body = query.id, extended(query)
     except Refused:
         pass
-    headers = [(name, value) for name, value in entry.headers if name != HEADER]
+    headers, source = split_frame(entry) if deferred else (entry.headers, None)
     return Arrival(
         identity, hash(body), len(body), hash(entry.value), frame(entry.key, entry.headers),
-        frame(entry.key, headers), _source(entry) if deferred else None,
+        frame(entry.key, headers), source,
     )  # fmt: skip
 
 
-def _source(entry: Entry) -> tuple[int, int] | None:
-    """Where a deferred query came from, by the router's own header."""
-    own = [value for name, value in entry.headers if name == HEADER]
-    if len(own) != 1 or own[0] is None:
-        return None
-    fields = orjson.loads(own[0])
-    return int(fields["partition"]), int(fields["offset"])
+def split_frame(entry: Entry) -> tuple[Headers, tuple[int, int] | None]:
+    """Headers of a deferred query as it came in, and from where; None where the router's own is not there."""
+    try:
+        headers, own = without_own(entry.headers)
+        fields = orjson.loads(own or b"")
+        return headers, (int(fields["partition"]), int(fields["offset"]))
+    except (ValueError, KeyError, TypeError):
+        return entry.headers, None
 
 
 def extended(query: Query) -> bytes:

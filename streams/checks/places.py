@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from routing.catalogue import Model
-from streams.checks.landings import DEAD, DEFERRED, Arrival, Landing, frame
+from streams.checks.arrivals import Arrivals
+from streams.checks.landings import DEAD, DEFERRED, Arrival, Landing, frame, split_frame
 from streams.checks.verdict import Verdict
 from streams.dead_letters import split_dead_letter_headers
 from streams.headers import HEADERS_REFUSED
-from streams.overflow import HEADER
 from streams.topic_names import Topics
 
 
@@ -20,30 +19,26 @@ class Places:
     Parameters
     ----------
     topics : Topics
-    inputs : sequence of mapping
-        By lane, the overflow lane last: its input's records by offset.
+    inputs : sequence of Arrivals
+        By lane, the overflow lane last.
     gone : bool
         Records may have been deleted by age: what is not there may have been.
     verdict : Verdict
     """
 
-    def __init__(
-        self, topics: Topics, inputs: Sequence[Mapping[int, Arrival]], gone: bool, verdict: Verdict
-    ) -> None:
+    def __init__(self, topics: Topics, inputs: Sequence[Arrivals], gone: bool, verdict: Verdict) -> None:
         self._topics, self._inputs, self._gone, self._verdict = topics, inputs, gone, verdict
-        self._found: list[Counter[int]] = [Counter() for _ in inputs]
         self.last: list[int] = [-1 for _ in inputs]
         """The last offset that each lane decided."""
 
     def land(self, landing: Landing) -> None:
         """Take in an output."""
         lane, offset = landing.lane, landing.offset
-        known = self._inputs[lane].get(offset) if 0 <= lane < len(self._inputs) else None
+        known = self._inputs[lane].land(offset) if 0 <= lane < len(self._inputs) else None
         if known is None:
             if not self._gone:
                 self._verdict.add("foreign", f"{landing.entry.place}: no query at {lane}@{offset}")
             return
-        self._found[lane][offset] += 1
         self.last[lane] = max(self.last[lane], offset)
         self._compare(landing, known)
 
@@ -62,9 +57,9 @@ class Places:
             return
         if landing.model is not None and entry.topic != self._topics.llm(Model(landing.model).slug):
             verdict.add("moved", f"{where}: query {landing.id!r} was routed to {landing.model}")
-        headers = [(name, value) for name, value in entry.headers if name != HEADER]
+        plain = split_frame(entry)[0] if landing.kind == DEFERRED else entry.headers
         value = entry.value or b""
-        if hash(value[: known.length]) != known.body or frame(entry.key, headers) != known.plain:
+        if hash(value[: known.length]) != known.body or frame(entry.key, plain) != known.plain:
             verdict.add("altered", f"{where}: query {landing.id!r} is not what came in")
 
     def conclude(self, positions: Sequence[int], moving: Sequence[int], complete: bool) -> None:
@@ -79,19 +74,19 @@ class Places:
             Nothing is to come any more: a query that waits is missing.
         """
         verdict = self._verdict
-        for lane, (inputs, found) in enumerate(zip(self._inputs, self._found, strict=True)):
-            for offset, arrival in inputs.items():
-                count = found[offset]
-                if count > 1:
-                    verdict.add("twice", f"query {arrival.id!r} at {lane}@{offset}: {count} times")
-                elif count == 0 and positions[lane] <= offset < moving[lane]:
+        for lane, inputs in enumerate(self._inputs):
+            for offset, count in inputs.counted():
+                if count == 1 or (count == 0 and positions[lane] <= offset < moving[lane]):
                     continue
-                elif count == 0 and offset < positions[lane]:
-                    verdict.add("missing", f"query {arrival.id!r} at {lane}@{offset}: decided, but nowhere")
-                elif count == 0:
+                query = f"query {inputs.id_at(offset)!r} at {lane}@{offset}"
+                if count > 1:
+                    verdict.add("twice", f"{query}: {count} times")
+                elif offset < positions[lane]:
+                    verdict.add("missing", f"{query}: decided, but nowhere")
+                else:
                     verdict.waiting += 1
                     if complete:
-                        verdict.add("missing", f"query {arrival.id!r} at {lane}@{offset}: not decided")
+                        verdict.add("missing", f"{query}: not decided")
             self._position(lane, positions[lane], moving[lane])
 
     def _position(self, lane: int, position: int, moved: int) -> None:

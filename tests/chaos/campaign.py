@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import secrets
 import statistics
@@ -19,6 +20,7 @@ from confluent_kafka import KafkaException
 from infra.broker import BrokerError, NativeCluster
 from streams.checker import Verdict
 from streams.topics import TopicMismatch
+from streams.worker import planning_settings
 from tests.chaos.traffic import Tracker, Traffic
 from tests.end_to_end.data import Small
 from tests.end_to_end.routers import Router
@@ -29,6 +31,9 @@ MAIN = ("missing", "twice", "overspent", "ledger_differs")
 SESSION_SECONDS = 4
 SLOW_SECONDS = 30.0
 """A recovery that takes longer is told at once, with where to look why."""
+
+PHASE_SECONDS = 120.0
+"""Longest wait for the phase that a fault shall meet; then it meets what there is, and is counted as that."""
 
 PATIENCE_SECONDS = 150.0
 """Longest wait for everything that was sent to be routed and settled once the faults are over."""
@@ -49,6 +54,7 @@ class Result:
 
     @property
     def fine(self) -> bool:
+        """Every invariant holds, and every fault was recovered from."""
         return not self.counts and not self.broken
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,7 +65,14 @@ class Result:
             **{name: self.counts[name] for name in MAIN},
             "seconds_to_recover_p50": round(statistics.median(self.seconds), 1) if self.seconds else None,
             "seconds_to_recover_max": round(max(self.seconds), 1) if self.seconds else None,
+            "fine": self.fine,
+            "phases": {phase: self.phases[phase] for phase in PHASES},
+            "kinds": dict(self.kinds),
         }
+
+    def seldom(self, least: int) -> list[str]:
+        """Phases that fewer faults than these met."""
+        return [phase for phase in PHASES if self.phases[phase] < least]
 
     def details(self) -> dict[str, Any]:
         """All of it, for `of` to read back."""
@@ -120,7 +133,11 @@ class Round:
         self.tracker = Tracker(self.router.settings, names, rng.randrange(2**30))
         self.router.observer = self.tracker
         self.workers: list[Worker] = [self.router.start() for _ in range(workers)]
-        self.traffic = Traffic(self.router, self.tracker, rate, rng.randrange(2**30))
+        # of the queries that prices are learned from, half: warm-up lasts until a fault has met it
+        planning = planning_settings(self.router.settings)
+        self.traffic = Traffic(
+            self.router, self.tracker, rate, rng.randrange(2**30), planning.warmup_queries // 2
+        )
         self.waiting: list[tuple[float, str]] = []
         self.result = Result()
 
@@ -140,37 +157,51 @@ class Round:
 
     # ---- the state that a fault should meet --------------------------------------------------------------
 
-    def reach(self, phase: str, seconds: float = 6.0) -> str:
+    def reach(self, phase: str, seconds: float = PHASE_SECONDS) -> str:
         """Wait until the router is in a phase; the phase that it is in."""
-        before = self._periods(), self._versions(), self.traffic.answered
-        deadline = time.monotonic() + seconds
+        if phase != "warm-up":
+            self.traffic.release()
+        before, deadline = self._counts(), time.monotonic() + seconds
         while time.monotonic() < deadline:
-            now = self._periods(), self._versions(), self.traffic.answered
-            learned = now[1] > 0
+            now = self._counts()
+            learned = now["version"] > 0
             reached = {
-                "warm-up": not learned and bool(self.router.ledgers()),
+                "warm-up": not learned and now["sampled"] > 0,
                 "routing": learned,
-                "re-solving": now[1] > before[1] and learned,
-                "settlement": now[2] > before[2],
-                "roll-over": now[0] > before[0] > 0,
+                "re-solving": now["version"] > before["version"] > 0,
+                "settlement": learned and now["settled"] > before["settled"],
+                "roll-over": now["period"] > before["period"] > 0,
             }[phase]
             if reached:
                 return phase
             if phase == "warm-up" and learned:
                 break  # there is none any more in this round
+            before = {name: before[name] or now[name] for name in now}  # a first plan is none that followed
+            self.note_recovered()
+            self.revive()
             time.sleep(0.02)
-        return "routing" if self._versions() else "warm-up"
+        met = "routing" if self._counts()["version"] else "warm-up"
+        self.say(f"{phase} was waited for in vain: it is {met}")
+        return met
 
-    def _periods(self) -> int:
-        return max((record.account.period for record in self.router.ledgers().values()), default=0)
-
-    def _versions(self) -> int:
-        return max((record.version for record in self.router.ledgers().values()), default=0)
+    def _counts(self) -> dict[str, int]:
+        """How far the lanes have come, by their ledgers."""
+        records = self.router.ledgers().values()
+        return {
+            "period": max((record.account.period for record in records), default=0),
+            "version": max((record.version for record in records), default=0),
+            "sampled": sum(record.sampled for record in records),
+            "settled": sum(record.outcomes.get("settled", 0) for record in records),
+        }
 
     # ---- faults ------------------------------------------------------------------------------------------
 
     def fault(self, kind: str, phase: str) -> None:
         """Do it; what has to be restarted is restarted a moment later."""
+        number = self._worker()
+        if kind == "stop":
+            # a process that has not come to the worker's program yet cannot say that it was told to stop
+            self._until(lambda: self.workers[number].logged("history_loaded"), 60)
         phase = self.reach(phase)
         self.result.faults += 1
         self.result.kinds[kind] += 1
@@ -178,47 +209,43 @@ class Round:
         self.say(f"{kind} in {phase}, {len(self.tracker.sent)} queries on their way")
         moment = time.monotonic()
         self.waiting.append((moment, kind))
-        getattr(self, f"_{kind}")()
+        getattr(self, f"_{kind}")(number)
+        self.traffic.release()
         self.note_recovered()
 
     def _worker(self) -> int:
         return self.rng.randrange(len(self.workers))
 
-    def _kill(self) -> None:
-        number = self._worker()
+    def _kill(self, number: int) -> None:
         self.workers[number].kill()
         self._pause(0, 3)
         self.workers[number] = self.router.start()
 
-    def _kill_all(self) -> None:
+    def _kill_all(self, number: int) -> None:
         for worker in self.workers:
             worker.kill()
         self._pause(0, 1)
         self.workers = [self.router.start() for _ in self.workers]
 
-    def _stop(self) -> None:
-        number = self._worker()
-        # a process that has not come to the worker's program yet has no way to say that it was told to stop
-        self._until(lambda: self.workers[number].logged("history_loaded"), 60)
+    def _stop(self, number: int) -> None:
         status = self.workers[number].stop(60)
         if status != 0:
             self.result.broken.append(f"{self.workers[number].log} ended with {status} when told to stop")
         self.workers[number] = self.router.start()
 
-    def _freeze(self) -> None:
-        number = self._worker()
+    def _freeze(self, number: int) -> None:
         self.workers[number].freeze()
         self._pause(1.5 * SESSION_SECONDS, 2.5 * SESSION_SECONDS)
         self.workers[number].thaw()
 
-    def _broker(self) -> None:
+    def _broker(self, number: int) -> None:
         node = self.rng.choice(self.cluster.node_ids)
         self.cluster.kill(node)
         self._pause(1, 5)
         self._restart(node)
 
-    def _broker_and_worker(self) -> None:
-        node, number = self.rng.choice(self.cluster.node_ids), self._worker()
+    def _broker_and_worker(self, number: int) -> None:
+        node = self.rng.choice(self.cluster.node_ids)
         self.cluster.kill(node)
         self.workers[number].kill()
         self._pause(0, 2)
@@ -266,10 +293,9 @@ class Round:
     def run(self, faults: int, seconds: float = float("inf")) -> Result:
         """So many random faults, then quiet, then the checker."""
         deadline = time.monotonic() + seconds
-        for number in range(faults):
+        for phase in itertools.islice(self._phases(), faults):
             if time.monotonic() > deadline:
                 break
-            phase = "warm-up" if number == 0 and self.rng.random() < 0.7 else self.rng.choice(PHASES)
             self.fault(self.rng.choice(self.kinds), phase)
             if self.rng.random() < 0.3:
                 self._pause(0, 3)  # the next comes on top
@@ -277,6 +303,12 @@ class Round:
                 self.settle_down(40)
             self.revive()
         return self.conclude()
+
+    def _phases(self) -> Iterator[str]:
+        """A round has one warm-up; the other phases in random order, each as often as the others."""
+        yield PHASES[0]
+        while True:
+            yield from self.rng.sample(PHASES[1:], len(PHASES) - 1)
 
     def settle_down(self, seconds: float) -> None:
         """Wait until all queries from before the faults so far have landed, or so long."""

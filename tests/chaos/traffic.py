@@ -1,4 +1,8 @@
-"""Traffic while faults happen: queries in transactions, where they land, and fleets that answer."""
+"""Traffic while faults happen: queries in transactions, where they land, and fleets that answer.
+
+Fleets are a thread that sends outcomes, good and bad ones, not `producers.fleet`: a process for each LLM
+would leave little of two cores to the router, and how a fleet dies is tested by itself (tests/producers).
+"""
 
 from __future__ import annotations
 
@@ -93,11 +97,14 @@ class Traffic:
     rate : float
         Queries a second that are committed.
     seed : int
+    first : int
+        Queries that are sent before `release`, and no more.
     """
 
-    def __init__(self, router: Router, tracker: Tracker, rate: float, seed: int) -> None:
+    def __init__(self, router: Router, tracker: Tracker, rate: float, seed: int, first: int) -> None:
         self.router, self.tracker, self.rate = router, tracker, rate
         self._random = random.Random(seed)
+        self._first, self._released = first, threading.Event()
         self._stopping = threading.Event()
         self.answered = 0
         self.failure: BaseException | None = None
@@ -107,6 +114,10 @@ class Traffic:
         ]
         for thread in self._threads:
             thread.start()
+
+    def release(self) -> None:
+        """Send more than the first queries."""
+        self._released.set()
 
     def stop(self) -> None:
         """Send nothing more; what is due is answered still."""
@@ -126,11 +137,13 @@ class Traffic:
     # ---- queries -----------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        producer, row = None, 0
+        producer, row, sent = None, 0, 0
         next_at = time.monotonic()
         while not self._stopping.is_set():
             if producer is None:
                 producer = self._transactional()
+                continue
+            if sent + BATCH > self._first and not self._released.wait(0.05):
                 continue
             aborted = self._random.random() < ABORTED
             try:
@@ -139,6 +152,7 @@ class Traffic:
                 producer = None  # whether it was committed is not known; the topic says
             row += BATCH
             if not aborted:
+                sent += BATCH
                 next_at = max(next_at + BATCH / self.rate, time.monotonic() - 1)
                 self._stopping.wait(max(0.0, next_at - time.monotonic()))
 

@@ -14,7 +14,7 @@ from routing.alignment import ENOUGH
 from streams.checks.landings import Landing
 from tests.end_to_end.conftest import MakeRouter
 from tests.end_to_end.data import Small
-from tests.end_to_end.fleet import apply, report, reserved, served, total, wait_counted
+from tests.end_to_end.fleet import apply, command, report, reserved, served, total, wait_counted
 from tests.end_to_end.routers import Router, assert_whole
 from tests.end_to_end.workers import wait_for
 
@@ -144,3 +144,79 @@ def test_an_llm_without_a_history_is_measured_and_then_routed_to(
     later = send(stream, range(200, 400), "d-")
     assert len(on(later, NEW)) > 100, "it is better than the others"
     assert_whole(stream)
+
+
+def test_a_price_rise_outlives_workers_that_start_on_the_edited_file(
+    router: MakeRouter, small: Small, tmp_path: Path
+) -> None:
+    """Edit the file, `plan apply` it, restart the worker, apply a change of budgets: all on one file."""
+    models = rich(small)[:4]
+    stream = started(router, models, tmp_path, warmup="history")
+    file = tmp_path / "first.yaml"
+
+    def publish() -> str:
+        file.write_text(yaml.safe_dump({"models": models}), encoding="utf-8")
+        return command(stream, "plan", "apply", str(file), "--yes")
+
+    def repeated(tag: str) -> dict[str, int]:
+        """What the same queries reserve, whichever LLM they go to."""
+        landings = send(stream, range(150), tag)
+        return {f"{one.model} {one.id.split('-', 1)[1]}": one.charge for one in landings}
+
+    def compare(later: dict[str, int]) -> None:
+        same = sorted(first.keys() & later.keys())
+        assert len(same) > 20, "some queries went to the same LLM"
+        np.testing.assert_allclose([later[q] for q in same], [2.0 * first[q] for q in same], rtol=1e-6)
+
+    first = repeated("a-")
+    for model in models:
+        model |= {"input_price": 2.0, "output_price": 4.0}
+    told = publish()
+    assert f"{models[0]['name']}: input_price 1 -> 2" in told, "what workers started with is in force"
+    assert f"{models[0]['name']}: estimated costs are the history's times 2 (now times 1)" in told
+    assert "published catalogue version 1" in told
+    in_force(stream, 1)
+    compare(repeated("b-"))
+
+    (worker,) = stream.workers
+    assert worker.stop() == 0
+    stream.start(ready=True)
+    compare(repeated("c-"))
+    models[0]["budget_usd"] = 2.0
+    assert "estimated costs" not in publish(), "budgets alone have changed"
+    in_force(stream, 2)
+    assert stream.plan().cost_factor == {model["name"]: 2.0 for model in models}
+    compare(repeated("d-"))
+    # a successor that starts on the newest file
+    stream.workers[-1].kill()
+    stream.start(ready=True)
+    models[0]["budget_usd"] = 3.0
+    publish()
+    in_force(stream, 3)
+    compare(repeated("e-"))
+    assert "times 2" in command(stream, "plan", "show")
+    assert publish() == "nothing changes: catalogue version 3 is in force\n"
+
+    # a history that was made at today's prices: nothing has changed since
+    told = command(stream, "plan", "apply", str(file), "--yes", "--new-history")
+    assert "times 1 (now times 2)" in told
+    in_force(stream, 4)
+    assert stream.plan().cost_factor == {}
+    assert_whole(stream)
+
+
+def test_a_worker_on_another_file_goes_by_the_plan_and_says_so(
+    router: MakeRouter, small: Small, tmp_path: Path
+) -> None:
+    models = rich(small)[:3]
+    stream = started(router, models, tmp_path)
+    wait_for(lambda: stream.plan() is not None, 30, "there is a plan")
+    (worker,) = stream.workers
+    assert not worker.logged("catalogue_file_differs")
+    dearer = [model | {"input_price": 3.0} for model in models]
+    (tmp_path / "first.yaml").write_text(yaml.safe_dump({"models": dearer}), encoding="utf-8")
+    other = stream.start()
+    wait_for(lambda: other.logged("catalogue_file_differs"), 60, "it is told")
+    (told,) = other.events("catalogue_file_differs")
+    assert told["changes"] == [f"{model['name']}: input_price 1 -> 3" for model in models]
+    assert not worker.logged("catalogue_file_differs")

@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from streams.checks.logs import Entry
+from streams.overflow import HEADER
 from tests.end_to_end.data import make_small
 from tests.end_to_end.recorded import Recorded, rewritten, routing_of
 from tests.end_to_end.routers import Router
@@ -35,12 +36,14 @@ def stream(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> 
     )  # fmt: skip
     worker = router.start()
     try:
+        own_headers(router, range(500, 510))
         router.send(range(60))
         for first in range(60, 100, 8):  # the planner looks a few times before it knows the pace
             router.all_landed()
             router.send(range(first, first + 8))
         wait_for(lambda: (plan := router.plan()) and plan.granted[0].any(), 30, "lanes have rights")
         router.send(range(100, 400))
+        own_headers(router, range(510, 520))
         router.send_raw("bad", b"not JSON", key=b"k", headers=[("h", b"\xff")], partition=1)
         router.all_landed()
         served = router.served()
@@ -61,6 +64,14 @@ def stream(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> 
         router.delete_topics()
 
 
+def own_headers(router: Router, rows: range) -> None:
+    """Queries of a client that has a header of the router's name, which is its own business."""
+    for row in rows:
+        identity, value = router.query(row)
+        headers = [(HEADER, b"mine"), ("x", b"y"), (HEADER, b'{"partition": 0, "offset": 1}')]
+        router.send_raw(identity, value, headers=headers, partition=row % 2)
+
+
 @pytest.fixture(scope="module")
 def history(stream: Router) -> Recorded:
     with stream.logs() as logs:
@@ -70,12 +81,15 @@ def history(stream: Router) -> Recorded:
 def test_nothing_is_wrong_with_the_history_itself(history: Recorded) -> None:
     verdict = history.check()
     assert verdict.fine, verdict.text()
-    assert verdict.queries == 501
+    assert verdict.queries == 521
     assert verdict.dead == 1
     assert verdict.deferred > 0
     assert verdict.overdrawn_pico > 0
-    assert verdict.served + verdict.unserved + verdict.dead == 501
+    assert verdict.served + verdict.unserved + verdict.dead == 521
     assert len(history.routed()) > 50
+    deferred = history.entries[history.topics.overflow]
+    own = {sum(name == HEADER for name, _ in entry.headers) for entry in deferred}
+    assert own == {1, 3}, "a client's headers of our name go along"
 
 
 def ledger_edit(name: str, by: int) -> Callable[[dict], None]:
@@ -185,6 +199,11 @@ def without_headers(h: Recorded) -> Recorded:
     return h.changed(entry, headers=[("x", b"y")])
 
 
+def without_the_clients_header(h: Recorded) -> Recorded:
+    entry = next(e for e in h.routed(deferred=True) if any(name == HEADER for name, _ in e.headers))
+    return h.changed(entry, headers=[header for header in entry.headers if header[0] != HEADER])
+
+
 def altered_dead_letter(h: Recorded) -> Recorded:
     entry = h.entries[h.topics.dlq][0]
     return h.changed(entry, value=b"not  JSON")
@@ -280,6 +299,7 @@ def older_ledger_again(h: Recorded) -> Recorded:
         (moved_to_another_source, "moved"),
         (altered, "altered"),
         (without_headers, "altered"),
+        (without_the_clients_header, "altered"),
         (altered_dead_letter, "altered"),
         (foreign, "foreign"),
         (not_the_routers, "foreign"),

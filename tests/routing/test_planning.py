@@ -243,8 +243,8 @@ def test_a_successor_knows_what_a_query_costs():
     plan = learn(made, random_estimates(20))[0]
     successor = planner(horizon=100, eps=0.2)
     successor.resume(plan)
-    assert successor.mean_cost == pytest.approx(made.mean_cost)
-    assert (successor.mean_cost > 1e7).all()
+    assert successor.past.mean_cost == pytest.approx(made.past.mean_cost)
+    assert (successor.past.mean_cost > 1e7).all()
 
 
 # --- what lanes report --------------------------------------------------------------------------------------
@@ -288,8 +288,8 @@ def test_what_waits_for_the_overflow_lane_stands_for_all_that_came_with_it():
     made.observe(random_estimates(250))
     sample = random_estimates(250)
     exact = solve_lp(
-        np.concatenate([sample.quality, made.history.quality]),
-        np.concatenate([sample.cost, made.history.cost]),
+        np.concatenate([sample.quality, made.past.rows.quality]),
+        np.concatenate([sample.cost, made.past.rows.cost]),
         BUDGETS * 310 / 400,
     )
     assert made.plan.prices == pytest.approx(exact.prices)
@@ -544,9 +544,9 @@ def test_a_successor_built_for_another_catalogue_takes_the_plans():
     successor.resume(plan)
     successor.see(0, replace(Account.fresh(1, 4), arrived=3))
     assert successor.hand_out().granted.shape == (3, 4)
-    assert successor.history is not None
-    assert successor.history.quality[:, 0].tolist() != successor.history.quality[:, 2].tolist()
-    assert not successor.history.quality[:, 1].any(), "b is not in its catalogue"
+    assert successor.past.rows is not None
+    assert successor.past.rows.quality[:, 0].tolist() != successor.past.rows.quality[:, 2].tolist()
+    assert not successor.past.rows.quality[:, 1].any(), "b is not in its catalogue"
     assert len(successor.observe(random_estimates(20, models=4))) == 1
 
 

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from routing.alignment import CLOSED_COST
 from routing.estimators.base import Estimates
+from streams.finding import deferred_from
 from streams.overflow import HEADER, OverflowIntake, overflow_headers
+from tests.streams.kept_in_memory import Message
 
 VALUE = b'{"id": "q", "prompt": "Why?", "other":  1.50}'
 SENT = 1_700_000_000_123
@@ -72,6 +74,14 @@ def test_the_record_goes_on_without_our_header():
 def test_what_a_bound_pays_for_stays_with_it():
     arrivals = OverflowIntake().take([record(deferred(most=77)), record(deferred(), offset=1)])
     assert arrivals.answer_tokens == [77, None]
+
+
+def test_where_a_query_came_from_is_what_our_own_header_says():
+    ((name, content),) = deferred()
+    told = orjson.loads(content)
+    own = [(HEADER, b'{"partition": 77, "offset": 88}'), (name, content), ("x", None)]
+    assert deferred_from(Message(0, VALUE, more=own)) == (told["partition"], told["offset"])
+    assert deferred_from(Message(0, VALUE)) == (-1, -1)
 
 
 def test_nothing_is_no_batch():

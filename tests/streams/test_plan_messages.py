@@ -34,6 +34,7 @@ def plans(draw) -> Plan:
         solved_from={"observed": 3, "samples_from": draw(st.none() | amounts)},
         created_at=draw(st.floats(0, 4e9)), began_at=1.5, catalogue=draw(st.integers(0, 9)),
         measured={"llm-0": [3, 0.5, 1e-3]}, cost_factor={"llm-0": draw(st.floats(0.1, 10))},
+        priced_by={"llm-0": [draw(st.floats(0.1, 10)), None]},
     )  # fmt: skip
 
 

@@ -9,9 +9,11 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from routing.account import Account
+from routing.catalogue import Catalogue
 from routing.plan import Plan
 from routing.planning import Planner, PlanningSettings
 from streams import planner as module
+from streams.catalogue_versions import CatalogueVersion
 from streams.ledger import LedgerRecord, account_to_dict
 from streams.messages import encode_samples
 from streams.periods import decode_period
@@ -47,7 +49,9 @@ class Cluster:
         self.topics.install(patch)
         self.settings = settings_of(**({"eps": 0.1, "resolve": "geometric"} | options))
         self.names = self.settings.topics
-        self.catalogue = SimpleNamespace(latest=SimpleNamespace(version=0), models={})
+        models = [{"name": name, "budget_usd": 0.01} for name in MODELS]
+        first = CatalogueVersion(0, Catalogue.from_dict({"models": models}))
+        self.catalogue = SimpleNamespace(latest=first, models={})
         self.desks: list[PlannerDesk] = []
 
     def desk(self) -> PlannerDesk:
@@ -243,7 +247,7 @@ def test_looks_come_closer_where_little_is_left(cluster, monkeypatch):
     assert desk.restless
     waits = []
     for arrived in range(1, 100):
-        now[0] += 0.2
+        now[0] += 0.200001  # no less than a look after rounding, whatever the clock says now
         assert desk.restless
         cluster.view.write(0, arrived=arrived)
         desk.step([])
