@@ -55,6 +55,8 @@ class Plan:
         (`routing.alignment.Measured`).
     cost_factor : dict of str to float
         How much an LLM's list price has changed since its history.
+    billed : int
+        The bills of periods up to this one are written for good: lanes need not keep those accounts.
     """
 
     period: int
@@ -76,6 +78,7 @@ class Plan:
     catalogue: int = 0
     measured: dict[str, list[float]] = field(default_factory=dict)
     cost_factor: dict[str, float] = field(default_factory=dict)
+    billed: int = 0
 
     @property
     def lanes(self) -> int:

@@ -202,7 +202,7 @@ class Settings(BaseSettings):
     settle_seconds: float = Field(
         default=3600.0,
         gt=0,
-        description="Seconds after which a reservation without an outcome stays charged.",
+        description="Seconds in which an outcome settles, in whatever period; then a reservation stays charged.",
     )
     overflow: Literal["auto", "on", "off"] = Field(
         default="auto",
