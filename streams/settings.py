@@ -202,7 +202,7 @@ class Settings(BaseSettings):
     settle_seconds: float = Field(
         default=3600.0,
         gt=0,
-        description="Seconds in which an outcome settles, in whatever period; then a reservation stays charged.",
+        description="Seconds in which outcomes settle, whatever their period; later ones are refused.",
     )
     overflow: Literal["auto", "on", "off"] = Field(
         default="auto",
