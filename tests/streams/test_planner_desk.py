@@ -251,24 +251,25 @@ def test_a_burst_is_looked_at_before_the_next_look_is_due(cluster):
 
 
 def test_looks_come_closer_where_little_is_left(cluster, monkeypatch):
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.2)
+    # a quarter adds up exactly, however long the machine has been up
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.25)
     monkeypatch.setattr(module, "SHORTEST_LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(module, "FASTEST", 5)
-    now = [module.time.monotonic()]
+    monkeypatch.setattr(module, "FASTEST", 4)
+    now = [float(int(module.time.monotonic()))]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     desk = cluster.desk()
     assert desk.restless
     waits = []
     for arrived in range(1, 100):
-        now[0] += 0.2
+        now[0] += 0.25
         assert desk.restless
         cluster.view.write(0, arrived=arrived)
         desk.step([])
         waits.append(desk._until_next)
         assert desk.restless == (arrived > 50), "so little is left that a burst could bring all of it"
     assert waits[0] == 0.01, "nothing is known yet"
-    assert waits[10] == 0.2
-    assert waits[80] == pytest.approx(0.2 * 19 / 50)
+    assert waits[10] == 0.25
+    assert waits[80] == pytest.approx(0.25 * 19 / 50)
     assert waits[-1] == 0.01
 
 
