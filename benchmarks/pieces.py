@@ -105,7 +105,7 @@ def plan_costs(lanes: tuple[int, ...], models: int) -> list[dict[str, float]]:
             Account.fresh(12, models), charged=plan.granted[0] // 3, reserved=plan.granted[0] // 2,
             settled=plan.granted[0] // 4, served=plan.granted[0] // 10**9,
         )  # fmt: skip
-        record = LedgerRecord(3, plan.models, account, account, next=10**9, sampled=10**9).encode()
+        record = LedgerRecord(3, plan.models, account, next=10**9, sampled=10**9).encode()
         planner = Planner(
             PlanningSettings(10**9), plan.models, np.full(models, 1e6), lanes=count - 1, overflow=True
         )

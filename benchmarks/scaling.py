@@ -38,6 +38,7 @@ from routing.planning import PlanningSettings
 from routing.simulate import account_for, simulate
 from routing.unit import normalised
 from streams.kafka import reader_config
+from streams.ledger import period_of
 from streams.transactions import read_to_end
 
 SAMPLES, MANY_SAMPLES = 200, 1600
@@ -103,7 +104,8 @@ def used(process: psutil.Process, run: Any) -> float:
 def transactions(run: Any) -> int:
     """Records of the ledgers so far: one a transaction."""
     config, topic = reader_config(run.settings), run.settings.topics.ledger
-    return sum(sum(1 for _ in read_to_end(config, topic, p)) for p in range(run.settings.partitions))
+    records = (one for p in range(run.settings.partitions) for one in read_to_end(config, topic, p))
+    return sum(period_of(one.key()) is None for one in records)
 
 
 # ---- simulation ------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ from routing.history import EmbeddedHistory
 from streams.cluster import LedgerView
 from streams.following import consume_soon
 from streams.kafka import reach_broker, reader_config
-from streams.ledger import LedgerRecord
+from streams.ledger import LedgerRecord, period_of
 from streams.settings import Settings
 from streams.topics import create_topics, topic_specs
 from streams.transactions import read_to_end
@@ -128,6 +128,8 @@ def throughput(run: Run, estimator: str, rows: int, total: int) -> tuple[float, 
     for partition in range(run.settings.partitions):
         before = 0
         for message in read_to_end(reader_config(run.settings), run.settings.topics.ledger, partition):
+            if period_of(message.key()) is not None:
+                continue
             ledger = LedgerRecord.decode(message.value() or b"")
             if (new := ledger.account.arrived - before) > 0:
                 times.append((ledger.written_at, new))

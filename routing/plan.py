@@ -58,6 +58,8 @@ class Plan:
     priced_by : dict of str to list
         List prices that the history's costs are by, input and output in USD per million tokens, of every LLM
         that ever was in the catalogue: what `cost_factor` is relative to, whatever file a worker starts on.
+    billed : int
+        The bills of periods up to this one are written for good: lanes need not keep those accounts.
     """
 
     period: int
@@ -80,6 +82,7 @@ class Plan:
     measured: dict[str, list[float]] = field(default_factory=dict)
     cost_factor: dict[str, float] = field(default_factory=dict)
     priced_by: dict[str, list[float | None]] = field(default_factory=dict)
+    billed: int = 0
 
     @property
     def lanes(self) -> int:

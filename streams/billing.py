@@ -34,10 +34,11 @@ def bill_of(summary: PeriodSummary) -> dict[str, Any]:
     Returns
     -------
     dict
-        `period`, `closed`, `queries` (arrived), `served`, `unserved`, `dead`, and `llms`: for each `name`,
-        `budget`, `reserved` (in all), `settled` (really spent), `open` (reserved and not settled), `charged`
-        (settled and open, which counts against the budget), `left`, `served`, `settlements`, `lapsed`. Of the
-        amounts `total` has the sums. A budget that is not known any more is None, and so is what is left.
+        `period`, `closed`, `settling` (it can still change), `queries` (arrived), `served`, `unserved`,
+        `dead`, and `llms`: for each `name`, `budget`, `reserved` (in all), `settled` (really spent), `open`
+        (reserved and not settled), `charged` (settled and open, which counts against the budget), `left`,
+        `served`, `settlements`, `lapsed`. Of the amounts `total` has the sums. A budget that is not known any
+        more is None, and so is what is left.
     """
     llms = [_llm(summary, i) for i in range(len(summary.models))]
     known = summary.budgets is not None
@@ -49,6 +50,7 @@ def bill_of(summary: PeriodSummary) -> dict[str, Any]:
     return {
         "period": summary.period,
         "closed": summary.closed,
+        "settling": summary.settling,
         "queries": summary.arrived,
         "served": total["served"],
         "unserved": summary.unserved,

@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from streams.checks.arrivals import Arrivals
+from streams.checks.bills import check_bills, check_closing, check_up_to_date, newest_bills
 from streams.checks.landings import Landing, read_arrival, read_landing
 from streams.checks.ledgers import (
     Budgets,
     check_grants,
-    check_periods,
     check_rights,
     check_spending,
     compare_ledgers,
@@ -22,7 +22,7 @@ from streams.checks.plans import Prices, check_samples, read_plans
 from streams.checks.sums import Books
 from streams.checks.verdict import Verdict
 from streams.ledger import LedgerRecord
-from streams.periods import decode_period
+from streams.periods import PeriodSummary
 from streams.topic_names import Topics
 
 __all__ = ["Verdict", "check"]
@@ -37,7 +37,10 @@ def check(logs: Logs, topics: Topics, *, complete: bool = False) -> Verdict:
        never negative, granted - released sums to at most the budget, and no period's charges pass it. What
        settled above its reservation is told and taken out.
     3. A lane's `next` is where its decisions end.
-    4. A version of the plan has one set of prices, and queries were routed by them; no query was sampled
+    4. Bills of periods are sums of the topics too, with the budgets that the plans had: what a bill calls
+       closed or final is exact, what may still change is never more than the topics have. They are closed in
+       the order of periods.
+    5. A version of the plan has one set of prices, and queries were routed by them; no query was sampled
        twice.
 
     Right while the stream runs, too: topics are summed up to the ledgers as they were at first.
@@ -47,7 +50,7 @@ def check(logs: Logs, topics: Topics, *, complete: bool = False) -> Verdict:
     logs : Logs
     topics : Topics
     complete : bool
-        Nothing is to come any more: a query that waits is missing.
+        Nothing is to come any more: a query that waits is missing, and a bill that is behind is wrong.
 
     Returns
     -------
@@ -74,9 +77,10 @@ class _Check:
         self.outputs = [*self.llms, topics.unserved, topics.dlq, topics.overflow]
 
     def run(self, complete: bool) -> Verdict:
-        """Order matters: plan, ledgers, topics, ledgers, plan."""
+        """Order matters: plan, bills, ledgers, topics, bills, ledgers, plan."""
         verdict, topics = self.verdict, self.topics
         plans = read_plans(self.logs.read(topics.plans), keyed=True)
+        bills = self.bills()
         ledgers = self.ledgers(verdict)
         inputs = self.inputs()
         gone = self.gone()
@@ -93,24 +97,32 @@ class _Check:
         books.settle(self.logs.read(topics.outcomes), self.logs.read(topics.outcomes_dlq), topics.outcomes)
         books.conclude()
         check_samples(self.logs.read(topics.samples), ledgers, verdict)
-        summaries = [decode_period(entry.value) for entry in self.logs.read(topics.periods) if entry.value]
+        bills_after = self.bills()
         after = self.ledgers(Verdict())
         places.conclude([ledger.next for ledger in ledgers], [ledger.next for ledger in after], complete)
         later = read_plans(self.logs.read(topics.plans), keyed=True)
         prices.follow(later)
+        if plans:
+            check_closing(bills, plans[-1], ledgers, verdict)
         if gone:
             verdict.notes.append("records have been deleted by age: sums over topics are not compared")
         elif later:
             budgets = Budgets()
             for plan in [*log, *plans, *later]:
-                budgets.see(plan.period, plan.models, plan.budgets.tolist())
+                budgets.see(plan)
             compare_ledgers(ledgers, books, verdict)
             check_spending(books, budgets, verdict)
             check_rights(later[-1], ledgers, books, verdict)
             if plans:
                 check_grants(plans[-1], ledgers, budgets, verdict)
-            check_periods(list({s.period: s for s in summaries}.values()), ledgers, books, verdict)
+            check_bills(bills, books, budgets, verdict)
+            if complete:
+                check_up_to_date(bills_after, later[-1], ledgers, books, verdict)
         return verdict
+
+    def bills(self) -> dict[int, PeriodSummary]:
+        """By period."""
+        return newest_bills(entry.value for entry in self.logs.read(self.topics.periods))
 
     def ledgers(self, verdict: Verdict) -> list[LedgerRecord]:
         """By lane, the overflow lane last."""

@@ -9,6 +9,7 @@ from confluent_kafka import Message
 from streams.following import Follower
 from streams.kafka import reader_config
 from streams.ledger import LedgerRecord
+from streams.ledger_log import LedgerLog
 from streams.settings import Settings
 
 
@@ -28,8 +29,7 @@ class LedgerView:
         self, settings: Settings, overflow: bool, on_change: Callable[[], None] = lambda: None
     ) -> None:
         self._on_change = on_change
-        self._values: dict[int, bytes] = {}
-        self._decoded: dict[int, tuple[bytes, LedgerRecord]] = {}
+        self._logs: dict[int, LedgerLog] = {}
         config, topics = reader_config(settings), settings.topics
         self._followers = [Follower(config, topics.ledger, settings.partitions, self._read(0))]
         if overflow:
@@ -59,18 +59,13 @@ class LedgerView:
 
     def records(self) -> dict[int, LedgerRecord]:
         """The newest record of each lane that has one, by lane."""
-        found = {}
-        for lane, value in list(self._values.items()):
-            known = self._decoded.get(lane)
-            if known is None or known[0] is not value:
-                known = self._decoded[lane] = (value, LedgerRecord.decode(value))
-            found[lane] = known[1]
-        return found
+        found = {lane: ledger.record() for lane, ledger in list(self._logs.items())}
+        return {lane: record for lane, record in found.items() if record is not None}
 
     def _read(self, first: int) -> Callable[[Message], None]:
         def read(message: Message) -> None:
-            if (value := message.value()) is not None:
-                self._values[first + (message.partition() or 0)] = value
+            lane = first + (message.partition() or 0)
+            if self._logs.setdefault(lane, LedgerLog()).take(message.key(), message.value()):
                 self._on_change()
 
         return read

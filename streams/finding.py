@@ -13,7 +13,7 @@ from confluent_kafka import Message, TopicPartition
 from routing.catalogue import Model
 from streams.dead_letters import split_dead_letter_headers
 from streams.headers import headers_of
-from streams.ledger import LedgerRecord
+from streams.ledger import LedgerRecord, period_of
 from streams.overflow import without_own
 from streams.reservations import Reserved, decode_reserved, id_digest
 from streams.scanning import CLOCK_SECONDS, Scanner, written_at
@@ -161,7 +161,7 @@ class Finder:
         """Among the queries that no lane has decided."""
         following: dict[int, int] = {}
         for message in self._all(self._topics.ledger):
-            if (value := message.value()) is not None:
+            if (value := message.value()) is not None and period_of(message.key()) is None:
                 following[int(message.partition() or 0)] = LedgerRecord.decode(value).next
         places = [
             TopicPartition(place.topic, place.partition, following.get(place.partition, 0))

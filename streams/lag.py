@@ -120,10 +120,11 @@ class LagReader:
 def _deferred(ledgers: Mapping[int, LedgerRecord], pool: int) -> int:
     """Queries that lanes deferred and the overflow lane has not taken: its input is full of markers."""
     deferred = taken = 0
+    forgotten = max((record.forgotten for record in ledgers.values()), default=0)
     for lane, record in ledgers.items():
-        for account in (record.account, record.closed):
-            if account is None:
-                continue
+        for account in record.accounts:
+            if account.period <= forgotten:
+                continue  # some lanes do not count it any more
             if lane == pool:
                 taken += account.arrived + account.dead
             else:

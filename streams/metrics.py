@@ -152,13 +152,9 @@ class Metrics(Collector):
 
     def committed(self, before: LedgerRecord, after: LedgerRecord) -> None:
         """A lane's record was replaced by a transaction."""
-        self._count_account(before.account, _same_period(before.account, after), after.models)
-        if after.account.period != before.account.period:
-            self._count_account(
-                Account.fresh(after.account.period, len(after.models)), after.account, after.models
-            )
-        elif before.closed is not None and after.closed is not None:
-            self._count_account(before.closed, after.closed, after.models)
+        for account in after.accounts:
+            last = before.account_of(account.period) or Account.fresh(account.period, len(after.models))
+            self._count_account(last, account, after.models)
         for kind, number in after.outcomes.items():
             self._count("outcomes", (kind,), number - before.outcomes.get(kind, 0))
         for model, values in after.reported.items():
@@ -167,8 +163,8 @@ class Metrics(Collector):
             for name, new, old in zip(counters, values[:3], known[:3], strict=True):
                 self._count(name, (model,), new - old)
 
-    def _count_account(self, before: Account, after: Account | None, models: tuple[str, ...]) -> None:
-        if after is None or before.period != after.period or before is after:
+    def _count_account(self, before: Account, after: Account, models: tuple[str, ...]) -> None:
+        if before is after:
             return
         before, after = before.widened(len(models)), after.widened(len(models))
         served = after.served - before.served
@@ -280,10 +276,3 @@ def _model_gauges(model: ModelOverview) -> dict[str, float]:
     if model.cost_error is not None:
         found["cost_error_ratio"] = model.cost_error
     return found
-
-
-def _same_period(account: Account, record: LedgerRecord) -> Account | None:
-    for other in (record.account, record.closed):
-        if other is not None and other.period == account.period:
-            return other
-    return None

@@ -128,8 +128,7 @@ def survey(
     accounts = [
         account.widened(count)
         for ledger in ledgers.values()
-        for account in (ledger.account, ledger.closed)
-        if account is not None and account.period == plan.period
+        if (account := ledger.account_of(plan.period)) is not None
     ]
     granted = plan.granted.sum(0) - _total(accounts, "released", count)
     charged, settled = _total(accounts, "charged", count), _total(accounts, "settled", count)

@@ -8,9 +8,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import orjson
 
-from routing.account import COUNTS, VECTORS, Account
+from routing.account import COUNTS, VECTORS
 from routing.decision import IntArray
-from routing.plan import Plan
 from streams.ledger import LedgerRecord
 
 
@@ -22,7 +21,9 @@ class PeriodSummary:
     ----------
     period : int
     closed : bool
-        Every lane has left the period; only late outcomes still change it.
+        Every lane has left the period: nothing more is charged to it.
+    settling : bool
+        It can still change: it is not closed, or reservations are open that outcomes settle.
     models : tuple of str, length M
     budgets : list of int or None
         None when the period's plan is not known any more.
@@ -36,6 +37,7 @@ class PeriodSummary:
 
     period: int
     closed: bool
+    settling: bool
     models: tuple[str, ...]
     budgets: list[int] | None
     reserved: list[int]
@@ -51,55 +53,49 @@ class PeriodSummary:
 
 
 def summarise(
-    plan: Plan, ledgers: Mapping[int, LedgerRecord], last_budgets: list[int] | None = None
-) -> list[PeriodSummary]:
-    """The last period and the current one, as the ledgers have them.
+    period: int,
+    models: tuple[str, ...],
+    budgets: list[int] | None,
+    lanes: int,
+    ledgers: Mapping[int, LedgerRecord],
+) -> PeriodSummary:
+    """One period, as the ledgers have it.
 
     Parameters
     ----------
-    plan : Plan
-        In force.
+    period : int
+    models : tuple of str, length M
+        What the accounts' positions stand for.
+    budgets : list of int or None
+        Picodollars that the period has, or had.
+    lanes : int
+        How many there are, the overflow lane included; one without a ledger has not begun.
     ledgers : mapping of int to LedgerRecord
-        All lanes'.
-    last_budgets : list of int, optional
-        Picodollars that the last period had; a change of the catalogue since then is none of its business.
-        None: the plan's.
+        By lane.
     """
-    summaries = []
-    for period in (plan.period - 1, plan.period):
-        accounts = [
-            account
-            for ledger in ledgers.values()
-            for account in (ledger.account, ledger.closed)
-            if account is not None and account.period == period
-        ]
-        if accounts:
-            left = all(ledger.account.period > period for ledger in ledgers.values())
-            budgets = plan.budgets.tolist()
-            if period < plan.period and last_budgets is not None:
-                budgets = last_budgets + [0] * (len(budgets) - len(last_budgets))
-            summaries.append(_sum(plan, period, accounts, left, budgets))
-    return summaries
-
-
-def _sum(
-    plan: Plan, period: int, accounts: list[Account], closed: bool, budgets: list[int]
-) -> PeriodSummary:
-    models = len(plan.models)
+    accounts = [a for ledger in ledgers.values() if (a := ledger.account_of(period)) is not None]
     totals: dict[str, IntArray] = {
-        name: sum((getattr(a.widened(models), name) for a in accounts), np.zeros(models, np.int64))
+        name: sum((getattr(a.widened(len(models)), name) for a in accounts), np.zeros(len(models), np.int64))
         for name in VECTORS
     }
     counts = {name: sum(getattr(account, name) for account in accounts) for name in COUNTS}
     counts["arrived"] -= counts["deferred"]  # a deferred query arrives on two lanes
+    closed = all_past(period, lanes, ledgers)
+    still_open = totals["served"] - totals["settlements"] - totals["lapsed"]
     return PeriodSummary(
         period=period,
         closed=closed,
-        models=plan.models,
+        settling=not closed or bool(still_open.any()),
+        models=models,
         budgets=budgets,
         **{name: values.tolist() for name, values in totals.items() if name != "released"},
         **counts,
     )
+
+
+def all_past(period: int, lanes: int, ledgers: Mapping[int, LedgerRecord]) -> bool:
+    """Every lane is in a later period."""
+    return all(lane in ledgers and ledgers[lane].account.period > period for lane in range(lanes))
 
 
 def encode_period(summary: PeriodSummary) -> bytes:
@@ -110,5 +106,6 @@ def encode_period(summary: PeriodSummary) -> bytes:
 def decode_period(value: bytes) -> PeriodSummary:
     """What `encode_period` wrote, here or in another version: fields that are not known are left out."""
     found = orjson.loads(value)
+    found.setdefault("settling", not found["closed"])
     data = {one.name: found[one.name] for one in fields(PeriodSummary) if one.name in found}
     return PeriodSummary(**{**data, "models": tuple(data["models"])})

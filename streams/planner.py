@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -12,15 +12,16 @@ from routing.estimators.base import Estimates
 from routing.plan import Plan
 from routing.planning import Planner
 from streams.backlog import Record
+from streams.bills import Bills
 from streams.catalogue_versions import CatalogueReader
 from streams.cluster import LedgerView
 from streams.estimating import Estimating
 from streams.exploring import measured
 from streams.kafka import reader_config, transactional_config
-from streams.ledger import account_from_dict
+from streams.ledger import LedgerRecord, account_from_dict
 from streams.losses import shorter
 from streams.messages import Refused, decode_samples
-from streams.periods import decode_period, encode_period, summarise
+from streams.periods import PeriodSummary, decode_period, encode_period
 from streams.plan_messages import PLAN_KEY, encode_plan, same_but_for_rights
 from streams.plans import plan_in_force
 from streams.settings import Settings
@@ -85,7 +86,7 @@ class PlannerDesk:
         self._first_sample: float | None = None
         self._looked = self._summed = 0.0
         self._until_next = SHORTEST_LOOK_SECONDS
-        self._summaries: dict[int, bytes] = {}
+        self._bills = Bills()
 
     def open(self) -> None:
         """Fence the former planner, read the plan that is in force, and go on from it."""
@@ -93,11 +94,7 @@ class PlannerDesk:
         last = plan_in_force(self._settings)
         self._planner = self._make_planner()
         self._first_sample = None
-        self._summaries = {
-            decode_period(value).period: value
-            for message in read_to_end(reader_config(self._settings), self._topics.periods, 0)
-            if (value := message.value()) is not None
-        }
+        self._bills = Bills(self._told(0 if last is None else last.billed))
         if last is None:
             self._next = 0
             self._planner.start_period()
@@ -108,6 +105,15 @@ class PlannerDesk:
             self._logged = last
             self._next = self._samples_from(last)
         log.info("planner_open", plan=self._planner.plan.version, samples_from=self._next)
+
+    def _told(self, billed: int) -> list[PeriodSummary]:
+        """The newest summary of each period whose bill is not final: the topic has those of all times."""
+        newest: dict[bytes, bytes] = {}
+        for message in read_to_end(reader_config(self._settings), self._topics.periods, 0):
+            key, value = message.key(), message.value()
+            if key is not None and value is not None and int(key) > billed:
+                newest[key] = value
+        return [decode_period(value) for value in newest.values()]
 
     def _samples_from(self, plan: Plan) -> int:
         """Where the period's samples begin; the beginning of a topic that was deleted and made anew."""
@@ -174,16 +180,23 @@ class PlannerDesk:
             log.warning("warmup_time_limit", samples=plan.solved_from["observed"])
             self._publish(plan)
         if self._period_over(planner):
-            planner.start_period()
-            self._first_sample = None
-            log.info("period_begins", period=planner.plan.period)
+            self._begin_period(planner)
         else:
             planner.hand_out()
         self._publish(planner.plan)
         self._schedule(planner, since)
         if time.monotonic() - self._summed >= SUMMARY_SECONDS:
-            self._summed = time.monotonic()
-            self._publish_periods(planner)
+            self._publish_bills(self._view.records())
+
+    def _begin_period(self, planner: Planner) -> None:
+        """The next period, once what this one has come to is written, with the budgets that it had."""
+        ledgers = self._view.records()
+        self._publish_bills(ledgers)
+        if self._logged is not None:
+            planner.plan = replace(planner.plan, billed=self._bills.final(self._logged, ledgers))
+        planner.start_period()
+        self._first_sample = None
+        log.info("period_begins", period=planner.plan.period, billed=planner.plan.billed)
 
     def _schedule(self, planner: Planner, since: float) -> None:
         """When to look again: soon at the beginning and the end of a period, and where it is short."""
@@ -262,21 +275,20 @@ class PlannerDesk:
             learned=plan.learned, **{k: v for k, v in plan.solved_from.items() if k in ("observed", "rows")},
         )  # fmt: skip
 
-    def _publish_periods(self, planner: Planner) -> None:
-        """Write down what the current and the last period come to, when it changed."""
-        if self._producer is None or not self._view.ready:
-            return  # sums over some of the lanes are nobody's bill
-        changed = {}
-        told = self._summaries.get(planner.plan.period - 1)
-        last_budgets = None if told is None else decode_period(told).budgets
-        for summary in summarise(planner.plan, self._view.records(), last_budgets):
-            value = encode_period(summary)
-            if self._summaries.get(summary.period) != value:
-                changed[summary.period] = value
-        if not changed:
+    def _publish_bills(self, ledgers: Mapping[int, LedgerRecord]) -> None:
+        """Write down what periods come to, of which something changed, under the plan that is published.
+
+        To be called with all ledgers: sums over some of the lanes are nobody's bill.
+        """
+        if self._producer is None or self._logged is None:
+            return
+        self._summed = time.monotonic()
+        due = self._bills.due(self._logged, ledgers)
+        if not due:
             return
         self._producer.begin()
-        for period, value in changed.items():
-            self._producer.produce(self._topics.periods, value, str(period).encode(), partition=0)
+        for summary in due:
+            key = str(summary.period).encode()
+            self._producer.produce(self._topics.periods, encode_period(summary), key, partition=0)
         self._producer.commit()
-        self._summaries.update(changed)
+        self._bills.wrote(due)

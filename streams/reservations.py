@@ -168,6 +168,11 @@ class OpenReservations:
         """Offset of the oldest query that is kept."""
         return self._firsts[self._begin] if len(self) else None
 
+    @property
+    def first_period(self) -> int | None:
+        """Period of the oldest query that is kept."""
+        return self._batches[self._begin][1].period if len(self) else None
+
     def oldest(self) -> int:
         """Where the oldest batch is in its topic; without any, where the next one will not be before."""
         return self._batches[self._begin][0] if len(self) else self._after

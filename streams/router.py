@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import structlog
 
+from routing.account import Account
 from routing.alignment import Alignment, align
 from routing.estimators.base import Estimates
 from routing.plan import Plan
@@ -22,7 +23,8 @@ from streams.exploring import to_explore
 from streams.headers import headers_of
 from streams.intake import Arrivals
 from streams.kafka import reader_config, transactional_config
-from streams.ledger import LedgerRecord, account_to_dict
+from streams.ledger import LedgerRecord, account_key, account_to_dict, lane_key
+from streams.ledger_log import LedgerLog
 from streams.messages import encode_samples
 from streams.outcome_feed import OutcomeFeed
 from streams.plans import PlanReader
@@ -95,6 +97,8 @@ class RouterDesk:
         self._plan: Plan | None = None
         self._aligned: tuple[Plan, Alignment] | None = None
         self.record = LedgerRecord.fresh(lane)
+        self._written: Mapping[int, Account] = {}
+        """Accounts of periods before as they are on the topic."""
         self.decided: Decided | None = None
         """What the last step decided, once it was committed (for who watches)."""
 
@@ -104,11 +108,11 @@ class RouterDesk:
         """Fence former owners, then read the ledger and what is reserved."""
         self._producer = FencedProducer(transactional_config(self._settings, f"lane-{self.lane}"))
         config = reader_config(self._settings)
-        record = LedgerRecord.fresh(self.lane)
+        ledger = LedgerLog()
         for message in read_to_end(config, *self._ledger):
-            if (value := message.value()) is not None:
-                record = LedgerRecord.decode(value)
-        self.record = record
+            ledger.take(message.key(), message.value())
+        record = ledger.record() or LedgerRecord.fresh(self.lane)
+        self.record, self._written = record, ledger.accounts()
         self._plan, self._waiting = None, False
         self.intake.forget()
         batches = [
@@ -302,14 +306,16 @@ class RouterDesk:
     # ---- transactions ------------------------------------------------------------------------------------
 
     def _entered(self, plan: Plan) -> LedgerRecord:
-        """The record in the plan's period; the account of the one before is kept to be settled."""
+        """The record in the plan's period; accounts of those before are kept while they may change."""
         record = self.record
         account = enter(record.account, plan)
         if account.period != record.account.period:
             # what was sampled for the period before, ahead of what was decided, is to be sampled for this one
-            record = replace(record, sampled=record.next)
-            if record.account.period > 0:
-                record = replace(record, closed=record.account)
+            record = replace(record.entering(account), sampled=record.next)
+        open_since = self._settlement.reservations.first_period
+        # a successor of the planner may want to read what no bill that is written for good has yet
+        over = min(plan.billed, (account.period if open_since is None else open_since) - 1)
+        record = record.forgetting(over)
         return replace(
             record, account=account, models=plan.models, version=plan.version, revision=plan.revision
         )
@@ -343,8 +349,17 @@ class RouterDesk:
         oldest = self._settlement.reservations.oldest()
         record = replace(record, reservations_from=oldest, written_at=time.time())
         topic, partition = self._ledger
-        self._out(topic, record.encode(), str(self.lane).encode(), partition=partition)
+        for period in self._written.keys() - record.past.keys():
+            self._out(topic, None, account_key(self.lane, period), partition=partition)
+        for period, account in record.past.items():
+            if account is not self._written.get(period):
+                self._out(
+                    topic, record.encode_account(period), account_key(self.lane, period), partition=partition
+                )
+        # last, for it is what makes them true
+        self._out(topic, record.encode(), lane_key(self.lane), partition=partition)
         self._producer.commit()
+        self._written = record.past
         if reserved is not None:
             where, batch = reserved
             self._settlement.reservations.add(where[0], batch)

@@ -213,7 +213,7 @@ class Settings(BaseSettings):
     settle_seconds: float = Field(
         default=3600.0,
         gt=0,
-        description="Seconds after which a reservation without an outcome stays charged.",
+        description="Seconds in which outcomes settle, whatever their period; later ones are refused.",
     )
     overflow: Literal["auto", "on", "off"] = Field(
         default="auto",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import structlog
@@ -52,6 +53,8 @@ class Settlement:
         self.lane, self._seconds = lane, settle_seconds
         self.reservations = OpenReservations(ROOM)
         self.inbox: deque[Message] = deque()
+        self._given_up = 0
+        """The first period of which reservations may be open."""
 
     def rebuild(
         self, record: LedgerRecord, batches: Sequence[tuple[int, Reserved]], outcomes: Sequence[Message]
@@ -69,6 +72,7 @@ class Settlement:
         """
         self.reservations = OpenReservations(ROOM, record.reservations_from)
         self.inbox = deque()
+        self._given_up = 0
         for where, reserved in batches:
             self.reservations.add(where, reserved)
         for message in outcomes:
@@ -79,14 +83,26 @@ class Settlement:
                 continue
 
     def expire(self, record: LedgerRecord, now: float) -> LedgerRecord:
-        """Give up reservations whose time has passed; they stay charged."""
+        """Give up reservations whose time has passed; they stay charged, each to its own period."""
         for reserved in self.reservations.expire(now - self._seconds):
             lapsed = reserved.model[reserved.paid == OPEN]
             if len(lapsed):
                 log.warning(
                     "reservations_lapsed", lane=self.lane, queries=len(lapsed), period=reserved.period
                 )
-                record = _in_period(record, reserved.period, lambda account, m=lapsed: account.lapse(m))
+                record = _in_period(record, reserved.period, partial(Account.lapse, model=lapsed))
+        return self._give_up(record)
+
+    def _give_up(self, record: LedgerRecord) -> LedgerRecord:
+        """Nothing of a period is open once its reservations are gone, also when their topic was lost."""
+        first = self.reservations.first_period or record.account.period
+        if first > self._given_up:
+            for period, account in record.past.items():
+                left = np.maximum(account.served - account.settlements - account.lapsed, 0)
+                if self._given_up <= period < first and left.any():
+                    log.warning("reservations_lost", lane=self.lane, queries=int(left.sum()), period=period)
+                    record = record.with_account(account.lapse(np.repeat(np.arange(len(left)), left)))
+            self._given_up = first
         return record
 
     def has_old(self, now: float) -> bool:
@@ -134,9 +150,8 @@ class Settlement:
                 sums[3] += outcome.cost
         for period, rows in paid.items():
             models, charges, actual = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
-            record = _in_period(
-                record, period, lambda account, m=models, c=charges, a=actual: account.settle(m, c, a)
-            )
+            change = partial(Account.settle, model=models, reserved=charges, actual=actual)
+            record = _in_period(record, period, change)
         last = (messages[-1].offset() or 0) if messages else -1
         position = max(record.outcomes_next, last + 1)
         return Settled(
@@ -166,8 +181,8 @@ class Settlement:
         model = int(reserved.model[row])
         if record.models[model] != outcome.model:
             raise Refused("settle", "contradictory", f"the query was routed to {record.models[model]}")
-        if reserved.period not in (record.account.period, record.closed and record.closed.period):
-            # also of one that was settled in time: a restart cannot tell it from one that was not
+        if record.account_of(reserved.period) is None:
+            # forgotten by a version that kept one past account: whether it settled this nothing tells
             raise _late(outcome)
         actual = int(to_pico(outcome.cost))
         if reserved.paid[row] == OPEN:
@@ -184,13 +199,7 @@ def _late(outcome: Outcome) -> Refused:
     )
 
 
-def _in_period(record: LedgerRecord, period: int, change: object) -> LedgerRecord:
-    """Apply a change to the account of a period, the current or the closed one."""
-    apply = change
-    assert callable(apply)
-    if record.account.period == period:
-        changed: Account = apply(record.account)
-        return replace(record, account=changed)
-    if record.closed is not None and record.closed.period == period:
-        return replace(record, closed=apply(record.closed))
-    return record
+def _in_period(record: LedgerRecord, period: int, change: Callable[[Account], Account]) -> LedgerRecord:
+    """Apply a change to the account of a period: budgets are a period's own, so no other one feels it."""
+    account = record.account_of(period)
+    return record if account is None else record.with_account(change(account))

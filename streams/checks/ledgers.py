@@ -11,18 +11,24 @@ from streams.checks.logs import Entry
 from streams.checks.sums import Books, Sums
 from streams.checks.verdict import Verdict
 from streams.ledger import LedgerRecord
-from streams.periods import PeriodSummary
+from streams.ledger_log import LedgerLog
 
 
 def newest_ledger(lane: int, entries: Sequence[Entry], verdict: Verdict) -> LedgerRecord:
     """The record in force of a lane, and whether those before it led to it."""
-    record = LedgerRecord.fresh(lane)
+    ledger, record = LedgerLog(), LedgerRecord.fresh(lane)
     for entry in entries:
-        if entry.value is None:
+        if not ledger.take(entry.key, entry.value) or (later := ledger.record()) is None:
             continue
-        later = LedgerRecord.decode(entry.value)
         same = later.account.period == record.account.period  # a new one samples again what still waits
-        for name in ("next", "outcomes_next", "reservations_from", "revision", *["sampled"] * same):
+        for name in (
+            "next",
+            "outcomes_next",
+            "reservations_from",
+            "revision",
+            "forgotten",
+            *["sampled"] * same,
+        ):
             if getattr(later, name) < getattr(record, name):
                 verdict.add(
                     "ledger_differs", f"{entry.place}: lane {lane}'s {name} goes back from "
@@ -31,15 +37,20 @@ def newest_ledger(lane: int, entries: Sequence[Entry], verdict: Verdict) -> Ledg
         if later.lane != lane:
             verdict.add("ledger_differs", f"{entry.place}: is of lane {later.lane}, not {lane}")
         record = later
+    if ledger.loose:
+        verdict.add("ledger_differs", f"lane {lane}: an account was written without the lane's record")
     return record
 
 
 def compare_ledgers(ledgers: Sequence[LedgerRecord], books: Books, verdict: Verdict) -> None:
     """Each account that a ledger holds is the sum of what the topics have."""
     for lane, ledger in enumerate(ledgers):
-        for account in (ledger.account, ledger.closed):
-            if account is not None and account.period > 0:
+        for account in ledger.accounts:
+            if account.period > 0:
                 _compare(lane, ledger.models, account, books.sums[lane, account.period], verdict)
+        for number, period in books.sums:
+            if number == lane and period > ledger.forgotten and ledger.account_of(period) is None:
+                verdict.add("ledger_differs", f"lane {lane}: the account of period {period} is not kept")
         _compare_dead(lane, ledger, books, verdict)
 
 
@@ -78,7 +89,7 @@ def _compare(lane: int, models: tuple[str, ...], account: Account, sums: Sums, v
 
 def _compare_dead(lane: int, ledger: LedgerRecord, books: Books, verdict: Verdict) -> None:
     """Dead letters of all periods that the ledger still holds; which period some are of, nothing tells."""
-    accounts = [account for account in (ledger.account, ledger.closed) if account is not None]
+    accounts = ledger.accounts
     known = {account.period for account in accounts}
     least = sum(books.sums[lane, period].dead for period in known)
     every = sum(sums.dead for (number, _), sums in books.sums.items() if number == lane)
@@ -90,20 +101,28 @@ def _compare_dead(lane: int, ledger: LedgerRecord, books: Books, verdict: Verdic
 
 
 class Budgets:
-    """The most that each period's budgets ever were, by LLM, in picodollars."""
+    """Each period's budgets by LLM, in picodollars: the most that they ever were, and the last."""
 
     def __init__(self) -> None:
         self._most: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        self._last: dict[int, Plan] = {}
 
-    def see(self, period: int, models: Sequence[str], budgets: Sequence[int]) -> None:
+    def see(self, plan: Plan) -> None:
         """Budgets may be changed while a period lasts; what was granted by a higher one stays granted."""
-        most = self._most[period]
-        for model, budget in zip(models, budgets, strict=True):
-            most[model] = max(most[model], int(budget))
+        most, last = self._most[plan.period], self._last.get(plan.period)
+        for model, budget in zip(plan.models, plan.budgets.tolist(), strict=True):
+            most[model] = max(most[model], budget)
+        if last is None or last.revision <= plan.revision:
+            self._last[plan.period] = plan
 
     def of(self, period: int) -> Mapping[str, int] | None:
-        """Picodollars by LLM; None when nothing is known of the period."""
+        """Picodollars by LLM at most; None when nothing is known of the period."""
         return self._most.get(period)
+
+    def last_of(self, period: int) -> Mapping[str, int] | None:
+        """Picodollars by LLM at the end; None when nothing is known of the period."""
+        plan = self._last.get(period)
+        return None if plan is None else dict(zip(plan.models, plan.budgets.tolist(), strict=True))
 
 
 def check_rights(plan: Plan, ledgers: Sequence[LedgerRecord], books: Books, verdict: Verdict) -> None:
@@ -159,22 +178,4 @@ def check_spending(books: Books, budgets: Budgets, verdict: Verdict) -> None:
                 verdict.add(
                     "overspent", f"period {period}, {model}: {amount} charged of {budget.get(model, 0)}; "
                     f"settlements explain {beyond[period][model]}",
-                )  # fmt: skip
-
-
-def check_periods(
-    summaries: Sequence[PeriodSummary], ledgers: Sequence[LedgerRecord], books: Books, verdict: Verdict
-) -> None:
-    """What those read who answer for the bill is the sum of the topics, for periods that every lane left."""
-    for summary in summaries:
-        if not summary.closed or any(ledger.account.period <= summary.period for ledger in ledgers):
-            continue
-        parts = [books.sums[lane, summary.period] for lane in range(len(ledgers))]
-        for i, model in enumerate(summary.models):
-            told = (summary.reserved[i], summary.served[i])
-            summed = (sum(p.reserved[model] for p in parts), sum(p.served[model] for p in parts))
-            if told != summed:
-                verdict.add(
-                    "ledger_differs", f"the bill of period {summary.period}, {model}: reserved and served "
-                    f"are {told}, {summed} by the topics",
                 )  # fmt: skip

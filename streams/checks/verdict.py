@@ -17,6 +17,7 @@ KINDS = {
     "settlement": "an outcome was not taken in exactly once, or not as it says",
     "overspent": "more was charged than the budget of a period",
     "rights": "a lane charged more than it was granted, or more was granted than there is",
+    "bill": "a bill is not what the topics come to, or not closed when its period is over",
     "plans": "plans contradict each other, or queries were not routed by them",
     "samples": "a query was sampled twice, or samples are not one for each query",
 }

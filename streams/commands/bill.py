@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def table(bill: dict[str, Any]) -> str:
     """One period for people; USD."""
-    state = "closed" if bill["closed"] else "current"
+    state = "current" if not bill["closed"] else "closed, outcomes may come" if bill["settling"] else "closed"
     lines = [
         f"period {bill['period']} ({state}): {bill['queries']} queries, {bill['served']} served, "
         f"{bill['unserved']} unserved, {bill['dead']} dead letters"

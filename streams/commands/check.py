@@ -16,7 +16,9 @@ from streams.settings import Settings
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command can be told."""
     parser.add_argument(
-        "--complete", action="store_true", help="nothing is to come: a query that waits is missing"
+        "--complete",
+        action="store_true",
+        help="nothing is to come: a query that waits is missing, a bill that is behind is wrong",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 

@@ -334,8 +334,9 @@ class Round:
             self.revive()
             taken = sum(sum(record.outcomes.values()) for record in self.router.ledgers().values())
             if taken >= self.traffic.answered or time.monotonic() > deadline:
-                verdict = self.router.check(complete=False)
-                if not verdict.waiting or time.monotonic() > deadline:
+                verdict = self.router.check(complete=True)
+                late = verdict.counts["missing"] or verdict.counts["bill"]
+                if not late or time.monotonic() > deadline:
                     break
             time.sleep(0.5)
         for worker in self.workers:

@@ -100,9 +100,8 @@ def total(router: Router, name: str, period: int | None = None) -> IntArray:
     accounts = [
         account
         for record in router.ledgers().values()
-        for account in (record.account, record.closed)
-        if account is not None
-        and (account.period == period or (period is None and account is record.account))
+        for account in record.accounts
+        if account.period == period or (period is None and account is record.account)
     ]
     models = max([len(router.catalogue.names), *(len(account.charged) for account in accounts)])
     return sum((getattr(one.widened(models), name) for one in accounts), np.zeros(models, np.int64))

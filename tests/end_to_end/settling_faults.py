@@ -1,4 +1,4 @@
-"""Faults around money: death while outcomes are taken in, a slow linear programme."""
+"""Faults around money: death while outcomes are taken in, a planner that is silent or slow."""
 
 from __future__ import annotations
 
@@ -37,6 +37,19 @@ class DieInSettling:
 
         RouterDesk._settle = arming  # type: ignore[method-assign]
         die_in_commit(armed, self.moment)
+
+
+@dataclass(frozen=True)
+class SilentPlanner:
+    """A planner that does nothing, while the lanes of its worker go on by the plan in force."""
+
+    def __call__(self) -> None:
+        from streams.planner import PlannerDesk
+
+        def nothing(desk: PlannerDesk, records: Any) -> None:
+            desk._looked = time.monotonic()
+
+        PlannerDesk.step = nothing  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from streams.checks.logs import Entry
+from streams.ledger import lane_key, period_of
 from streams.overflow import HEADER
 from tests.end_to_end.data import make_small
 from tests.end_to_end.recorded import Recorded, rewritten, routing_of
@@ -23,7 +24,9 @@ from tests.end_to_end.workers import ROOT, wait_for
 
 @pytest.fixture(scope="module")
 def stream(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
-    """Two partitions and the overflow lane, two periods, settlement of every kind, dead letters.
+    """Two partitions and the overflow lane, three periods, settlement of every kind, dead letters.
+
+    Of the first period all is settled, some of it in the third; of the others nothing.
 
     Budgets are such that cheap LLMs have rights in both partitions and dear ones only in the pool; before
     anything has arrived the pool has them all.
@@ -55,8 +58,15 @@ def stream(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> 
         router.answer(served[3], offset=10**9)
         router.settled(204)
         router.ledgers_are(lambda lanes: all(r.account.period > 1 for r in lanes.values()), "all in period 2")
-        router.send(range(400, 500))
+        router.send(range(400, 450))
         router.all_landed()
+        router.ledgers_are(lambda lanes: all(r.account.period > 2 for r in lanes.values()), "all in period 3")
+        for landing in served[200:]:
+            router.answer(landing, float(landing.charge) / 1e12 * 1.1)
+        router.settled(4 + len(served))
+        router.send(range(450, 500))
+        router.all_landed()
+        router.check_at_rest()
         assert worker.stop() == 0
         yield router
     finally:
@@ -90,6 +100,21 @@ def test_nothing_is_wrong_with_the_history_itself(history: Recorded) -> None:
     deferred = history.entries[history.topics.overflow]
     own = {sum(name == HEADER for name, _ in entry.headers) for entry in deferred}
     assert own == {1, 3}, "a client's headers of our name go along"
+    newest = {
+        entry.key: orjson.loads(entry.value or b"") for entry in history.entries[history.topics.periods]
+    }
+    states = [(newest[key]["closed"], newest[key]["settling"]) for key in (b"1", b"2", b"3")]
+    assert states == [(True, False), (True, True), (False, True)]
+
+
+def test_a_bill_that_is_behind_is_wrong_only_when_nothing_is_to_come(history: Recorded) -> None:
+    """A planner that is about to write it has done nothing wrong."""
+    last = [bills_of(history, 3)[-1], *bills_of(history, 1)[-1:]]
+    behind = history.without(last[0]).without(last[1])
+    assert behind.check().counts["bill"]
+    from streams.checker import check
+
+    assert check(behind, history.topics).fine
 
 
 def ledger_edit(name: str, by: int) -> Callable[[dict], None]:
@@ -148,7 +173,9 @@ def reserved_twice(h: Recorded) -> Recorded:
 
 def settled_twice(h: Recorded) -> Recorded:
     return h.edited(
-        h.topics.ledger, lambda f: f["outcomes"].update(settled=f["outcomes"].get("settled", 0) + 1)
+        h.topics.ledger,
+        lambda f: f["outcomes"].update(settled=f["outcomes"].get("settled", 0) + 1),
+        last=True,
     )
 
 
@@ -274,8 +301,106 @@ def sampled_twice(h: Recorded) -> Recorded:
 
 def older_ledger_again(h: Recorded) -> Recorded:
     """A worker that was fenced wrote all the same."""
-    ledger: list[Entry] = [e for e in h.entries[h.topics.ledger] if e.partition == 0]
+    ledger: list[Entry] = [e for e in h.entries[h.topics.ledger] if e.partition == 0 and e.key == lane_key(0)]
     return h.with_more(ledger[len(ledger) // 2])
+
+
+def past_accounts(h: Recorded, period: int = 1) -> list[Entry]:
+    return [e for e in h.entries[h.topics.ledger] if period_of(e.key) == period and e.value is not None]
+
+
+def past_account_lost(h: Recorded) -> Recorded:
+    for entry in past_accounts(h, 2):
+        h = h.without(entry)
+    return h
+
+
+def past_account_charged_twice(h: Recorded) -> Recorded:
+    entry = past_accounts(h)[-1]
+    fields = orjson.loads(entry.value or b"")
+    ledger_edit("settled", 1)(fields)
+    return h.changed(entry, value=orjson.dumps(fields))
+
+
+def past_account_without_its_record(h: Recorded) -> Recorded:
+    return h.with_more(past_accounts(h)[-1])
+
+
+# --- bills --------------------------------------------------------------------------------------------------
+
+
+def bill_edit(name: str, by: int, period: int = 1) -> Callable[[Recorded], Recorded]:
+    """Adds to a number of a period's bill, or to that of the LLM that was served most."""
+
+    def edit(fields: dict) -> None:
+        if fields["period"] != period:
+            return
+        if isinstance(fields[name], list):
+            fields[name][fields["served"].index(max(fields["served"]))] += by
+        else:
+            fields[name] += by
+
+    def change(h: Recorded) -> Recorded:
+        return h.edited(h.topics.periods, edit)
+
+    change.__name__ = f"bill_{period}_{name}_{by:+d}"
+    return change
+
+
+def bills_of(h: Recorded, period: int) -> list[Entry]:
+    return [e for e in h.entries[h.topics.periods] if e.key == str(period).encode()]
+
+
+def never_closed(h: Recorded) -> Recorded:
+    """Forgotten by a planner that looked at two periods only."""
+    return h.edited(
+        h.topics.periods, lambda f: f.update(closed=False, settling=True) if f["period"] == 1 else None
+    )
+
+
+def never_closed_the_last(h: Recorded) -> Recorded:
+    """All lanes are past it, and nothing is to come."""
+    return h.edited(
+        h.topics.periods, lambda f: f.update(closed=False, settling=True) if f["period"] <= 2 else None
+    )
+
+
+def closed_too_early(h: Recorded) -> Recorded:
+    return h.edited(h.topics.periods, lambda f: f.update(closed=True))
+
+
+def called_final(h: Recorded) -> Recorded:
+    """Reservations of the second period are open."""
+    return h.edited(h.topics.periods, lambda f: f.update(settling=not f["closed"]))
+
+
+def forgotten_too_early(h: Recorded) -> Recorded:
+    return h.edited(h.topics.plans, lambda f: f.update(billed=2))
+
+
+def late_outcomes_not_billed(h: Recorded) -> Recorded:
+    """The closed bill is of before the outcomes that came in the third period."""
+    before = None
+    for entry in bills_of(h, 1):
+        bill = orjson.loads(entry.value or b"")
+        if bill["settling"]:
+            before = entry
+    assert before is not None
+    for entry in bills_of(h, 1)[bills_of(h, 1).index(before) + 1 :]:
+        h = h.without(entry)
+    return h
+
+
+def bill_lost(h: Recorded) -> Recorded:
+    for entry in bills_of(h, 2):
+        h = h.without(entry)
+    return h
+
+
+def bill_of_an_earlier_planner(h: Recorded) -> Recorded:
+    """A planner that was fenced wrote all the same."""
+    early = next(e for e in bills_of(h, 1) if not orjson.loads(e.value or b"")["closed"])
+    return h.with_more(early)
 
 
 @pytest.mark.parametrize(
@@ -314,6 +439,39 @@ def older_ledger_again(h: Recorded) -> Recorded:
         (older_plan_again, "plans"),
         (sampled_twice, "samples"),
         (older_ledger_again, "ledger_differs"),
+        (past_account_lost, "ledger_differs"),
+        (past_account_charged_twice, "ledger_differs"),
+        (past_account_without_its_record, "ledger_differs"),
+        *[
+            (bill_edit(name, by), "bill")
+            for name in (
+                "reserved",
+                "served",
+                "settled",
+                "settlements",
+                "charged",
+                "lapsed",
+                "unserved",
+                "deferred",
+                "arrived",
+                "dead",
+                "budgets",
+            )
+            for by in (-1, 1)
+        ],
+        (bill_edit("settled", 1, period=2), "bill"),
+        (bill_edit("reserved", -1, period=2), "bill"),
+        (bill_edit("budgets", 1, period=2), "bill"),
+        (bill_edit("served", 1, period=3), "bill"),
+        (bill_edit("served", -1, period=3), "bill"),
+        (never_closed, "bill"),
+        (never_closed_the_last, "bill"),
+        (closed_too_early, "bill"),
+        (called_final, "bill"),
+        (forgotten_too_early, "bill"),
+        (late_outcomes_not_billed, "bill"),
+        (bill_lost, "bill"),
+        (bill_of_an_earlier_planner, "bill"),
     ],
     ids=lambda value: value.__name__ if callable(value) else value,
 )

@@ -3,6 +3,7 @@
 Needs Apache Kafka (the fixture `bootstrap_servers` finds or starts it).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -11,12 +12,13 @@ import numpy as np
 import orjson
 import yaml
 
-from routing.money import to_usd
+from routing.money import to_pico, to_usd
 from streams.checks.landings import Landing
 from streams.periods import PeriodSummary, decode_period
 from tests.end_to_end.conftest import MakeRouter
 from tests.end_to_end.fleet import command, report, reserved, served, total, wait_told
 from tests.end_to_end.routers import Router, assert_whole
+from tests.end_to_end.settling_faults import SilentPlanner
 from tests.end_to_end.workers import wait_for
 
 
@@ -114,25 +116,82 @@ def test_after_so_many_queries_the_next_period_begins_and_the_bill_of_the_last_i
     assert_whole(stream)
 
 
-def test_a_period_ends_after_its_time_and_an_outcome_is_too_late_two_periods_later(
+def test_an_outcome_three_periods_later_is_settled_into_its_own_and_one_beyond_the_limit_is_refused(
     router: MakeRouter,
 ) -> None:
-    stream = router(period_seconds=3, warmup="history")
-    stream.start()
+    stream = router(partitions=2, period_seconds=3, warmup="history")
+    worker = stream.start()
     stream.send(range(50))
     stream.all_landed()
-    (period,) = {one.period for group in stream.landed.values() for one in group}
+    first = served(stream)
+    (period,) = {one.period for one in first}
+    assert period is not None
+
+    def periods_later(count: int) -> None:
+        stream.ledgers_are(
+            lambda lanes: all(one.account.period >= period + count for one in lanes.values()),
+            f"{count} more periods, without a query",
+        )
+
+    periods_later(3)
+    answered, late = first[:-3], first[-3:]
+    report(stream, answered, lambda one: reserved(one, 1.5))
+    wait_told(stream, settled=len(answered))
+    wait_for(lambda: sum(summaries(stream)[period].settlements) == len(answered), 60, "it is billed")
+    bill = summaries(stream)[period]
+    assert (bill.closed, bill.settling) == (True, True), "outcomes may come"
+    assert f"period {period} (closed, outcomes may come)" in command(stream, "bill", "--period", str(period))
+    costs = Counter[str]()
+    for one in answered:
+        costs[one.model or ""] += int(to_pico(reserved(one, 1.5)))
+    assert bill.settled == [costs[name] for name in stream.catalogue.names]
+    waiting = by_model(stream, late)
+    assert bill.charged == [paid + still for paid, still in zip(bill.settled, waiting, strict=True)]
+    assert not total(stream, "charged").any(), "the present period's budgets feel nothing of it"
+
+    # another worker knows what is open of the period; its limit is over at once
+    worker.kill()
+    worker = stream.start(settle_seconds=0.5)
     wait_for(
-        lambda: (stream.plan().period or 0) >= (period or 0) + 2, 60, "two more periods, without a query"
+        lambda: sum(summaries(stream)[period].lapsed) == len(late), 60, "the rest lapses, on its own bill"
     )
-    late = served(stream)[:3]
     report(stream, late)
-    wait_told(stream, late=3)
+    report(stream, answered[:1], lambda one: reserved(one, 1.5))
+    wait_told(stream, settled=len(answered), late=len(late) + 1)
+    final = summaries(stream)[period]
+    assert (final.settled, final.charged) == (bill.settled, bill.charged), "what lapsed stays charged"
+    assert (final.closed, final.settling) == (True, False)
+
+    # lanes forget what is billed for good, and the bill stays
+    stream.ledgers_are(
+        lambda lanes: all(one.forgotten >= period and period not in one.past for one in lanes.values()),
+        "accounts are forgotten",
+    )
     stream.send(range(50, 100))
     stream.all_landed()
-    plans = [plan for plan in stream.plans() if plan.period > 1]
-    began = {plan.period: plan.began_at for plan in plans}
-    lengths = [after - before for before, after in pairwise(began.values())]
-    assert min(lengths) >= 3
+    assert summaries(stream)[period] == final
+    began = {plan.period: plan.began_at for plan in stream.plans() if plan.period > 1}
+    assert min(after - before for before, after in pairwise(began.values())) >= 3
     assert total(stream, "charged").sum() <= stream.plan().budgets.sum()
+    assert_whole(stream)
+
+
+def test_a_planner_that_dies_and_is_replaced_loses_no_last_state_of_a_period(router: MakeRouter) -> None:
+    """Outcomes of a period that is over come in while nobody is there to write the bill."""
+    stream = router(partitions=2, horizon=100, warmup="history", batch_max=10)
+    first = stream.start()
+    stream.send(range(100))
+    stream.all_landed()
+    stream.ledgers_are(lambda lanes: all(one.account.period == 2 for one in lanes.values()), "period 2")
+    first.kill()
+    ours = served(stream)
+    report(stream, ours, lambda one: reserved(one, 0.5))
+    second = stream.start(SilentPlanner())
+    wait_told(stream, settled=len(ours))
+    second.kill()
+    assert sum(summaries(stream)[1].settlements) == 0
+    stream.start()
+    wait_for(lambda: not summaries(stream)[1].settling, 60, "the bill is written")
+    assert sum(summaries(stream)[1].settlements) == len(ours)
+    assert summaries(stream)[1].settled == summaries(stream)[1].charged
     assert_whole(stream)

@@ -32,8 +32,11 @@ def make_account(period: int = 3, **amounts: object) -> Account:
     return replace(Account.fresh(period, 2), **amounts)  # type: ignore[arg-type]
 
 
-def make_ledger(lane: int, account: Account, **changes: object) -> LedgerRecord:
-    return replace(LedgerRecord(lane, MODELS, account), **changes)  # type: ignore[arg-type]
+def make_ledger(
+    lane: int, account: Account, closed: Account | None = None, **changes: object
+) -> LedgerRecord:
+    past = {} if closed is None else {closed.period: closed}
+    return replace(LedgerRecord(lane, MODELS, account, past), **changes)  # type: ignore[arg-type]
 
 
 def make_ledgers() -> dict[int, LedgerRecord]:

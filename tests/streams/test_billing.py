@@ -12,7 +12,8 @@ from tests.streams.conftest import BUDGETS
 from tests.streams.desks import MODELS, Desks
 
 CLOSED = PeriodSummary(
-    period=3, closed=True, models=("a", "vendor/b"), budgets=[2_000_000_000_000, 500_000_000_000],
+    period=3, closed=True, settling=True, models=("a", "vendor/b"),
+    budgets=[2_000_000_000_000, 500_000_000_000],
     reserved=[1_500_000_000_000, 600_000_000_000], settled=[1_000_000_000_000, 550_000_000_000],
     charged=[1_250_000_000_000, 550_000_000_000], served=[10, 4], settlements=[8, 4], lapsed=[1, 0],
     arrived=20, unserved=5, deferred=2, dead=1,
@@ -32,6 +33,14 @@ def test_a_period_in_dollars():
         "served": 14, "settlements": 12, "lapsed": 1,
     }  # fmt: skip
     assert (bill["queries"], bill["served"], bill["unserved"], bill["dead"]) == (20, 14, 5, 1)
+
+
+def test_a_bill_says_whether_it_can_still_change():
+    final = bill_of(PeriodSummary(**{**vars(CLOSED), "settling": False}))
+    current = bill_of(PeriodSummary(**{**vars(CLOSED), "closed": False}))
+    assert [bill["settling"] for bill in (bill_of(CLOSED), final, current)] == [True, False, True]
+    heads = [table(bill).split(":")[0] for bill in (bill_of(CLOSED), final, current)]
+    assert heads == ["period 3 (closed, outcomes may come)", "period 3 (closed)", "period 3 (current)"]
 
 
 def test_a_budget_that_is_not_known_any_more():

@@ -91,16 +91,17 @@ def test_counters_go_on_over_the_end_of_a_period():
     last = replace(old, arrived=12, served=ints(12, 0))
     fresh = make_account(4, arrived=5, served=ints(4, 0), unserved=1)
     metrics.committed(make_ledger(0, old), make_ledger(0, fresh, closed=last))
-    # a late outcome of the closed period
-    metrics.committed(
-        make_ledger(0, fresh, closed=last),
-        make_ledger(0, fresh, closed=replace(last, settled=ints(USD // 2, 0), charged=ints(USD // 2, 0))),
-    )
+    # a late outcome of the closed period, and one of it when another has begun
+    for period in (4, 5):
+        now = replace(fresh, period=period)
+        late = replace(last, settled=last.settled + ints(USD // 2, 0), charged=ints(USD // 2, 0))
+        metrics.committed(make_ledger(0, now, closed=last), make_ledger(0, now, closed=late))
+        last = late
     found = samples(metrics)
 
     assert found["port_queries_total", ("small", "served")] == 2 + 4
     assert found["port_queries_total", ("", "unserved")] == 1
-    assert found["port_settlements_dollars_total", ("small",)] == 0.5
+    assert found["port_settlements_dollars_total", ("small",)] == 1.0
 
 
 def test_gauges_are_the_clusters():

@@ -1,36 +1,56 @@
-"""Summaries of periods: sums over lanes, and budgets as they were."""
+"""Summaries of periods: sums over lanes, what is closed, and what can still change."""
 
 from dataclasses import replace
 
-import numpy as np
+import orjson
 
-from streams.periods import decode_period, encode_period, summarise
-from tests.streams.cluster_made_up import MODELS, USD, make_ledger, make_ledgers, make_plan
+from streams.periods import PeriodSummary, all_past, decode_period, encode_period, summarise
+from tests.streams.cluster_made_up import MODELS, USD, ints, make_account, make_ledger, make_ledgers
+
+BUDGETS = [10 * USD, 20 * USD]
+
+
+def of(period: int, ledgers=None, models=MODELS) -> PeriodSummary:
+    return summarise(period, models, BUDGETS, 3, make_ledgers() if ledgers is None else ledgers)
 
 
 def test_a_period_is_the_sum_of_its_lanes_and_survives_the_wire():
-    last, current = summarise(make_plan(), make_ledgers())
+    last, current = of(2), of(3)
     assert (last.period, last.arrived, last.charged) == (2, 99, [9 * USD, 0])
-    assert (current.period, current.closed) == (3, False)
+    assert (current.period, current.closed, current.settling) == (3, False, True)
     assert current.arrived == 41, "the deferred one is counted where it was decided"
     assert current.charged == [4 * USD, 6 * USD]
-    assert current.budgets == [10 * USD, 20 * USD]
+    assert current.budgets == BUDGETS
     assert decode_period(encode_period(current)) == current
 
 
 def test_a_period_is_closed_when_every_lane_has_left_it():
     ledgers = make_ledgers()
-    assert summarise(make_plan(), ledgers)[0].closed
-    behind = replace(ledgers[2].account, period=2)
-    assert not summarise(make_plan(), ledgers | {2: make_ledger(2, behind)})[0].closed
+    assert of(2).closed
+    behind = make_ledger(2, replace(ledgers[2].account, period=2))
+    assert not of(2, ledgers | {2: behind}).closed
+    del ledgers[2]
+    assert not of(2, ledgers).closed, "a lane that never wrote may still do so by an older plan"
+    assert all_past(2, 2, ledgers)
 
 
-def test_another_catalogue_does_not_change_the_budgets_of_a_closed_period():
-    none = np.zeros((3, 3), dtype=np.int64)
-    plan = make_plan(
-        models=(*MODELS, "new"), active=np.ones(3, bool), prices=np.zeros(3), granted=none, target=none,
-        budgets=np.array([1 * USD, 40 * USD, 5 * USD]),
-    )  # fmt: skip
-    last, current = summarise(plan, make_ledgers(), [10 * USD, 20 * USD])
-    assert last.budgets == [10 * USD, 20 * USD, 0], "an LLM that was added later had none"
-    assert current.budgets == [1 * USD, 40 * USD, 5 * USD]
+def test_a_closed_period_settles_as_long_as_a_reservation_is_open():
+    def served(settlements: int, lapsed: int) -> PeriodSummary:
+        one = make_account(2, served=ints(5, 2), settlements=ints(settlements, 1), lapsed=ints(lapsed, 1))
+        return of(2, make_ledgers() | {1: make_ledger(1, make_account(3), closed=one)})
+
+    assert served(4, 0).settling
+    assert not served(4, 1).settling
+    assert not served(5, 0).settling
+    assert served(5, 0).closed
+
+
+def test_llms_that_were_added_since_had_no_part():
+    assert of(2, models=(*MODELS, "new")).charged == [9 * USD, 0, 0]
+
+
+def test_a_summary_of_a_version_that_did_not_say_whether_it_settles():
+    plain = orjson.loads(encode_period(of(2)))
+    del plain["settling"]
+    assert not decode_period(orjson.dumps(plain)).settling
+    assert decode_period(orjson.dumps({**plain, "closed": False})).settling

@@ -16,7 +16,7 @@ from streams import planner as module
 from streams.catalogue_versions import CatalogueVersion
 from streams.ledger import LedgerRecord, account_to_dict
 from streams.messages import encode_samples
-from streams.periods import decode_period
+from streams.periods import PeriodSummary, decode_period
 from streams.plan_messages import PLAN_KEY, decode_plan
 from streams.planner import PlannerDesk
 from streams.stages import Stages
@@ -39,6 +39,18 @@ class View:
     def write(self, lane: int, **account) -> None:
         made = replace(Account.fresh(account.pop("period", 1), 2), **account)
         self.kept[lane] = replace(LedgerRecord.fresh(lane), models=MODELS, account=made)
+
+    def enter(self, period: int, *lanes: int) -> None:
+        """Lanes begin a period and keep the account of the one before."""
+        for lane in lanes:
+            self.kept[lane] = self.kept[lane].entering(Account.fresh(period, 2))
+
+    def change(self, lane: int, period: int, **amounts) -> None:
+        """A lane's account of a period, whichever it is in."""
+        record = self.kept[lane]
+        account = record.account_of(period)
+        assert account is not None
+        self.kept[lane] = record.with_account(replace(account, **amounts))
 
 
 class Cluster:
@@ -79,6 +91,11 @@ class Cluster:
     @property
     def plan(self) -> Plan:
         return self.plans[-1]
+
+    @property
+    def bills(self) -> dict[int, PeriodSummary]:
+        told = [decode_period(m.value()) for m in self.topics.of(self.names.periods)]
+        return {summary.period: summary for summary in told}
 
     def sample(
         self, n: int, lane: int = 0, *, models: Sequence[str] = MODELS, period: int = 1, arrived: int = 0
@@ -238,24 +255,25 @@ def test_a_burst_is_looked_at_before_the_next_look_is_due(cluster):
 
 
 def test_looks_come_closer_where_little_is_left(cluster, monkeypatch):
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.2)
+    # a quarter adds up exactly, however long the machine has been up
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.25)
     monkeypatch.setattr(module, "SHORTEST_LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(module, "FASTEST", 5)
-    now = [module.time.monotonic()]
+    monkeypatch.setattr(module, "FASTEST", 4)
+    now = [float(int(module.time.monotonic()))]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     desk = cluster.desk()
     assert desk.restless
     waits = []
     for arrived in range(1, 100):
-        now[0] += 0.200001  # no less than a look after rounding, whatever the clock says now
+        now[0] += 0.25
         assert desk.restless
         cluster.view.write(0, arrived=arrived)
         desk.step([])
         waits.append(desk._until_next)
         assert desk.restless == (arrived > 50), "so little is left that a burst could bring all of it"
     assert waits[0] == 0.01, "nothing is known yet"
-    assert waits[10] == 0.2
-    assert waits[80] == pytest.approx(0.2 * 19 / 50)
+    assert waits[10] == 0.25
+    assert waits[80] == pytest.approx(0.25 * 19 / 50)
     assert waits[-1] == 0.01
 
 
@@ -299,6 +317,110 @@ def test_periods_are_closed_and_summed_up(cluster):
     cluster.sample(10, period=1)
     cluster.give(desk)
     assert desk._planner.observed == 0
+
+
+LANES = (0, 1, 2)
+HUNDRED = {"arrived": 100, "served": np.array([60, 40]), "charged": np.array([6, 4])}
+
+
+def all_in_period_one(cluster: Cluster) -> PlannerDesk:
+    desk = cluster.desk()
+    for lane in LANES:
+        cluster.view.write(lane)
+    cluster.look(desk)
+    return desk
+
+
+def test_what_a_lane_two_periods_behind_commits_is_on_the_bill(cluster):
+    """Its last transaction of period 1 commits when period 3 has begun."""
+    desk = all_in_period_one(cluster)
+    cluster.view.write(0, **HUNDRED)
+    cluster.look(desk)
+    cluster.view.enter(2, 0, 2)
+    cluster.view.change(0, 2, **HUNDRED)
+    cluster.look(desk)
+    cluster.view.enter(3, 0, 2)
+    assert cluster.plan.period == 3
+    cluster.view.write(1, arrived=7, served=np.array([7, 0]), charged=np.array([7, 0]))
+    cluster.look(desk)
+    assert (cluster.bills[1].closed, cluster.bills[1].charged) == (False, [13, 4])
+    cluster.view.enter(3, 1)
+    cluster.look(desk)
+    assert [cluster.bills[period].closed for period in (1, 2, 3)] == [True, True, False]
+    assert cluster.bills[1].charged == [13, 4]
+    assert cluster.bills[1].settling
+
+
+def test_what_settles_in_the_look_that_ends_a_period_is_on_the_bill_of_the_one_before(cluster):
+    desk = all_in_period_one(cluster)
+    cluster.view.write(0, **HUNDRED)
+    cluster.look(desk)
+    cluster.view.enter(2, *LANES)
+    cluster.look(desk)
+    cluster.view.change(0, 1, settled=np.array([9, 5]), settlements=HUNDRED["served"])
+    cluster.view.change(0, 2, **HUNDRED)
+    cluster.look(desk)
+    assert cluster.plan.period == 3
+    assert cluster.bills[1].settled == [9, 5]
+    assert (cluster.bills[1].closed, cluster.bills[1].settling) == (True, False)
+    assert cluster.plan.billed == 1, "lanes may forget it"
+    # later than ever: two periods on
+    cluster.view.enter(3, *LANES)
+    cluster.view.change(0, 2, lapsed=np.array([1, 0]))
+    cluster.look(desk)
+    assert cluster.bills[2].lapsed == [1, 0]
+
+
+def test_what_a_period_came_to_is_written_before_the_next_begins(cluster):
+    """However short ago the last summary was: a lane may never say it again."""
+    desk = all_in_period_one(cluster)
+    cluster.view.write(0, **HUNDRED)
+    desk._until_next, desk._summed = 0.0, module.time.monotonic()
+    plans, commits = len(cluster.plans), cluster.topics.commits
+    desk.step([])
+    assert cluster.plan.period == 2
+    assert cluster.bills[1].charged == [6, 4]
+    assert cluster.topics.commits == commits + 2, "the bill, then the plan"
+    assert len(cluster.plans) == plans + 1
+
+
+@pytest.mark.parametrize("rolled", [False, True])
+def test_a_successor_writes_what_its_predecessor_did_not_come_to(cluster, rolled):
+    desk = all_in_period_one(cluster)
+    cluster.view.write(0, **HUNDRED)
+    cluster.look(desk)
+    cluster.view.enter(2, *LANES)
+    if rolled:
+        cluster.view.change(1, 2, **HUNDRED)
+        cluster.look(desk)
+        cluster.view.enter(3, *LANES)
+    cluster.view.change(0, 1, settled=np.array([3, 3]), settlements=HUNDRED["served"])
+    successor = cluster.desk()
+    cluster.look(successor)
+    bill = cluster.bills[1]
+    assert (bill.settled, bill.closed, bill.settling) == ([3, 3], True, False)
+    assert bill.budgets == cluster.plans[0].budgets.tolist()
+    cluster.view.change(0, 1, settled=np.array([4, 4]))
+    with pytest.raises(KafkaException):
+        cluster.look(desk)
+    assert cluster.bills[1] == bill, "who was followed writes no bill"
+
+
+def test_a_bill_that_is_final_is_not_summed_again_when_lanes_forget(cluster):
+    desk = all_in_period_one(cluster)
+    cluster.view.write(0, arrived=100, unserved=100)
+    cluster.look(desk)
+    cluster.view.enter(2, *LANES)
+    cluster.view.change(0, 2, **HUNDRED)
+    cluster.look(desk)
+    assert (cluster.plan.period, cluster.plan.billed) == (3, 1)
+    bill = cluster.bills[1]
+    cluster.view.enter(3, *LANES)
+    cluster.view.kept[0] = cluster.view.kept[0].forgetting(1)
+    cluster.look(desk)
+    cluster.look(cluster.desk())
+    assert cluster.bills[1] == bill
+    assert cluster.bills[2].charged == [6, 4]
 
 
 def test_a_slow_stream_does_not_wait_for_ever(cluster, monkeypatch):

@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing.catalogue import Model
-from routing.money import PICO, read_pico
+from routing.money import PICO, read_pico, to_pico
 from routing.plan import Plan
+from streams import posting, router
 from streams.charging import charge_bounds, charge_estimates
 from streams.dead_letters import split_dead_letter_headers
 from streams.intake import QueryIntake
-from streams.ledger import LedgerRecord
+from streams.ledger import LedgerRecord, account_key, account_to_dict, lane_key, period_of
+from streams.ledger_log import LedgerLog
 from streams.messages import Outcome, decode_samples, encode_outcome
 from streams.overflow import HEADER, OverflowIntake
 from streams.reservations import decode_reserved
@@ -122,22 +124,34 @@ class House:
 
     def ledger(self, lane: int) -> LedgerRecord:
         topic, partition = (self.names.overflow_ledger, 0) if lane == POOL else (self.names.ledger, lane)
-        return LedgerRecord.decode(self.topics.of(topic, partition)[-1].value())
+        log = LedgerLog()
+        for message in self.topics.of(topic, partition):
+            log.take(message.key(), message.value())
+        return log.record()  # type: ignore[return-value]
 
     def assert_whole(self, *lanes: int) -> None:
         """Ledgers say what the topics say."""
         for lane in lanes:
             record = self.ledger(lane)
-            charged = np.zeros(len(record.models), dtype=np.int64)
-            served = np.zeros(len(record.models), dtype=np.int64)
-            for query in self.routed():
-                routing = query["routing"]
-                if routing["partition"] == lane and routing["period"] == record.account.period:
-                    i = record.models.index(routing["model"])
-                    charged[i] += int(read_pico(routing["cost"]))
-                    served[i] += 1
-            assert record.account.reserved.tolist() == charged.tolist()
-            assert record.account.served.tolist() == served.tolist()
+            told = {
+                (body["partition"], body["offset"]): int(to_pico(body["cost"]))
+                for message in self.topics.of(self.names.outcomes, lane)[: record.outcomes_next]
+                for body in [orjson.loads(message.value())]
+                if "cost" in body
+            }
+            for account in record.accounts:
+                charged, served, settled = np.zeros((3, len(record.models)), dtype=np.int64)
+                for query in self.routed():
+                    routing = query["routing"]
+                    if routing["partition"] == lane and routing["period"] == account.period:
+                        i = record.models.index(routing["model"])
+                        charged[i] += int(read_pico(routing["cost"]))
+                        served[i] += 1
+                        settled[i] += told.get((lane, routing["offset"]), 0)
+                width = len(account.reserved)
+                assert account.reserved.tolist() == charged[:width].tolist()
+                assert account.served.tolist() == served[:width].tolist()
+                assert account.settled.tolist() == settled[:width].tolist()
             left = record.account.available(self.plans.latest.granted[lane])
             assert record.account.settlements.any() or (left >= 0).all()
 
@@ -424,6 +438,18 @@ def outcome_of(query: dict, cost: float) -> bytes:
     )
 
 
+def final_period(house: House) -> int:
+    """Up to which no account of any lane can change any more, as a planner finds it."""
+    records = [house.ledger(lane) for lane in (0, POOL)]
+    billed = house.plans.latest.billed
+    while all(record is not None and record.account.period > billed + 1 for record in records):
+        accounts = [a for one in records if (a := one.account_of(billed + 1)) is not None]
+        if any((a.served != a.settlements + a.lapsed).any() for a in accounts):
+            break
+        billed += 1
+    return billed
+
+
 def take_outcomes(house: House, desk: RouterDesk) -> None:
     """What the feed does: outcomes from the watched offset on, into the inbox."""
     offset, inbox = house.feed.watched[desk.lane]
@@ -442,13 +468,134 @@ def test_a_period_begins_with_a_fresh_account_and_settles_the_one_before(house):
     house.step(desk)
     record = house.ledger(0)
     assert (record.account.period, record.account.arrived) == (2, 0)
-    assert record.closed.charged.tolist() == before.charged.tolist()
+    assert record.past[1].charged.tolist() == before.charged.tolist()
     for query in house.routed():
         house.topics.add(house.names.outcomes, outcome_of(query, 0.0))
     take_outcomes(house, desk)
     house.step(desk)
-    assert house.ledger(0).closed.charged.tolist() == [0, 0, 0]
+    assert house.ledger(0).past[1].charged.tolist() == [0, 0, 0]
     assert house.ledger(0).account.charged.tolist() == [0, 0, 0]
+
+
+def accounts_written(house: House, lane: int = 0) -> list[tuple[int, bool]]:
+    """Period, and whether it was kept or taken away, of each account on the lane's ledger."""
+    keys = [(period_of(m.key()), m.value()) for m in house.topics.of(house.names.ledger, lane)]
+    return [(period, value is not None) for period, value in keys if period is not None]
+
+
+def test_outcomes_settle_into_periods_long_over_and_what_is_saved_stays_there(house):
+    desk = house.desk()
+    for period in (1, 2, 3, 4):
+        house.plans.latest = a_plan(period=period, revision=5 + period)
+        house.send(*ids(6, 6 * period))
+        house.give(desk)
+    assert accounts_written(house) == [(1, True), (2, True), (3, True)], "written when a period ends"
+    present = house.ledger(0).account
+    late = sorted(house.routed(), key=lambda query: query["routing"]["period"])
+    late = [query for query in late if query["routing"]["period"] in (1, 3)]
+    for query in late[:-1]:
+        house.topics.add(house.names.outcomes, outcome_of(query, 2 * query["routing"]["cost"]))
+    house.topics.add(house.names.outcomes, outcome_of(late[0], 2 * late[0]["routing"]["cost"]))
+    take_outcomes(house, desk)
+    house.step(desk)
+    record = house.ledger(0)
+    assert record.outcomes == {"settled": len(late) - 1, "duplicate": 1}
+    house.assert_whole(0)
+    first = record.past[1]
+    assert first.charged.tolist() == first.settled.tolist()
+    assert first.charged.sum() > 1.9 * first.reserved.sum(), "overruns are on the bill"
+    assert record.account.charged.tolist() == present.charged.tolist()
+    assert accounts_written(house)[3:] == [(1, True), (3, True)], "what does not change is not written"
+    # another worker knows the same, settles the rest, and takes nothing twice
+    successor = house.desk()
+    house.topics.add(house.names.outcomes, outcome_of(late[-1], 0.0))
+    for query in late[:-1]:
+        house.topics.add(house.names.outcomes, outcome_of(query, 2 * query["routing"]["cost"]))
+    take_outcomes(house, successor)
+    house.step(successor)
+    assert house.ledger(0).outcomes == {"settled": len(late), "duplicate": len(late)}
+    house.assert_whole(0)
+
+
+def test_an_account_is_kept_until_nothing_is_open_and_its_bill_is_written_for_good(house, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(router.time, "time", lambda: now[0])
+    monkeypatch.setattr(posting.time, "time", lambda: now[0])
+    desk = house.desk()
+    for period in (1, 2):
+        house.plans.latest = a_plan(period=period, revision=5 + period)
+        house.send(*ids(6, 6 * period))
+        house.give(desk)
+    house.plans.latest = a_plan(period=3, revision=8, billed=1)
+    house.step(desk)
+    assert list(house.ledger(0).past) == [1, 2], "reservations are open"
+    now[0] += 3601
+    house.step(desk)
+    record = house.ledger(0)
+    assert [record.past[period].lapsed.sum() for period in (1, 2)] == [6, 6]
+    assert record.account.lapsed.sum() == 0
+    house.plans.latest = a_plan(period=4, revision=9, billed=1)
+    house.step(desk)
+    record = house.ledger(0)
+    assert (list(record.past), record.forgotten) == ([2, 3], 1)
+    assert accounts_written(house)[-2:] == [(1, False), (3, True)]
+    assert list(house.desk().record.past) == [2, 3]
+    # an outcome beyond the limit is refused, and changes no account
+    query = next(query for query in house.routed() if query["routing"]["period"] == 1)
+    house.topics.add(house.names.outcomes, outcome_of(query, 0.0))
+    desk = house.desk()
+    take_outcomes(house, desk)
+    house.step(desk)
+    assert house.ledger(0).outcomes == {"late": 1}
+    house.assert_whole(0)
+
+
+def test_a_period_whose_reservations_were_lost_is_not_open_for_ever(house):
+    desk = house.desk()
+    house.send(*ids(6))
+    house.give(desk)
+    house.topics.of(house.names.reservations, 0).clear()
+    desk = house.desk()
+    house.send(*ids(3, 6))
+    house.give(desk)
+    house.plans.latest = a_plan(period=2, revision=6)
+    house.step(desk)
+    account = house.ledger(0).past[1]
+    assert (account.served.sum(), account.lapsed.sum()) == (9, 0), "some are still known"
+    for query in house.routed():
+        house.topics.add(house.names.outcomes, outcome_of(query, query["routing"]["cost"]))
+    take_outcomes(house, desk)
+    house.step(desk)
+    assert house.ledger(0).outcomes == {"settled": 3, "late": 6}
+    desk._settlement._seconds = -1.0  # their time has passed
+    house.step(desk)
+    account = house.ledger(0).past[1]
+    assert (account.settlements.sum(), account.lapsed.sum()) == (3, 6)
+    assert account.charged.tolist() == account.reserved.tolist(), "it stays charged"
+
+
+def test_the_single_closed_account_of_an_older_version_is_taken_over(house):
+    desk = house.desk()
+    house.send(*ids(6))
+    house.give(desk)
+    house.plans.latest = a_plan(period=2, revision=6)
+    house.step(desk)
+    record = house.ledger(0)
+    plain = record.to_dict() | {"closed": account_to_dict(record.past[1])}
+    del plain["forgotten"]
+    ledger = house.topics.of(house.names.ledger, 0)
+    ledger[:] = []
+    value = orjson.dumps(plain, option=orjson.OPT_SERIALIZE_NUMPY)
+    house.topics.add(house.names.ledger, value).name = lane_key(0)
+    desk = house.desk()
+    for query in house.routed():
+        house.topics.add(house.names.outcomes, outcome_of(query, 0.0))
+    take_outcomes(house, desk)
+    house.step(desk)
+    record = house.ledger(0)
+    assert record.past[1].settlements.sum() == 6
+    assert not record.past[1].charged.any()
+    assert [message.key() for message in ledger[1:]] == [account_key(0, 1), lane_key(0)]
 
 
 def test_refused_outcomes_are_dead_letters(house):
@@ -530,7 +677,7 @@ def test_nothing_is_lost_or_done_twice_whatever_happens(events, learned):
                 more = plan.granted + PICO // 2000 * (number % 3)
                 house.plans.latest = plan.changed(granted=more, target=more)
             elif name == "period":
-                house.plans.latest = plan.changed(period=plan.period + 1)
+                house.plans.latest = plan.changed(period=plan.period + 1, billed=final_period(house))
             else:
                 house.plans.latest = plan.changed(learned=True, version=1)
         house.plans.latest = house.plans.latest.changed(learned=True, version=1)
@@ -540,6 +687,10 @@ def test_nothing_is_lost_or_done_twice_whatever_happens(events, learned):
         places = house.places()
         assert set(places) == set(ids(40))
         assert Counter(map(len, places.values())) == {1: 40}
+        for desk in desks.values():
+            take_outcomes(house, desk)
+            desk.look()
+            desk.step([])
         house.assert_whole(0, POOL)
         stretches: dict[int, int] = {}
         for period, _, begin, end, count in house.samples():

@@ -155,19 +155,31 @@ def test_reservations_lapse_and_their_outcomes_are_late():
     assert reasons(settlement.settle(record, [outcome(2, 2), outcome(3, 3)])) == ["late", "unknown"]
 
 
-def test_the_period_before_is_still_settled_and_no_earlier_one():
-    settlement, record = lane(reserved([0]))
-    record = replace(record, closed=record.account, account=Account.fresh(2, 2))
-    settlement.reservations.add(1, reserved([2], period=2))
-    record = charged(record, reserved([2], period=2))
-    settled = settlement.settle(record, [outcome(0, 0), outcome(1, 2)])
-    assert settled.record.closed is not None
-    assert settled.record.closed.charged.tolist() == [PICO // 4, 0]
-    assert settled.record.account.charged.tolist() == [PICO // 4, 0]
+def test_an_outcome_settles_into_its_own_period_however_many_have_begun_since():
+    settlement, record = lane(reserved([0, 1]))
+    for period in (2, 3, 4):
+        record = record.entering(Account.fresh(period, 2))
+    settlement.reservations.add(1, reserved([2], period=4))
+    record = charged(record, reserved([2], period=4))
+    settled = settlement.settle(record, [outcome(0, 0), outcome(1, 2), outcome(2, 0)])
+    assert kinds(settled) == {"settled": 2, "duplicate": 1}
+    record = settled.record
+    assert record.account_of(1).charged.tolist() == [PICO // 4, PICO]
+    assert record.account.charged.tolist() == [PICO // 4, 0], "nothing is freed in the present period"
+    assert [record.account_of(period).settlements.sum() for period in (2, 3)] == [0, 0]
+    # and what never comes lapses there
+    record = settlement.expire(record, 101.0)
+    assert record.account_of(1).lapsed.tolist() == [0, 1]
+    assert record.account.lapsed.tolist() == [0, 0]
 
+
+def test_what_an_older_version_forgot_is_late():
     settlement, record = lane(reserved([0]))
-    record = replace(record, closed=Account.fresh(2, 2), account=Account.fresh(3, 2))
-    assert reasons(settlement.settle(record, [outcome(0, 0)])) == ["late"]
+    record = replace(record, account=Account.fresh(3, 2), past={2: Account.fresh(2, 2)}, forgotten=1)
+    settled = settlement.settle(record, [outcome(0, 0)])
+    assert reasons(settled) == ["late"]
+    assert all(not account.charged.any() for account in settled.record.accounts)
+    assert settlement.expire(settled.record, 101.0).encode() == settled.record.encode()
 
 
 def test_reported_quality_is_summed_beside_what_was_estimated():
@@ -247,20 +259,14 @@ class Lane:
             self.transaction(take=0)
         else:
             period = self.record.account.period + 1
-            self.record = replace(self.record, closed=self.record.account, account=Account.fresh(period, 2))
+            self.record = self.record.entering(Account.fresh(period, 2))
 
 
 def state(lane: Lane) -> list[tuple]:
-    """What is known of reservations; nothing asks whether one was paid of a period that is over for good."""
-    known, periods = (
-        lane.settlement.reservations,
-        {lane.record.account.period, lane.record.account.period - 1},
-    )
+    """What is known of reservations."""
+    known = lane.settlement.reservations
     found = (known.find(offset) for offset in range(200))
-    rows = [
-        (batch.offsets[row], batch.paid[row] if batch.period in periods else None, batch.created_at)
-        for batch, row in filter(None, found)
-    ]
+    rows = [(batch.offsets[row], batch.paid[row], batch.created_at) for batch, row in filter(None, found)]
     return [known.oldest(), known.size, *map(tuple, rows)]
 
 
@@ -283,6 +289,8 @@ def test_a_restart_at_any_time_knows_what_was_known(steps, kill):
             killed.settlement = killed.restarted()
             assert state(killed) == before
     assert killed.record.encode() == alive.record.encode()
+    for period in alive.record.past:
+        assert killed.record.encode_account(period) == alive.record.encode_account(period)
 
 
 @given(events)
@@ -291,18 +299,16 @@ def test_charges_are_what_is_open_or_lapsed_and_what_settled_ones_cost(steps):
     made = Lane()
     for event in steps:
         made.do(event)
-    account = made.record.account
-    mine = [batch for batch in made.reservations if batch.period == account.period]
-    reserved_sum = np.zeros(2, dtype=np.int64)
-    for batch in mine:
-        np.add.at(reserved_sum, batch.model, batch.charge)
-    assert account.reserved.tolist() == reserved_sum.tolist()
-    spent = sum(int(paid) for batch in mine for paid in batch.paid if paid >= 0)
-    still = sum(
-        int(charge)
-        for batch in mine
-        for charge, paid in zip(batch.charge, batch.paid, strict=True)
-        if paid < 0
-    )
-    assert int(account.charged.sum()) == spent + still
-    assert int(account.settlements.sum()) == sum(int((batch.paid >= 0).sum()) for batch in mine)
+    for account in made.record.accounts:
+        mine = [batch for batch in made.reservations if batch.period == account.period]
+        reserved_sum = np.zeros(2, dtype=np.int64)
+        for batch in mine:
+            np.add.at(reserved_sum, batch.model, batch.charge)
+        assert account.reserved.tolist() == reserved_sum.tolist()
+        paid = np.concatenate([batch.paid for batch in mine] or [np.zeros(0, np.int64)])
+        charge = np.concatenate([batch.charge for batch in mine] or [np.zeros(0, np.int64)])
+        assert int(account.charged.sum()) == int(np.where(paid >= 0, paid, charge).sum())
+        assert int(account.settlements.sum()) == int((paid >= 0).sum())
+        kept = made.settlement.reservations.first_offset
+        gone = sum(int((batch.paid < 0).sum()) for batch in mine if kept is None or batch.offsets[0] < kept)
+        assert int(account.lapsed.sum()) == gone, "what is neither settled nor lapsed is open"
