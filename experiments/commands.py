@@ -21,7 +21,7 @@ from experiments.tables import markdown, print_table
 from routing.datasets import load_dataset
 from routing.embedding import load_embedder
 from routing.history import History
-from routing.unit import normalised
+from routing.unit import as_stored
 
 EQUAL = "every policy with the budget factor at which it spends as much as the others"
 EQUAL_POLICIES = (
@@ -99,9 +99,8 @@ def run_partitions(given: argparse.Namespace) -> int:
 def run_last_bits(given: argparse.Namespace) -> int:
     """Change the last bits under the published form."""
     data = load_dataset(given.dataset)
-    # as they are stored: the published figures were made without bringing float16 rows to unit length again
-    vectors = np.load(given.embeddings, allow_pickle=False).astype(np.float32)
-    laboratory = Laboratory(data, vectors, given.embedder)
+    vectors, identity = _vectors(given, data)
+    laboratory = Laboratory(data, vectors, identity)
     rows = last_bits.run(given, laboratory, seeds_of(given.seeds))
     write_rows(given.json, _config(given, laboratory), rows)
     last_bits.print_rows(rows, f"{given.dataset.stem}: {last_bits.SUMMARY}")
@@ -163,7 +162,7 @@ def _vectors(given: argparse.Namespace, data: History) -> tuple[NDArray[np.float
             raise ValueError(
                 f"embeddings: {given.embeddings} has {len(found)} rows, the data set {len(data)}"
             )
-        return normalised(found), given.embedder
+        return as_stored(found), given.embedder
     embedder = load_embedder(given.embedder)
     parts = []
     for start in tqdm(range(0, len(data), 64), desc="embedding", unit="batch", disable=None):

@@ -16,7 +16,7 @@ from experiments.split import Source
 from experiments.stacked import StackedSource
 from routing.presets import PRESETS, choose_preset
 
-HNSW = NeighbourSource(index="hnsw")
+HNSW = NeighbourSource(index="hnsw", own=False)
 EXACT = NeighbourSource()
 PAPER = {"warmup": "buffer", "resolve": "once", "solver": "exact"}
 REFERENCE = "approx-optimum"
@@ -97,7 +97,7 @@ def make_policy(text: str, context: Context) -> Policy:
         `truth=quality|cost|both`, `landmarks=n`, `embedder=model|bytes|static`, `dimension=n`,
         `costs=part+part`, `words=n`, and last `adjust=...` or `stack=grid|sum` (see
         `experiments.adjusted` and `experiments.stacked`); of those with
-        neighbours `k`, `weights`, `cost`, `index`; of port-published `alpha` and `eps`.
+        neighbours `k`, `weights`, `cost`, `index`, `ef`; of port-published `alpha` and `eps`.
 
     Raises
     ------
@@ -139,8 +139,8 @@ def _with_option(policy: Any, field: str, value: str) -> Any:
             return replace(policy, source=StackedSource(source, value))  # type: ignore[arg-type]
     if isinstance(policy, PortPublished) and field in ("alpha", "eps"):
         return _changed(policy, field, float(value))
-    if isinstance(source, NeighbourSource) and field in ("k", "weights", "cost", "index"):
-        return replace(policy, source=_changed(source, field, int(value) if field == "k" else value))
+    if isinstance(source, NeighbourSource) and field in ("k", "weights", "cost", "index", "ef"):
+        return replace(policy, source=_changed(source, field, int(value) if field in ("k", "ef") else value))
     if isinstance(source, RidgeSource):
         return replace(policy, source=_ridge_option(source, field, value))
     raise ValueError(f"policies: {policy.name} has no option {field!r}")

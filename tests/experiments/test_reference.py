@@ -14,7 +14,7 @@ from experiments.policies.oracles import Offline
 from experiments.registry import EXACT
 from experiments.running import Laboratory, Setting
 from routing.datasets import load_dataset
-from routing.unit import normalised
+from routing.unit import as_stored
 
 SHARED = Path(os.environ.get("PORT_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 SETS = {"open_llm_v2": "open_llm", "routerbench_subset": "routerbench_subset"}
@@ -28,7 +28,7 @@ def reference(request):
     for path in (table, figures):
         if not path.exists():
             pytest.skip(f"{path} is not here; set PORT_SHARED to the folder that has data/ and reference/")
-    vectors = normalised(np.load(table.with_suffix(".minilm.f16.npy")))
+    vectors = as_stored(np.load(table.with_suffix(".minilm.f16.npy")))
     laboratory = Laboratory(load_dataset(table), vectors, "all-MiniLM-L6-v2")
     return laboratory, json.loads(figures.read_text())
 
@@ -40,27 +40,29 @@ def test_budgets_and_the_linear_programs_are_the_same(reference):
     for name, budget in expected["budgets"].items():
         assert budgets[name] == pytest.approx(budget, rel=1e-9)
     for name, policy in (("approx_optimum", Offline("a", EXACT)), ("optimum", Offline("o"))):
+        # one query of the leaderboard has another of two tied neighbours: 379.5005 for 379.5019
         objective = policy.solution(case).objective
-        assert objective == pytest.approx(expected["results"][name]["lp_objective"], rel=1e-6)
+        assert objective == pytest.approx(expected["results"][name]["lp_objective"], rel=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("name", "theirs", "within"),
-    [
-        ("approx-optimum", "approx_optimum", 0.01),
-        ("optimum", "optimum", 0.01),
-        ("knn-perf", "knn_perf", 0.01),
-        # ties among neighbours alone move this by 3 % on open_llm_v2 (124 to 129, five searches tried)
-        ("knn-cost", "knn_cost", 0.03),
-        # the integer programs have many optima: 151 to 153 and 259 to 264 here, 158 and 266 published
-        ("batchsplit", "batchsplit", 0.05),
-    ],
+    "name", ["greedy-perf", "greedy-cost", "knn-perf", "knn-cost", "approx-optimum", "optimum"]
 )
-def test_deterministic_policies_agree(reference, name, theirs, within):
+def test_deterministic_policies_agree_to_one_per_cent(reference, name):
     laboratory, expected = reference
-    row, figures = laboratory.run(SETTING, 0, name), expected["results"][theirs]
-    assert row["performance"] == pytest.approx(figures["performance"], rel=within)
-    assert row["cost"] == pytest.approx(figures["cost"], rel=max(within, 0.02))
+    row, figures = laboratory.run(SETTING, 0, name), expected["results"][name.replace("-", "_")]
+    for measure in ("performance", "cost", "throughput"):
+        assert row[measure] == pytest.approx(figures[measure], rel=0.01), measure
+
+
+def test_batchsplit_agrees_as_far_as_its_programs_have_one_answer(reference):
+    laboratory, expected = reference
+    row, figures = laboratory.run(SETTING, 0, "batchsplit"), expected["results"]["batchsplit"]
+    # estimates of five neighbours are multiples of 0.2, so that many assignments of a batch are equally good
+    # on paper and not in truth; at relative gaps of 0.02, 0.005 and 0.0005 the leaderboard gives 152 (158)
+    assert row["performance"] == pytest.approx(figures["performance"], rel=0.04)
+    assert row["cost"] == pytest.approx(figures["cost"], rel=0.02)
+    assert row["throughput"] == pytest.approx(figures["throughput"], rel=0.01)
 
 
 @pytest.mark.parametrize("alpha", [1e-5, 1e-4, 1e-3])
