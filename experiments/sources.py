@@ -16,6 +16,12 @@ from routing.presets import choose_preset
 from routing.static_embedder import StaticEmbedder
 from routing.unit import normalised
 
+_CHOICES = {
+    "weights": ("uniform", "similarity"),
+    "cost": ("mean", "per-length"),
+    "index": ("exact", "hnsw"),
+}
+
 
 @dataclass(frozen=True)
 class NeighbourSource:
@@ -33,6 +39,13 @@ class NeighbourSource:
     ef: int = 500
     own: bool = True
     """Leave-one-out estimates of the history too: prices from it and re-solving need them."""
+
+    def __post_init__(self) -> None:
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is one of {', '.join(known)}")
+        if self.k < 1 or self.ef < 1:
+            raise ValueError("k and ef must be at least 1")
 
     @property
     def key(self) -> str:
@@ -103,6 +116,10 @@ class RidgeSource:
     embedder: Literal["model", "bytes", "static"] = "model"
     table: str = ""
     dimension: int = 0
+
+    def __post_init__(self) -> None:
+        if self.embedder not in ("model", "bytes", "static"):
+            raise ValueError(f"embedder: {self.embedder!r} is not model, bytes or static")
 
     @property
     def key(self) -> str:
