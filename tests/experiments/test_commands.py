@@ -255,7 +255,10 @@ def test_every_experiment_has_its_points_and_its_plot(command, tmp_path, name, v
     assert command(name, "--values", values, "--seeds", "0", "--plot", str(tmp_path / "p"), *more) == 0
     rows = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
     assert len({str(row["x"]) for row in rows}) == points
-    assert (tmp_path / "p.svg").exists()
+    drawn = (tmp_path / "p.svg").read_text()
+    assert "cost, USD" in drawn
+    if name in ("eps", "neighbours", "history"):
+        assert all(f">{value}<" in drawn for value in values.split(","))  # ticks are the points that were run
 
 
 def test_equal_spend_finds_the_factor(laboratory):
