@@ -56,8 +56,8 @@ def newton_prices(
     tolerance : float, optional
         Smoothing goes on below the last tau until a feasible solution certifies that D(y) is within this
         share of the optimum, or nothing is left to smooth (up to 100 queries are then solved exactly). Left
-        out: 1e-4 below 1,000 queries, 1e-3 from there on, where the certificate was 10 to 100 times wider than
-        the true error.
+        out: 1e-4 below 1,000 queries, 1e-3 from there on, where the certificate was 10 to 100 times wider
+        than the true error.
 
     Returns
     -------
