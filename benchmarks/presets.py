@@ -1,16 +1,27 @@
-"""Queries for the rows of presets: real prompts, raw, against a history fitted to each preset."""
+"""Queries for the rows of presets: real prompts, raw or embedded, against a history fitted to each preset."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import orjson
 
 from producers.prepare import main as prepare
 from producers.prepared import HISTORY, QUERIES
 from routing.datasets import load_dataset
+from routing.fitting import load_fitted
+from streams.messages import encode_embedding
 
-PRESETS = ("paper", "best", "fast")
+ROWS = (
+    ("paper", "raw"),
+    ("best", "raw"),
+    ("fast", "raw"),
+    ("static", "raw"),
+    ("best", "embedded"),
+    ("fast", "embedded"),
+)
+"""Preset, and how its queries come: raw prompts, or with the embedding of the preset's embedder."""
 
 
 def fitted(dataset: str, embeddings: Path | None, preset: str, folder: Path, queries: int) -> Path:
@@ -29,6 +40,19 @@ def raw_messages(prepared: Path, count: int) -> list[bytes]:
     """Queries without embeddings, the data set's prompts over and over."""
     prompts = load_dataset(prepared / QUERIES).prompts
     return [orjson.dumps({"id": f"r{i}", "prompt": prompts[i % len(prompts)]}) for i in range(count)]
+
+
+def embedded_messages(prepared: Path, count: int) -> list[bytes]:
+    """The same queries with the embedding that the fit's embedder gives each prompt."""
+    prompts = load_dataset(prepared / QUERIES).prompts
+    embedder = load_fitted(history_of(prepared)).embedder
+    used = list(prompts[: min(count, len(prompts))])
+    vectors = np.vstack([embedder.embed(used[i : i + 64]).embeddings for i in range(0, len(used), 64)])
+    carried = [encode_embedding(vector) for vector in vectors]
+    return [
+        orjson.dumps({"id": f"e{i}", "prompt": used[i % len(used)], "embedding": carried[i % len(used)]})
+        for i in range(count)
+    ]
 
 
 def history_of(prepared: Path) -> Path:

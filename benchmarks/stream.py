@@ -138,19 +138,25 @@ def throughput(run: Run, estimator: str, rows: int, total: int) -> tuple[float, 
 
 
 def preset_rows(servers: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Queries/s of a worker from raw prompts, and CPU time by stage, for each preset."""
+    """Queries/s of a worker and CPU time by stage for each preset, from raw prompts or with embeddings.
+
+    As many of `presets.ROWS` as there are numbers of queries.
+    """
     rows: dict[str, Any] = {}
     producer = Producer({"bootstrap.servers": servers, "linger.ms": 20})
     counts = [int(count) for count in arguments.preset_queries.split(",")]
-    for preset, count in zip(presets.PRESETS, counts, strict=True):
+    makers = {"raw": presets.raw_messages, "embedded": presets.embedded_messages}
+    for (preset, form), count in zip(presets.ROWS, counts, strict=False):
         prepared = presets.fitted(arguments.dataset, arguments.embeddings, preset, folder, 1000)
         run = Run(servers, folder, arguments.partitions, 10**7, presets.history_of(prepared))
-        values = presets.raw_messages(prepared, count)
+        values = makers[form](prepared, count)
         load.produce(producer, run.settings.topics.queries, values, arguments.partitions)
         figure, stages = throughput(run, preset, 0, count)
-        rows[preset] = {"raw_qps": round(figure, 1), "queries": count, "cpu_us": by_stage(stages)}
-        print(f"preset {preset}: {figure:.0f} raw prompts/s", file=sys.stderr, flush=True)
-    rows["fast_over_best"] = round(rows["fast"]["raw_qps"] / rows["best"]["raw_qps"], 1)
+        name = preset if form == "raw" else f"{preset}-{form}"
+        rows[name] = {f"{form}_qps": round(figure, 1), "queries": count, "cpu_us": by_stage(stages)}
+        print(f"preset {preset}: {figure:.0f} {form} queries/s", file=sys.stderr, flush=True)
+    if "fast" in rows:
+        rows["fast_over_best"] = round(rows["fast"]["raw_qps"] / rows["best"]["raw_qps"], 1)
     return rows
 
 
@@ -225,7 +231,8 @@ def main() -> int:
     parser.add_argument("--rates", default="100,500,1000", help="queries/s of the latency runs")
     parser.add_argument("--dataset", default="demo", help="real prompts and history of the presets' rows")
     parser.add_argument("--embeddings", type=Path, help="of that data set's rows")
-    parser.add_argument("--preset-queries", default="600,600,20000", help="raw prompts for paper, best, fast")
+    parser.add_argument("--preset-queries", default="600,600,20000,5000,5000,20000",
+                        help="raw for paper, best, fast, static; embedded for best, fast; or the first ones")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each latency run")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, native_cluster(1) as cluster:

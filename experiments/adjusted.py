@@ -16,6 +16,10 @@ from routing.estimators.base import Estimates, FloatArray
 
 Adjust = Callable[[FloatArray], FloatArray]
 
+FITTED = ("isotonic", "linear", "difficulty")
+SCALED = ("rank", "shrink", "cautious")
+"""Followed by a number."""
+
 
 @dataclass(frozen=True)
 class AdjustedSource:
@@ -32,6 +36,15 @@ class AdjustedSource:
 
     base: Source
     how: str
+
+    def __post_init__(self) -> None:
+        if self.how in FITTED:
+            return
+        for name in SCALED:
+            if self.how.startswith(name):
+                float(self.how[len(name) :])
+                return
+        raise ValueError(f"adjust: {self.how!r} is not one of {', '.join((*FITTED, *SCALED))}")
 
     @property
     def key(self) -> str:

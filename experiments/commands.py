@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from experiments import last_bits, partitions
+from experiments.checks import runnable
 from experiments.equal_spend import at_equal_spend
 from experiments.plots import draw
-from experiments.running import Laboratory, Setting, run_all, write_rows
+from experiments.results import Results
+from experiments.running import POINT, Laboratory, Setting, run_all
 from experiments.studies import STUDIES
 from experiments.tables import markdown, print_table
 from routing.datasets import load_dataset
 from routing.embedding import load_embedder
 from routing.history import History
-from routing.unit import normalised
+from routing.unit import as_stored
 
 EQUAL = "every policy with the budget factor at which it spends as much as the others"
 EQUAL_POLICIES = (
@@ -36,6 +39,9 @@ EQUAL_POLICIES = (
     "cheapest",
 )
 TABLE = "prints saved results as the Markdown tables of docs/results.md"
+_READ = 1 << 26
+"""Bytes of the largest file that is read for a folder's digest; weights beyond count by their size."""
+
 TRAIN = "fine-tunes RoBERTa on the history of each seed: quality (multi-label) and cost (regression)"
 
 
@@ -45,11 +51,17 @@ def run_study(given: argparse.Namespace) -> int:
     laboratory = _laboratory(given)
     policies = tuple(given.policies.split(",")) if given.policies else study.policies
     values = tuple(given.values.split(",")) if given.values else None
-    settings = study.settings(replace(_base(given), policies=policies), values)
-    config = _config(given, laboratory)
-    rows = run_all(laboratory, settings, seeds_of(given.seeds), config, given.json)
+    seeds = seeds_of(given.seeds)
+    settings = runnable(
+        laboratory,
+        study.settings(replace(_base(given), policies=policies), values),
+        seeds,
+        points_given=values is not None,
+        policies_given=given.policies is not None or (study.varies_policies and values is not None),
+    )
+    rows = run_all(laboratory, settings, seeds, _config(given, laboratory), given.json)
     title = f"{given.dataset.stem}: {study.summary}"
-    print_table(rows, title, study.axis)
+    print_table(rows, title, study.axis, study.plot)
     if given.plot:
         draw(rows, study.plot, study.axis, title, given.plot)
     return 0
@@ -59,12 +71,22 @@ def run_equal_spend(given: argparse.Namespace) -> int:
     """Tune every policy's budget factor until all spend alike."""
     laboratory = _laboratory(given)
     policies = tuple(given.policies.split(",")) if given.policies else EQUAL_POLICIES
+    seeds = seeds_of(given.seeds)
     setting = replace(_base(given), policies=policies)
+    (setting,) = runnable(
+        laboratory, [setting], seeds, points_given=True, policies_given=given.policies is not None
+    )
+    key = ("policy", "seed", *(name for name in POINT if name != "factor"))
+    results = Results(given.json, _config(given, laboratory), key, fixed=("tolerance",))
     rows: list[dict[str, Any]] = []
-    for seed in seeds_of(given.seeds):
-        for name in tqdm(policies, desc=f"equal spend, seed {seed}", unit="policy", disable=None):
-            rows.append(at_equal_spend(laboratory, setting, seed, name, given.tolerance))
-            write_rows(given.json, _config(given, laboratory), rows)
+    for seed in seeds:
+        for name in tqdm(setting.policies, desc=f"equal spend, seed {seed}", unit="policy", disable=None):
+            row = results.find({"policy": name, "seed": seed, **asdict(setting)})
+            # before rows told their tries, the search gave up earlier
+            if row is None or not (row["reached"] or "tries" in row):
+                row = at_equal_spend(laboratory, setting, seed, name, given.tolerance)
+                results.add(row)
+            rows.append(row)
     title = f"{given.dataset.stem}: equal spend"
     print_table(rows, title)
     if given.plot:
@@ -83,7 +105,8 @@ def run_table(given: argparse.Namespace) -> int:
             print(last_bits.markdown(found["rows"]) + "\n")
             continue
         study = STUDIES.get(found["config"]["experiment"])
-        print(markdown(found["rows"], study.axis if study else None) + "\n")
+        told = markdown(found["rows"], study.axis, study.plot) if study else markdown(found["rows"])
+        print(told + "\n")
     return 0
 
 
@@ -99,11 +122,9 @@ def run_partitions(given: argparse.Namespace) -> int:
 def run_last_bits(given: argparse.Namespace) -> int:
     """Change the last bits under the published form."""
     data = load_dataset(given.dataset)
-    # as they are stored: the published figures were made without bringing float16 rows to unit length again
-    vectors = np.load(given.embeddings, allow_pickle=False).astype(np.float32)
-    laboratory = Laboratory(data, vectors, given.embedder)
-    rows = last_bits.run(given, laboratory, seeds_of(given.seeds))
-    write_rows(given.json, _config(given, laboratory), rows)
+    vectors, identity = _vectors(given, data)
+    laboratory = Laboratory(data, vectors, identity)
+    rows = last_bits.run(given, laboratory, seeds_of(given.seeds), _config(given, laboratory))
     last_bits.print_rows(rows, f"{given.dataset.stem}: {last_bits.SUMMARY}")
     return 0
 
@@ -138,6 +159,8 @@ def seeds_of(text: str) -> list[int]:
 
 
 def _base(given: argparse.Namespace) -> Setting:
+    if given.order not in ("random", "task") and not given.order.isdigit():
+        raise ValueError(f"order: {given.order!r} is not random, task or a seed")
     order = given.order if given.order in ("random", "task") else int(given.order)
     return Setting(
         x=given.budget_factor,
@@ -163,7 +186,7 @@ def _vectors(given: argparse.Namespace, data: History) -> tuple[NDArray[np.float
             raise ValueError(
                 f"embeddings: {given.embeddings} has {len(found)} rows, the data set {len(data)}"
             )
-        return normalised(found), given.embedder
+        return as_stored(found), given.embedder
     embedder = load_embedder(given.embedder)
     parts = []
     for start in tqdm(range(0, len(data), 64), desc="embedding", unit="batch", disable=None):
@@ -173,11 +196,25 @@ def _vectors(given: argparse.Namespace, data: History) -> tuple[NDArray[np.float
 
 def _config(given: argparse.Namespace, laboratory: Laboratory) -> dict[str, Any]:
     told = {k: v for k, v in vars(given).items() if k not in ("run", "json", "plot", "cache")}
+    told["embedder"] = laboratory.embedder
     data = laboratory.data
     return {
         **{k: v.name if isinstance(v, Path) else v for k, v in told.items()},
+        "vectors": hashlib.sha256(np.ascontiguousarray(laboratory.embeddings).data).hexdigest()[:16],
+        **{k: _folder(Path(told[k])) for k in ("table", "roberta") if told.get(k)},
         "rows": len(data),
         "models": list(data.models),
         "digest": data.digest()[:16],
         "reference": "approx-optimum, k = 5",
     }
+
+
+def _folder(path: Path) -> str:
+    """A folder's name, and a digest of what its files are."""
+    hasher = hashlib.sha256()
+    for file in sorted(one for one in path.rglob("*") if one.is_file()):
+        size = file.stat().st_size
+        hasher.update(f"{file.relative_to(path)}:{size}:".encode())
+        if size <= _READ:
+            hasher.update(file.read_bytes())
+    return f"{path.name} {hasher.hexdigest()[:8]}"

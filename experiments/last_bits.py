@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from experiments.policies.port import PortPublished
 from experiments.registry import EXACT
+from experiments.results import Results
 from experiments.running import Laboratory, Setting
 from experiments.split import Case
 from routing.estimators.base import Estimates
@@ -40,16 +41,34 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--figures", type=Path, metavar="JSON", help="of the published code, to compare with")
 
 
-def run(given: argparse.Namespace, laboratory: Laboratory, seeds: list[int]) -> list[Row]:
-    """A row for each alpha and seed of the random first decisions; the split is that of seed 0."""
+def run(
+    given: argparse.Namespace, laboratory: Laboratory, seeds: list[int], config: dict[str, Any]
+) -> list[Row]:
+    """A row for each alpha and seed of the random first decisions; the split is that of seed 0.
+
+    Rows that the command's file has are not run again.
+    """
+    results = Results(given.json, config, _KEY, fixed=("queries", "figures"))
     figures = json.loads(given.figures.read_text(encoding="utf-8")) if given.figures else {}
     case = laboratory.case(Setting(x=1.0, queries=given.queries, policies=()), 0)
     if "budgets" in figures:
         case = case.with_budgets(np.array([figures["budgets"][name] for name in case.models]))
     rows: list[Row] = []
     for alpha in tqdm(given.alphas.split(","), desc="last bits", unit="alpha", disable=None):
-        rows += spread(case, float(alpha), seeds, given.draws, given.size, figures)
+        asked = [_named(float(alpha), seed, given.draws, given.size) for seed in seeds]
+        missing = [one["seed"] for one in asked if results.find(one) is None]
+        if missing:
+            for row in spread(case, float(alpha), missing, given.draws, given.size, figures):
+                results.add(row)
+        rows += [found for one in asked if (found := results.find(one)) is not None]
     return rows
+
+
+_KEY = ("policy", "seed", "size", "runs")
+
+
+def _named(alpha: float, seed: int, draws: int, size: float) -> Row:
+    return {"policy": f"port-published:alpha={alpha:g}", "seed": seed, "size": size, "runs": draws + 1}
 
 
 def spread(
@@ -113,17 +132,18 @@ def _row(
     size: float,
     published: Figures | None,
 ) -> Row:
-    performance = np.array([one[0] for one in outcomes[1:]] or [outcomes[0][0]])
+    changed = np.array(outcomes[1:] or outcomes[:1])
+    performance, cost = changed[:, 0], changed[:, 1]
     row: Row = {
-        "policy": f"port-published:alpha={alpha:g}",
-        "seed": seed,
-        "size": size,
-        "runs": len(outcomes),
+        **_named(alpha, seed, len(outcomes) - 1, size),
         "performance": outcomes[0][0],
         "least": float(performance.min()),
         "median": float(np.median(performance)),
         "most": float(performance.max()),
         "outcomes": len(set(outcomes)),
+        "cost": outcomes[0][1],
+        "least_cost": float(cost.min()),
+        "most_cost": float(cost.max()),
     }
     if published is not None:
         wanted = (
@@ -133,13 +153,17 @@ def _row(
         )
         row |= {
             "published": wanted[0],
+            "published_cost": wanted[1],
             "identical": outcomes.count(wanted),
             "unchanged_is_identical": outcomes[0] == wanted,
         }
     return row
 
 
-_COLUMNS = ("policy", "seed", "performance", "least", "median", "most", "outcomes", "published", "identical")
+_COLUMNS = (
+    "policy", "seed", "performance", "least", "median", "most", "cost", "least_cost", "most_cost", "outcomes",
+    "published", "published_cost", "identical",
+)  # fmt: skip
 
 
 def markdown(rows: list[Row]) -> str:
@@ -160,4 +184,6 @@ def print_rows(rows: list[Row], title: str) -> None:
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     return f"{value:g}" if isinstance(value, float) else str(value)

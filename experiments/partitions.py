@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from experiments.policies.port import Port
 from experiments.registry import Context, make_policy
-from experiments.running import Laboratory, Setting, write_rows
+from experiments.results import write_rows
+from experiments.running import Laboratory, Setting
 from experiments.split import Case
 from routing.planning import PlanningSettings
 from routing.simulate import account_for, simulate

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.tables import summary
+from experiments.tables import kind_of_point, summary
 
 Row = dict[str, Any]
 
@@ -40,7 +40,7 @@ def draw(
     axis, title : str
         Labels.
     measure : str
-        Column on the other axis.
+        Column on the other axis; cost has a panel beside it.
     """
     import matplotlib
 
@@ -48,14 +48,28 @@ def draw(
     from matplotlib import pyplot
 
     with pyplot.rc_context(_STYLE):
-        places = len({row["policy"] for row in rows}) if kind != "lines" else 0
-        figure, axes = pyplot.subplots(figsize=(6.8, max(4.0, 0.36 * places)), layout="constrained")
-        {"bars": _bars, "lines": _lines, "spread": _spread}[kind](axes, rows, axis, measure)
+        figure, panels = pyplot.subplots(layout="constrained", **_grid(rows, kind))
+        for panel, shown in zip(panels, (measure, "cost"), strict=True):
+            {"bars": _bars, "lines": _lines, "spread": _spread}[kind](panel, rows, axis, shown)
+        if kind == "lines":
+            panels[0].set_xlabel("")
+            panels[0].legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
         figure.suptitle(title, fontsize=9)
         stem.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
         pyplot.close(figure)
+
+
+def _grid(rows: Sequence[Row], kind: str) -> dict[str, Any]:
+    """The figure's size and panels: the measure, and cost beside it or below it."""
+    if kind == "lines":
+        return {
+            "nrows": 2, "sharex": True, "figsize": (6.8, 5.6), "gridspec_kw": {"height_ratios": (2.2, 1)},
+        }  # fmt: skip
+    names = dict.fromkeys(row["policy"] for row in rows)
+    height = 1.2 + sum(0.14 + 0.12 * (1 + _wrapped(name).count("\n")) for name in names)
+    return {"ncols": 2, "sharey": True, "figsize": (6.8, height), "gridspec_kw": {"width_ratios": (2, 1)}}
 
 
 def label(measure: str) -> str:
@@ -68,7 +82,7 @@ def label(measure: str) -> str:
 def _bars(axes: Any, rows: Sequence[Row], axis: str, measure: str) -> None:
     """A point and its interval a policy; what lies far beyond the others is written at the edge."""
     lines = summary(rows)[::-1]
-    place = np.arange(len(lines))
+    place = _places([line["policy"] for line in lines])
     value = np.array([line[measure] for line in lines])
     half = np.nan_to_num(np.array([line[f"{measure}_half"] for line in lines]))
     edge = 1.35 * float(np.median(value))
@@ -79,17 +93,32 @@ def _bars(axes: Any, rows: Sequence[Row], axis: str, measure: str) -> None:
     )
     for at in np.flatnonzero(far):
         axes.annotate(
-            f"{value[at]:.4g} \u2192", (1.0, at), xycoords=("axes fraction", "data"), ha="right", va="center",
-            fontsize=8, color=_COLOURS[1],
+            f"{value[at]:.4g} \u2192", (1.0, place[at]), xycoords=("axes fraction", "data"), ha="right",
+            va="center", fontsize=8, color=_COLOURS[1],
         )  # fmt: skip
+    for at, line in zip(place, lines, strict=True):
+        if line["reached"] < line["runs"]:  # at equal spend: the spend was not reached on every seed
+            axes.plot(line[measure], at, "o", mfc="white", color=_COLOURS[0], markersize=4, zorder=3)
     axes.set_yticks(place, [_wrapped(line["policy"]) for line in lines], fontsize=7)
-    axes.set_ylim(-0.6, len(lines) - 0.4)
-    axes.set_xlabel(label(measure))
+    axes.set_ylim(-0.8, place[-1] + 0.8)
+    _value_axis(axes, measure)
+
+
+def _places(policies: Sequence[str]) -> Any:
+    """Where policies stand on the vertical axis, as far apart as their names have lines."""
+    lines = np.array([1 + 0.45 * _wrapped(policy).count("\n") for policy in policies])
+    return np.r_[0, np.cumsum((lines[1:] + lines[:-1]) / 2)]
+
+
+def _value_axis(axes: Any, measure: str) -> None:
+    axes.set_xlabel(label(measure), fontsize=8)
+    axes.tick_params(axis="x", labelsize=7)
+    axes.locator_params(axis="x", nbins=4 if measure == "cost" else 8)
     if measure == "relative":
         axes.axvline(100, color="black", linewidth=0.8, linestyle=":")
 
 
-def _wrapped(policy: str, width: int = 40) -> str:
+def _wrapped(policy: str, width: int = 30) -> str:
     """A long name on several lines, broken at its options."""
     lines = [""]
     for part in policy.split(":"):
@@ -102,43 +131,60 @@ def _wrapped(policy: str, width: int = 40) -> str:
 
 
 def _lines(axes: Any, rows: Sequence[Row], axis: str, measure: str) -> None:
+    """A line a policy with its intervals, moved aside a little so that none hides another."""
     lines = summary(rows)
     names = list(dict.fromkeys(_family(line["policy"]) for line in lines))
+    points = sorted({float(line["x"]) for line in lines})
+    logarithmic = len(points) > 1 and points[0] > 0 and points[-1] / points[0] >= 20
+    steps: Any = np.diff(np.log(points) if logarithmic else points)
+    apart = 0.12 * float(steps.min()) if len(steps) else 0.0
     for number, name in enumerate(names):
         own = [line for line in lines if _family(line["policy"]) == name]
+        aside = apart * (number - (len(names) - 1) / 2) / max(1, (len(names) - 1) / 2)
         x = np.array([float(line["x"]) for line in own])
+        x = x * np.exp(aside) if logarithmic else x + aside
         y = np.array([line[measure] for line in own])
         half = np.nan_to_num(np.array([line[f"{measure}_half"] for line in own]))
-        colour = _COLOURS[number % len(_COLOURS)]
-        axes.plot(x, y, marker=_MARKERS[number % len(_MARKERS)], markersize=4, color=colour, label=name)
-        axes.fill_between(x, y - half, y + half, color=colour, alpha=0.15, linewidth=0)
-    if len({float(line["x"]) for line in lines}) > 1:
-        values = sorted(float(line["x"]) for line in lines)
-        if values[0] > 0 and values[-1] / values[0] >= 20:
-            axes.set_xscale("log")
+        axes.errorbar(
+            x, y, yerr=half, marker=_MARKERS[number % len(_MARKERS)], markersize=3.5, linewidth=1,
+            elinewidth=0.8, capsize=1.5, color=_COLOURS[number % len(_COLOURS)], label=name,
+        )  # fmt: skip
+    if logarithmic:
+        axes.set_xscale("log")
+    axes.set_xticks(points, [f"{point:g}" for point in points], fontsize=7)
+    axes.minorticks_off()
     axes.set_xlabel(axis)
-    axes.set_ylabel(label(measure))
-    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.set_ylabel(label(measure), fontsize=8)
+    axes.tick_params(axis="y", labelsize=7)
+    if measure == "cost":
+        axes.set_ylim(bottom=0)
 
 
 def _spread(axes: Any, rows: Sequence[Row], axis: str, measure: str) -> None:
-    names = list(dict.fromkeys(row["policy"] for row in rows))
-    values = [[row[measure] for row in rows if row["policy"] == name] for name in names]
+    names = list(dict.fromkeys(row["policy"] for row in rows))[::-1]
+    place = _places(names)
+    marked = "sorted by task"
+    values = [
+        [row[measure] for row in rows if row["policy"] == name and kind_of_point(row["x"]) != marked]
+        for name in names
+    ]
     axes.boxplot(
         values,
+        positions=place,
         orientation="horizontal",
         tick_labels=[_wrapped(name) for name in names],
         whis=(0, 100),
-        widths=0.6,
+        widths=0.5,
     )
-    rest = [row for row in rows if str(row["x"]) == "task"]
+    axes.tick_params(axis="y", labelsize=7)
+    rest = [row for row in rows if kind_of_point(row["x"]) == marked]
     for row in rest:
-        axes.plot(row[measure], names.index(row["policy"]) + 1, "D", color=_COLOURS[1], markersize=5)
-    if rest:
-        axes.plot([], [], "D", color=_COLOURS[1], label="sorted by task")
-        axes.legend(fontsize=7, frameon=False)
-    axes.invert_yaxis()
-    axes.set_xlabel(f"{label(measure)} over all values of {axis}")
+        axes.plot(row[measure], place[names.index(row["policy"])], "D", color=_COLOURS[1], markersize=4)
+    axes.set_ylim(-0.8, place[-1] + 0.8)
+    _value_axis(axes, measure)
+    if measure != "cost":
+        told = f"box: middle half, whiskers: least and most of {len(values[0])} {axis}s"
+        axes.set_title(f"{told}; diamond: {marked}" if rest else told, fontsize=7)
 
 
 def _family(policy: str) -> str:

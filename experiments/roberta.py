@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -96,11 +97,19 @@ class _Training:
         self.history = history
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.goal, self.scale = _goals(history, target)
-        self.tokenizer = AutoTokenizer.from_pretrained(settings.model)
         kind = "multi_label_classification" if target == "quality" else "regression"
-        self.model: Any = AutoModelForSequenceClassification.from_pretrained(
-            settings.model, num_labels=len(history.models), problem_type=kind
-        ).to(self.device)
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(settings.model)
+            self.model: Any = AutoModelForSequenceClassification.from_pretrained(
+                settings.model, num_labels=len(history.models), problem_type=kind
+            ).to(self.device)
+        except (OSError, ValueError) as error:  # what transformers says without a hub, or of such a folder
+            raise ValueError(
+                f"model: {settings.model!r} is no folder of a RoBERTa and the hub did not give it; "
+                "save the model somewhere and give that by --model FOLDER"
+            ) from error
+        self.made_from = _weights_digest(self.model.state_dict())
+        self.tokens = _most_tokens(settings.tokens, self.model.config.max_position_embeddings)
         order = np.random.default_rng(seed).permutation(len(history))
         held = max(1, int(_HELD_OUT * len(history)))
         self.held, self.rows = order[:held], order[held:]
@@ -160,7 +169,7 @@ class _Training:
             [self.history.prompts[i] for i in rows],
             padding=True,
             truncation=True,
-            max_length=self.settings.tokens,
+            max_length=self.tokens,
             return_tensors="pt",
         ).to(self.device)
         labels = self.torch.tensor(self.goal[rows], dtype=self.torch.float32, device=self.device)
@@ -175,6 +184,7 @@ class _Training:
             "history": self.history.digest(),
             "scale": [part.tolist() for part in self.scale],
             "settings": asdict(self.settings),
+            "tokens": self.tokens,
         }
         text = json.dumps(facts, indent=1).encode()
         write_atomically(self.out / _FACTS, lambda file: file.write(text))
@@ -187,8 +197,14 @@ class _Training:
             "schedule": self.schedule.state_dict(),
             "losses": self.losses,
             "history": self.history.digest(),
+            "made_by": self._made_by(),
         }
         write_atomically(self.out / _STATE, lambda file: self.torch.save(state, file))
+
+    def _made_by(self) -> dict[str, Any]:
+        """What epochs depend on, beside the history; more epochs, or more patience, go on with the same."""
+        kept = {k: v for k, v in asdict(self.settings).items() if k not in ("model", "epochs", "patience")}
+        return {"model": self.made_from, "seed": self.seed, **kept}
 
     def _resume(self) -> None:
         path = self.out / _STATE
@@ -197,11 +213,36 @@ class _Training:
         state = self.torch.load(path, map_location=self.device, weights_only=True)
         if state["history"] != self.history.digest():
             raise ValueError(f"out: {self.out} was trained on another history; give another folder")
+        made_by = self._made_by()
+        for name, before in state.get("made_by", {}).items():
+            if before != made_by[name]:
+                raise ValueError(
+                    f"out: {self.out} was trained with {name} {before!r}, not {made_by[name]!r}; give "
+                    "another folder, or the same settings"
+                )
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.losses = list(state["losses"])
         log.info("roberta_resumed", target=self.target, epochs=len(self.losses))
+
+
+def _most_tokens(asked: int, positions: int) -> int:
+    """Tokens that a model has positions for: RoBERTa's begin behind that of its padding, at 2."""
+    most = positions - 2
+    if asked <= most:
+        return asked
+    log.warning("roberta_tokens_cut", asked=asked, positions=positions, tokens=most)
+    return most
+
+
+def _weights_digest(weights: Any) -> str:
+    """sha256 (first 16 hex digits) of a model's parameters in order of their names."""
+    hasher = hashlib.sha256()
+    for name, values in sorted(weights.items()):
+        hasher.update(name.encode())
+        hasher.update(values.cpu().numpy().tobytes())
+    return hasher.hexdigest()[:16]
 
 
 def _goals(history: History, target: Target) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
@@ -236,6 +277,17 @@ class RobertaSource:
         """Names the settings."""
         return f"roberta {self.folder}"
 
+    def check(self, seed: int) -> None:
+        """Whether models were trained for a seed.
+
+        Raises
+        ------
+        FileNotFoundError
+            They were not.
+        """
+        for target in TARGETS:
+            _facts(Path(self.folder) / f"seed-{seed}" / target)
+
     def make(self, split: Split) -> tuple[Estimates, Estimates | None]:
         """See `experiments.split.Source`."""
         place = Path(self.folder) / f"seed-{split.seed}"
@@ -244,6 +296,14 @@ class RobertaSource:
             predict(place / target, prompts, split.history.history.digest()) for target in TARGETS
         )
         return Estimates(quality, cost), None
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    path = folder / _FACTS
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: nothing was trained there; run `python -m experiments train`")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def predict(folder: Path, prompts: Sequence[str], history: str, batch: int = 32) -> FloatArray:
@@ -259,10 +319,7 @@ def predict(folder: Path, prompts: Sequence[str], history: str, batch: int = 32)
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    path = folder / _FACTS
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: nothing was trained there; run `python -m experiments train`")
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts = _facts(folder)
     if facts["history"] != history:
         raise ValueError(f"roberta: {folder} was trained on another history, train it on this one")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -276,7 +333,7 @@ def predict(folder: Path, prompts: Sequence[str], history: str, batch: int = 32)
                 [prompts[i] for i in rows],
                 padding=True,
                 truncation=True,
-                max_length=facts["settings"]["tokens"],
+                max_length=facts["tokens"] if "tokens" in facts else facts["settings"]["tokens"],
                 return_tensors="pt",
             ).to(device)
             out[rows] = model(**inputs).logits.float().cpu().numpy()

@@ -1,8 +1,7 @@
-"""Runs policies over seeds and settings, keeps every finished row, and goes on where it was interrupted."""
+"""Runs policies over seeds and settings; finished rows are kept by `experiments.results`."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,14 +15,15 @@ from tqdm import tqdm
 
 from experiments.policies.base import Decisions, Policy
 from experiments.registry import REFERENCE, Context, make_policy
+from experiments.results import Results, Row
 from experiments.split import Case, Split
-from routing.folder import write_atomically
 from routing.history import History
 from routing.simulate import Outcome, account_for
 
 log = structlog.get_logger()
 
-Row = dict[str, Any]
+POINT = ("x", "queries", "models", "history", "order", "factor", "how", "h", "split_seed")
+"""Fields of a setting that rows are told apart by, beside policy and seed."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,15 @@ class Laboratory:
             split_seed=setting.split_seed,
         )
 
+    def context(self, setting: Setting, seed: int) -> Context:
+        """What the making of a policy depends on, known before anything is split or run."""
+        left = len(self.data) - setting.queries
+        rows = left if setting.history is None else setting.history
+        return Context(rows, self.table, self.roberta, seed)
+
     def policy(self, name: str, setting: Setting, seed: int) -> Policy:
         """The policy of a name for this setting's history."""
-        return make_policy(name, Context(len(self.split(setting, seed).past), self.table, self.roberta))
+        return make_policy(name, self.context(setting, seed))
 
     def run(self, setting: Setting, seed: int, name: str) -> Row:
         """One row: a policy on a setting and seed, under the paper's accounting rule."""
@@ -215,66 +221,29 @@ def run_all(
     config : dict
         Written beside the rows; rows of a file with another config are an error, not a mix.
     out : path, optional
-        JSON, rewritten after every row.
+        JSON, rewritten after every row; rows that it has and that are not wanted now stay in it.
 
     Returns
     -------
     list of dict
-        All rows, in order of settings, seeds and policies.
+        The wanted rows, in order of settings, seeds and policies.
 
     Raises
     ------
     ValueError
         `out` holds another experiment.
     """
-    kept = _kept(out, config)
+    results = Results(out, config, ("policy", "seed", *POINT))
     wanted = [(s, seed, name) for s in settings for seed in seeds for name in s.policies]
     rows: list[Row] = []
     with tqdm(total=len(wanted), desc=str(config.get("experiment", "run")), unit="run", disable=None) as bar:
         for setting, seed, name in wanted:
-            key = _key(setting, seed, name)
-            row = kept.get(key)
+            row = results.find({"policy": name, "seed": seed, **asdict(setting)})
             if row is None:
                 bar.set_postfix_str(f"{name} seed {seed} at {setting.x}")
                 row = laboratory.run(setting, seed, name)
-                kept[key] = row
-                rows.append(row)
+                results.add(row)
                 log.debug("run_done", policy=name, seed=seed, x=setting.x, relative=row["relative"])
-                write_rows(out, config, [*rows, *(r for k, r in kept.items() if r not in rows)])
-            else:
-                rows.append(row)
+            rows.append(row)
             bar.update()
-    write_rows(out, config, rows)
     return rows
-
-
-def write_rows(out: Path | None, config: dict[str, Any], rows: list[Row]) -> None:
-    """Write the JSON that the commands promise: {"config": ..., "rows": [...]}."""
-    if out is None:
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"config": config, "rows": rows}, indent=1).encode()
-    write_atomically(out, lambda file: file.write(text))
-
-
-def _key(setting: Setting, seed: int, name: str) -> str:
-    varied = {k: v for k, v in asdict(setting).items() if k != "policies"}
-    return json.dumps([name, seed, varied], sort_keys=True)
-
-
-def _kept(out: Path | None, config: dict[str, Any]) -> dict[str, Row]:
-    if out is None or not out.exists():
-        return {}
-    found = json.loads(out.read_text(encoding="utf-8"))
-    fixed = ("experiment", "dataset", "rows", "models", "digest")
-    for name in fixed:
-        if found["config"].get(name) != config.get(name):
-            raise ValueError(
-                f"json: {out} holds another experiment ({name} {found['config'].get(name)!r}, not "
-                f"{config.get(name)!r}); give another file, or remove it"
-            )
-    names = ("x", "queries", "models", "history", "order", "factor", "how", "h", "split_seed")
-    return {
-        json.dumps([row["policy"], row["seed"], {n: row[n] for n in names}], sort_keys=True): row
-        for row in found["rows"]
-    }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from routing.history import EmbeddedHistory, History
 IntArray = NDArray[np.int64]
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where a policy's estimates come from."""
 
@@ -86,12 +87,15 @@ class Split:
         Raises
         ------
         ValueError
-            No row is left for the history.
+            No row is left for the history, or fewer than are asked for.
         """
         if not 0 < queries < len(data):
             raise ValueError(
                 f"queries: {queries} must be between 1 and {len(data) - 1}: the other rows are history"
             )
+        left = len(data) - queries
+        if history is not None and not 0 < history <= left:
+            raise ValueError(f"history: {history} must be 1 to {left}, the rows that are no test queries")
         order = np.random.default_rng(seed).permutation(len(data))
         past = order[queries:] if history is None else order[queries : queries + history]
         return cls(data, embeddings, embedder, order[:queries], past, seed, cache)

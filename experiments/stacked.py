@@ -41,6 +41,10 @@ class StackedSource:
     base: RidgeSource
     how: Literal["grid", "sum"]
 
+    def __post_init__(self) -> None:
+        if self.base.embedder != "model" or not self.base.ridge.words:
+            raise ValueError("stack: needs the preset `best`: the data set's embeddings, with words")
+
     @property
     def key(self) -> str:
         """Names the settings."""
@@ -49,8 +53,7 @@ class StackedSource:
     def make(self, split: Split) -> tuple[Estimates, Estimates | None]:
         """See `experiments.split.Source`."""
         found, own = split.estimates(self.base)
-        if own is None or self.base.embedder != "model" or not self.base.ridge.words:
-            raise ValueError("stack: needs the preset `best`: the data set's embeddings, with words")
+        assert own is not None
         truth, features = split.data.quality[split.past], split.features[split.past]
         history = split.history
         words = fit_bytes(history.history.prompts, history.embeddings, self.base.ridge.words)

@@ -32,6 +32,8 @@ class Study:
         Bars a policy; lines over the axis with confidence bands; or the distribution over the points.
     numeric : bool
         The axis is a number.
+    varies_policies : bool
+        What is varied is an option in the policies' names.
     """
 
     summary: str
@@ -41,6 +43,7 @@ class Study:
     vary: Callable[[Setting, Value], list[Setting]]
     plot: Literal["bars", "lines", "spread"] = "lines"
     numeric: bool = True
+    varies_policies: bool = False
 
     def settings(self, base: Setting, values: tuple[Value, ...] | None = None) -> list[Setting]:
         """Every point's setting."""
@@ -54,6 +57,9 @@ ABLATION = (
     "port:k=5:warmup=history:resolve=every:solver=newton:cost=per-length",
     "port:k=20:warmup=history:resolve=every:solver=newton:cost=per-length:weights=similarity",
     "port:k=50:warmup=history:resolve=every:solver=newton:cost=per-length:weights=similarity",
+    "port-best:words=0:without=cues:kernel=none",
+    "port-best:words=0:kernel=none",
+    "port-best:words=0:without=cues",
     "port-best:words=0",
     "port-best:without=cues",
     "port-best:landmarks=1000",
@@ -63,10 +69,13 @@ ABLATION = (
     "port-best:resolve=once",
     "port-best:resolve_late=250",
     "port-best:mix=recent",
+    "port-best:mix=recent:solver=exact",
+    "port-best:mix=recent:warmup=buffer",
     "port-best:settle=no",
     "port-best:truth=cost",
     "port-best:truth=quality",
     "port-best:embedder=bytes",
+    "port-best:embedder=static",
     "port-best",
 )
 
@@ -83,6 +92,10 @@ TRIED = (
     "port-best:adjust=shrink1.2",
     "port-best:adjust=cautious0.05",
     "port-best:adjust=cautious-0.05",
+    "port-best:deviation=-0.5",
+    "port-best:deviation=-0.2",
+    "port-best:deviation=0.2",
+    "port-best:deviation=0.5",
 )
 
 
@@ -175,6 +188,7 @@ STUDIES = {
         ("0.005", "0.01", "0.025", "0.05", "0.1", "0.2"),
         ("port:eps=..", "port-published:eps=.."),
         _options("port:eps={}", "port:eps={}:resolve=geometric", "port-published:eps={}"),
+        varies_policies=True,
     ),
     "alpha": Study(
         "alpha of the published form",
@@ -182,6 +196,7 @@ STUDIES = {
         ("1e-5", "3e-5", "1e-4", "3e-4", "1e-3", "1e-2"),
         ("port-published:alpha=..",),
         _options("port-published:alpha={}"),
+        varies_policies=True,
     ),
     "neighbours": Study(
         "the number of neighbours and their weights",
@@ -189,6 +204,7 @@ STUDIES = {
         ("1", "3", "5", "10", "20", "50", "100"),
         ("port:k=..",),
         _options("port:k={}:resolve=geometric", "port:k={}:weights=similarity:resolve=geometric"),
+        varies_policies=True,
     ),
     "history": Study(
         "the length of the history",

@@ -12,6 +12,7 @@ from rich.table import Table
 from scipy.stats import t as student
 
 Row = dict[str, Any]
+Cells = list[str]
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
@@ -43,36 +44,94 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     out = []
     for (x, policy), found in grouped(rows).items():
         line: Row = {"x": x, "policy": policy, "runs": len(found)}
-        for name in ("performance", "cost", "throughput", "relative", "efficiency", "seconds"):
+        for name in MEASURES:
             values = [row[name] for row in found if row.get(name) is not None]
             mean, half = interval(values) if values else (math.nan, math.nan)
             line[name], line[f"{name}_half"] = mean, half
+        line["reached"] = sum(bool(row.get("reached", True)) for row in found)
         out.append(line)
     return out
 
 
-def print_table(rows: Sequence[Row], title: str, axis: str | None = None) -> None:
-    """Print the summary; the axis is a column when it varies."""
-    table = Table(title=title)
+MEASURES = (
+    "performance", "cost", "throughput", "relative", "efficiency", "seconds", "budget_factor",
+)  # fmt: skip
+
+
+def laid_out(
+    rows: Sequence[Row], axis: str | None = None, kind: str = "bars", *, wide: bool = False
+) -> tuple[list[str], list[Cells]]:
+    """Head and cells of the table of a study; the axis is a column when it varies.
+
+    Parameters
+    ----------
+    axis : str, optional
+        What is varied.
+    kind : {"bars", "lines", "spread"}
+        As the study is drawn: a distribution over many points is one line a policy.
+    wide : bool
+        Quality per USD and seconds as well.
+    """
+    if kind == "spread":
+        return _spread(rows)
     lines = summary(rows)
     varied = len({str(line["x"]) for line in lines}) > 1
-    if varied:
-        table.add_column(axis or "x")
-    table.add_column("policy")
-    for name in ("performance", "cost, USD", "served", "relative, %", "quality per USD", "seconds"):
-        table.add_column(name, justify="right")
+    tuned = any("budget_factor" in row for row in rows)
+    head = ([axis or "x"] if varied else []) + ["policy", "performance", "cost, USD"]
+    head += ["budget factor", "spend reached"] if tuned else []
+    head += ["served", "relative, %"]
+    head += ["quality per USD", "seconds"] if wide else []
+    cells = []
     for line in lines:
-        cells = [str(line["x"])] if varied else []
-        cells += [
-            line["policy"],
-            plus_minus(line, "performance", ".1f"),
-            plus_minus(line, "cost", ".4g"),
-            f"{line['throughput']:.0f}",
-            plus_minus(line, "relative", ".1f"),
-            f"{line['efficiency']:.4g}",
-            f"{line['seconds']:.1f}",
-        ]
-        table.add_row(*cells)
+        own = [str(line["x"])] if varied else []
+        own += [line["policy"], plus_minus(line, "performance", ".1f"), plus_minus(line, "cost", ".4g")]
+        if tuned:
+            own += [plus_minus(line, "budget_factor", ".3g"), f"{line['reached']} of {line['runs']}"]
+        own += [f"{line['throughput']:.0f}", plus_minus(line, "relative", ".1f")]
+        own += [f"{line['efficiency']:.4g}", f"{line['seconds']:.1f}"] if wide else []
+        cells.append(own)
+    return head, cells
+
+
+def _spread(rows: Sequence[Row]) -> tuple[list[str], list[Cells]]:
+    """Least, median and most over the points of a kind: random orders, draws of a random split."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((kind_of_point(row["x"]), row["policy"]), []).append(row)
+    head = ["points", "policy", "runs"]
+    head += [
+        f"{what}: {which}" for what in ("relative, %", "cost, USD") for which in ("least", "median", "most")
+    ]
+    cells = []
+    for (kind, policy), found in groups.items():
+        own = [kind, policy, str(len(found))]
+        for name, form in (("relative", ".1f"), ("cost", ".4g")):
+            values = np.array([row[name] for row in found if row.get(name) is not None] or [math.nan], float)
+            own += [format(float(v), form) for v in (values.min(), np.median(values), values.max())]
+        cells.append(own)
+    return head, cells
+
+
+def kind_of_point(x: Any) -> str:
+    """What points that differ by a number alone are called together.
+
+    Examples
+    --------
+    >>> [kind_of_point(x) for x in ("7", "task", "random12", "uniform")]
+    ['random orders', 'sorted by task', 'random', 'uniform']
+    """
+    name = str(x).rstrip("0123456789")
+    return {"": "random orders", "task": "sorted by task"}.get(name, name)
+
+
+def print_table(rows: Sequence[Row], title: str, axis: str | None = None, kind: str = "bars") -> None:
+    """Print the table."""
+    head, cells = laid_out(rows, axis, kind, wide=True)
+    table = Table(title=title)
+    for number, name in enumerate(head):
+        table.add_column(name, justify="left" if number < head.index("policy") + 1 else "right")
+    for line in cells:
+        table.add_row(*line)
     Console(width=140).print(table)
 
 
@@ -83,19 +142,8 @@ def plus_minus(line: Row, name: str, form: str) -> str:
     return text if math.isnan(half) else f"{text} ± {format(half, form)}"
 
 
-def markdown(rows: Sequence[Row], axis: str | None = None) -> str:
+def markdown(rows: Sequence[Row], axis: str | None = None, kind: str = "bars") -> str:
     """The same table for a document."""
-    lines = summary(rows)
-    varied = len({str(line["x"]) for line in lines}) > 1
-    head = ([axis or "x"] if varied else []) + ["policy", "performance", "cost, USD", "served", "relative, %"]
+    head, cells = laid_out(rows, axis, kind)
     out = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for line in lines:
-        cells = ([str(line["x"])] if varied else []) + [
-            line["policy"],
-            plus_minus(line, "performance", ".1f"),
-            plus_minus(line, "cost", ".4g"),
-            f"{line['throughput']:.0f}",
-            plus_minus(line, "relative", ".1f"),
-        ]
-        out.append("| " + " | ".join(cells) + " |")
-    return "\n".join(out)
+    return "\n".join([*out, *("| " + " | ".join(line) + " |" for line in cells)])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producers.asked import Asked
+from routing.budgets import best_single
 from routing.estimators.base import QueryBatch
 from routing.estimators.neighbours import Neighbours
 from routing.history import EmbeddedHistory, History
@@ -40,7 +41,7 @@ def reach_random(asked: Asked, budgets: NDArray[np.float64], seed: int = 0) -> R
 
 
 def reach_best_single(asked: Asked, history: History, budgets: NDArray[np.float64]) -> tuple[str, Reached]:
-    """Every query to one LLM: the one that should bring most within its budget, by the history's means.
+    """Every query to one LLM: that of `routing.budgets.best_single`.
 
     Parameters
     ----------
@@ -55,8 +56,7 @@ def reach_best_single(asked: Asked, history: History, budgets: NDArray[np.float6
     name : str
     reached : Reached
     """
-    answered = np.minimum(len(asked), budgets / np.maximum(history.cost.mean(0), 1e-15))
-    best = int(np.argmax(answered * history.quality.mean(0)))
+    best = best_single(history.quality.mean(0), history.cost.mean(0), budgets, len(asked))
     outcome = account_for(np.full(len(asked), best), asked.quality, asked.cost, budgets)
     return history.models[best], Reached(outcome.performance, outcome.cost, outcome.throughput)
 

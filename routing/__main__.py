@@ -12,9 +12,10 @@ import structlog
 from tqdm import tqdm
 
 from routing.arguments import count
+from routing.bytes_embedder import vocabulary_size
 from routing.datasets import load_dataset
-from routing.embedding import DEFAULT, load_embedder
-from routing.fitting import FitFacts, Fitted, fit, plan_fit, save_fitted
+from routing.embedding import DEFAULT, Embedder, load_embedder
+from routing.fitting import FitFacts, Fitted, fit, has_words, plan_fit, save_fitted
 from routing.history import History
 from routing.presets import NAMES, Preset, choose_preset
 from routing.unit import normalised
@@ -22,6 +23,7 @@ from routing.unit import normalised
 log = structlog.get_logger()
 
 _PROBE = 48  # texts embedded to tell how long the rest will take
+_FEW = 16  # prompts that are decided first when a rate is measured
 _SIZE = 1024  # of the matrix product that tells how fast this machine is
 
 
@@ -77,7 +79,7 @@ def _fit(given: argparse.Namespace) -> int:
         vectors = None if vectors is None else vectors[: given.rows]
     preset, reason = choose_preset(len(history), given.preset)
     log.info("preset_chosen", preset=preset.name, reason=reason, summary=preset.summary)
-    _tell_before(given, history, preset, embedded=vectors is not None)
+    loaded = _tell_before(given, history, preset, embedded=vectors is not None)
     begun = time.perf_counter()
     with tqdm(desc="embedding", unit="text", disable=None, delay=0.5) as bar:
 
@@ -96,6 +98,7 @@ def _fit(given: argparse.Namespace) -> int:
             model=given.model,
             max_tokens=given.max_tokens,
             threads=given.threads,
+            loaded=loaded,
             counted=counted,
             said=said,
         )
@@ -114,19 +117,29 @@ def _fit(given: argparse.Namespace) -> int:
     return 0
 
 
-def _tell_before(given: argparse.Namespace, history: History, preset: Preset, *, embedded: bool) -> None:
-    """Time and memory, from a short measurement of this machine."""
-    plan = plan_fit(len(history), len(history.models), preset, embedded)
+def _tell_before(
+    given: argparse.Namespace, history: History, preset: Preset, *, embedded: bool
+) -> Embedder | None:
+    """Time and memory, from a short measurement of this machine; the model, where it had to be loaded."""
+    words = vocabulary_size(history.texts) if has_words(len(history), preset) else None
+    plan = plan_fit(len(history), len(history.models), preset, embedded, words)
     seconds = plan.operations / _operations_per_second()
-    if plan.embed or plan.tokens:
+    embedder, texts = None, plan.embed + plan.tokens
+    if preset.embedder == "model":
+        texts += 3 * _FEW  # the measurement after the fit embeds as well
+    if texts:
         embedder = load_embedder(given.model, given.max_tokens, threads=given.threads)
         sample = list(history.texts[:: max(1, len(history) // _PROBE)][:_PROBE])
         if plan.tokens:
             sample = ["word"] * _PROBE
+        begun = time.perf_counter()
         embedder.embed(sample[:1])
+        loading = time.perf_counter() - begun
         begun = time.perf_counter()
         embedder.embed(sample)
-        seconds += (time.perf_counter() - begun) / len(sample) * max(plan.embed, plan.tokens)
+        seconds += (time.perf_counter() - begun) / len(sample) * texts
+        # a token table is distilled by the network itself, loaded once more
+        seconds += loading if plan.tokens else 0.0
     log.info(
         "fit_expected",
         rows=len(history),
@@ -134,6 +147,7 @@ def _tell_before(given: argparse.Namespace, history: History, preset: Preset, *,
         seconds=round(seconds),
         memory_mb=round(plan.memory / 1e6),
     )
+    return embedder
 
 
 def _operations_per_second() -> float:
@@ -150,7 +164,7 @@ def measured_rate(fitted: Fitted, batch: int = 256) -> float:
     prompts = fitted.history.history.prompts[: min(batch, len(fitted.history))]
     if not len(prompts):
         return 0.0
-    few = prompts[:16]
+    few = prompts[:_FEW]
     fitted.estimator.estimate(fitted.embedder.embed(few))
     begun = time.perf_counter()
     fitted.estimator.estimate(fitted.embedder.embed(few))

@@ -6,6 +6,9 @@ import numpy as np
 
 from routing.estimators.base import FloatArray
 
+LEAST_COST = 1e-15
+"""USD; what costs nothing is divided by this."""
+
 SPLITS = ("weighted", "cost", "perf", "uniform", "random", "extreme")
 
 
@@ -92,3 +95,31 @@ def split_budget(
     if weight.sum() <= 0:
         weight = np.ones(models)
     return total * weight / weight.sum()
+
+
+def best_single(quality_mean: FloatArray, cost_mean: FloatArray, budgets: FloatArray, queries: int) -> int:
+    """The LLM that serves most quality within its own budget if every query is sent to it, by means.
+
+    Parameters
+    ----------
+    quality_mean, cost_mean : ndarray of float64, shape [M]
+        Means over the history; cost in USD.
+    budgets : ndarray of float64, shape [M]
+        USD.
+    queries : int
+        N, how many are sent.
+
+    Returns
+    -------
+    int
+        argmax_i quality_i min(N, B_i / cost_i); the first of equal ones.
+
+    Examples
+    --------
+    The second LLM answers better, but its budget pays ten queries of a hundred.
+
+    >>> best_single(np.array([0.5, 0.9]), np.array([0.01, 0.1]), np.array([1.0, 1.0]), 100)
+    0
+    """
+    served = np.minimum(queries, np.asarray(budgets, float) / np.maximum(cost_mean, LEAST_COST))
+    return int(np.argmax(served * np.asarray(quality_mean, float)))

@@ -28,6 +28,7 @@ _HASH_BITS = 16
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 BYTES_FILE = "bytes_embedder.npz"
 LARGEST_VOCABULARY = 12_000  # the fit factors a dense V x V matrix: 600 MB and about 15 s a core at this size
+SMALLEST_COUNT = 3  # texts that a word must be in
 SMALLEST_HISTORY = 1_000  # with fewer texts most words of new prompts were never seen: take a static table
 
 
@@ -120,11 +121,17 @@ class BytesEmbedder:
             return cls(stored["row"], stored["weight"], stored["table"].astype(np.float32), stored["mean"])
 
 
+def vocabulary_size(texts: Sequence[str], smallest_count: int = SMALLEST_COUNT) -> int:
+    """How many words a table fitted to these texts would have, known long before it is fitted."""
+    frequency = np.bincount(_history_bag(texts).indices, minlength=1 << _HASH_BITS)
+    return min(LARGEST_VOCABULARY, int((frequency >= smallest_count).sum()))
+
+
 def fit_bytes(
     texts: Sequence[str],
     embeddings: Float32Array,
     dimension: int = 256,
-    smallest_count: int = 3,
+    smallest_count: int = SMALLEST_COUNT,
     ridge: float = 1.0,
 ) -> BytesEmbedder:
     """Fit the word vectors to the embeddings that a slower model gave the history.

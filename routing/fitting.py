@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from routing.bytes_embedder import LARGEST_VOCABULARY, BytesEmbedder, fit_bytes
+from routing.bytes_embedder import LARGEST_VOCABULARY, SMALLEST_HISTORY, BytesEmbedder, fit_bytes
 from routing.embedding import DEFAULT, Embedder, load_embedder
 from routing.estimators.base import Estimator
 from routing.estimators.neighbours import Neighbours
@@ -88,11 +88,26 @@ class FitPlan:
     memory: int
 
 
-def plan_fit(rows: int, models: int, preset: Preset, embedded: bool) -> FitPlan:
-    """What fitting a preset to a history of so many rows will take."""
+def plan_fit(
+    rows: int, models: int, preset: Preset, embedded: bool, vocabulary: int | None = None
+) -> FitPlan:
+    """What fitting a preset to a history of so many rows will take.
+
+    Parameters
+    ----------
+    rows, models : int
+        H and M.
+    preset : Preset
+        From `choose_preset`.
+    embedded : bool
+        The model's embeddings of the history are at hand.
+    vocabulary : int, optional
+        Words of a hashed words' table (`routing.bytes_embedder.vocabulary_size`); the most that there can be
+        when left out.
+    """
     operations, memory = 0.0, rows * 400 * 4
-    if preset.embedder == "bytes":
-        size = min(LARGEST_VOCABULARY, 3 * rows)
+    if has_words(rows, preset):
+        size = min(LARGEST_VOCABULARY, 3 * rows if vocabulary is None else vocabulary)
         operations += size**3 / 3 + 2.0 * size * size * 384
         memory = max(memory, 8 * size * size)
     if preset.ridge is not None and preset.ridge.landmarks is None:
@@ -107,6 +122,12 @@ def plan_fit(rows: int, models: int, preset: Preset, embedded: bool) -> FitPlan:
     return FitPlan(rows if uses_model else 0, tokens, operations, memory)
 
 
+def has_words(rows: int, preset: Preset) -> bool:
+    """Whether a table of hashed words is fitted: as the embedder, or beside it."""
+    beside = preset.ridge is not None and preset.ridge.words > 0 and rows >= SMALLEST_HISTORY
+    return preset.embedder == "bytes" or beside
+
+
 def fit(
     history: History,
     preset: Preset,
@@ -116,6 +137,7 @@ def fit(
     model: str = DEFAULT,
     max_tokens: int | None = None,
     threads: int | None = None,
+    loaded: Embedder | None = None,
     counted: Counted | None = None,
     said: Said | None = None,
 ) -> Fitted:
@@ -135,6 +157,8 @@ def fit(
         The sentence-transformers model that made, or shall make, the embeddings.
     max_tokens, threads : int, optional
         As in `routing.embedding.load_embedder`.
+    loaded : Embedder, optional
+        That model, when it is loaded already.
     counted : callable, optional
         Told how many of how many texts are embedded.
     said : callable, optional
@@ -158,7 +182,7 @@ def fit(
         embedder = distil_static(model, out / _EMBEDDER, progress=counted)
         vectors = embedder.embed(history.texts).embeddings
     else:
-        embedder = load_embedder(model, max_tokens, threads=threads)
+        embedder = loaded or load_embedder(model, max_tokens, threads=threads)
         vectors = _embed(embedder, history, counted) if embeddings is None else embeddings
         if preset.embedder == "bytes":
             embedder = fit_bytes(history.texts, vectors, preset.dimension or vectors.shape[1])

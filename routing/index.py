@@ -42,9 +42,11 @@ class NeighbourIndex:
     embeddings : ndarray of float32, shape [H, d]
         Unit rows.
     kind : {"exact", "hnsw"}
-        Exact inner product, or a graph (M = 32, efConstruction = 200, ef = 50: the paper's).
+        Exact inner product, or a graph (M = 32, efConstruction = 200: the paper's).
     threads : int
         Threads of one search.
+    ef : int
+        Of the graph's search: how many candidates it keeps. More of them find more of the true neighbours.
     """
 
     product_from: ClassVar[int] = 4
@@ -56,10 +58,12 @@ class NeighbourIndex:
         embeddings: NDArray[np.float32],
         kind: Literal["exact", "hnsw"] = "exact",
         threads: int = 1,
+        ef: int = HNSW_SEARCH,
     ) -> None:
         vectors = np.ascontiguousarray(embeddings, dtype=np.float32)
         self.kind = kind
         self.threads = threads
+        self.ef = ef
         # built by one thread: a graph depends on the order in which its points come
         faiss.omp_set_num_threads(1)
         self._index: Any
@@ -77,7 +81,7 @@ class NeighbourIndex:
     def read(cls, path: str | Path, kind: Literal["exact", "hnsw"], threads: int = 1) -> NeighbourIndex:
         """What `write` wrote."""
         index = cls.__new__(cls)
-        index.kind, index.threads = kind, threads
+        index.kind, index.threads, index.ef = kind, threads, HNSW_SEARCH
         index._index = faiss.read_index(str(path))
         store = faiss.downcast_index(index._index.storage) if kind == "hnsw" else index._index
         index._vectors = store.reconstruct_n(0, store.ntotal)
@@ -161,7 +165,7 @@ class NeighbourIndex:
         wide = width + (own is not None)
         if self.kind == "hnsw":
             parameters = faiss.SearchParametersHNSW(  # type: ignore[attr-defined]
-                efSearch=max(HNSW_SEARCH, wide)
+                efSearch=max(self.ef, wide)
             )
             similarity, rows = self._index.search(queries, wide, params=parameters)
             # a graph may not reach as many rows as were asked for, above all among many duplicates

@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 
 from experiments.policies.base import Decisions
 from experiments.split import Case, Source
+from routing.budgets import best_single
 from routing.estimators.base import FloatArray
 
 
@@ -29,7 +30,7 @@ class Random:
 
 @dataclass(frozen=True)
 class Single:
-    """One LLM for every query: the best of the history, or the cheapest."""
+    """One LLM for every query: that of `routing.budgets.best_single`, or the cheapest by the history."""
 
     rule: Literal["best-single", "cheapest"]
     block: int | None = 1
@@ -43,7 +44,8 @@ class Single:
         """See `experiments.policies.base.Policy`."""
         past, data = case.split.past, case.split.data
         if self.rule == "best-single":
-            llm = int(data.quality[past].mean(0).argmax())
+            quality, cost = data.quality[past].mean(0), data.cost[past].mean(0)
+            llm = best_single(quality, cost, case.budgets, case.horizon)
         else:
             llm = int(data.cost[past].mean(0).argmin())
         return Decisions(np.full(len(case), llm))

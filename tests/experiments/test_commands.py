@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
+from experiments import commands, last_bits
 from experiments.__main__ import main
 from experiments.commands import seeds_of
-from experiments.equal_spend import at_equal_spend
+from experiments.equal_spend import at_equal_spend, search
 from experiments.policies.oracles import Offline
 from experiments.registry import Context, make_policy
 from experiments.running import Laboratory, Setting, run_all
@@ -108,6 +110,112 @@ def test_it_goes_on_where_it_was_interrupted(laboratory, tmp_path, monkeypatch):
         run_all(laboratory, settings, [0], {"experiment": "volume"}, out)
 
 
+def test_rows_not_asked_for_now_stay_in_the_file(command, tmp_path):
+    written = tmp_path / "main.json"
+    assert command("main", "--seeds", "0", "--policies", "random,cheapest") == 0
+    before = json.loads(written.read_text())["rows"]
+    assert command("main", "--seeds", "1", "--policies", "best-single") == 0
+    after = json.loads(written.read_text())["rows"]
+    assert [(r["policy"], r["seed"]) for r in after] == [("random", 0), ("cheapest", 0), ("best-single", 1)]
+    assert after[:2] == before
+
+
+def test_rows_of_other_embeddings_are_not_mixed(command, data, tmp_path, capsys):
+    written = tmp_path / "main.json"
+    assert command("main", "--policies", "random") == 0
+    other = data[1][:, ::-1]
+    np.save(tmp_path / "other.npy", other)
+    more = ["--policies", "cheapest", "--embeddings", str(tmp_path / "other.npy")]
+    assert command("main", *more) == 2
+    assert "vectors" in capsys.readouterr().err
+    assert command("main", "--policies", "cheapest", "--embedder", "another") == 2
+    assert "embedder" in capsys.readouterr().err
+    # a file of before vectors were told: accepted, and not said to be of these vectors afterwards
+    found = json.loads(written.read_text())
+    del found["config"]["vectors"]
+    written.write_text(json.dumps(found))
+    with capture_logs() as logs:
+        assert command("main", *more) == 0
+    assert [log["event"] for log in logs if log["log_level"] == "warning"] == ["rows_of_unknown_embeddings"]
+    found = json.loads(written.read_text())
+    assert len(found["rows"]) == 2
+    assert "vectors" not in found["config"]
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "module", "work"),
+    [
+        ("equal-spend", ["--policies", "cheapest,random"], commands, "at_equal_spend"),
+        ("last-bits", ["--alphas", "1e-4,1e-3", "--draws", "2"], last_bits, "spread"),
+    ],
+)
+def test_equal_spend_and_last_bits_go_on_where_they_stopped(
+    command, tmp_path, monkeypatch, name, more, module, work
+):
+    real, calls = getattr(module, work), []
+
+    def interrupted(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(module, work, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        command(name, *more)
+    kept = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
+    assert len(kept) == 1
+    assert command(name, *more) == 0
+    assert len(calls) == 3
+    rows = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
+    assert rows[0] == kept[0]
+    assert len(rows) == 2
+
+
+def test_what_was_asked_for_and_cannot_be_run_is_an_error_before_anything_runs(command, capsys, monkeypatch):
+    def ran(*_):
+        raise AssertionError("something was run")
+
+    monkeypatch.setattr(Laboratory, "run", ran)
+    for name, more, said in [
+        ("history", ["--values", "100,600"], "history: 600 must be 1 to 500"),
+        ("volume", ["--values", "100,700"], "queries: 700"),
+        ("llms", ["--values", "2,9"], "models: 9 must be 1 to 3"),
+        ("splits", ["--values", "uniform,extreme3"], "extreme3 needs more than 3"),
+        ("budget", ["--values", "1,-1"], "budget factor: -1.0"),
+        ("main", ["--history", "501"], "history: 501"),
+        ("main", ["--policies", "random,port-static"], "--preset static --out FOLDER"),
+        ("main", ["--policies", "random,roberta-perf"], "train"),
+        ("main", ["--policies", "random,port:resolve=sometimes"], "resolve is one of"),
+        ("main", ["--policies", "random,port:eps=2"], "eps: 2.0"),
+        ("main", ["--policies", "random,port:k=many"], "port:k=many"),
+        ("main", ["--policies", "random,port-best:adjust=magic"], "magic"),
+        ("main", ["--policies", "random,port-fast"], "1,000 rows"),
+        ("main", ["--order", "backwards"], "backwards"),
+    ]:
+        assert command(name, *more) == 2, more
+        assert said in capsys.readouterr().err
+
+
+def test_default_points_and_policies_that_the_set_cannot_have_are_left_out_with_a_warning(command, tmp_path):
+    with capture_logs() as logs:
+        assert command("llms", "--policies", "random") == 0
+        assert command("history", "--policies", "random") == 0
+        assert command("main", "--queries", "100") == 0
+    rows = json.loads((tmp_path / "llms.json").read_text())["rows"]
+    assert [row["x"] for row in rows] == [2]
+    assert [row["x"] for row in json.loads((tmp_path / "history.json").read_text())["rows"]] == [500]
+    left_out = [log["x"] for log in logs if log["event"] == "point_left_out"]
+    assert left_out == [4, 6, 8, 10, 12, 14, 16, 1000, 2000, 4000, 8000, 12000]
+    assert [log["policy"] for log in logs if log["event"] == "policy_left_out"] == ["port-fast"]
+
+
+def test_a_split_never_has_fewer_history_rows_than_it_says(data):
+    with pytest.raises(ValueError, match="history: 501 must be 1 to 500"):
+        Split.of(*data, "made", 200, seed=0, history=501)
+    assert len(Split.of(*data, "made", 200, seed=0, history=500).past) == 500
+
+
 def test_last_bits_are_told_beside_published_figures(command, tmp_path, capsys):
     published = {"performance": 3, "cost": 1, "throughput": 4}
     figures = {"results": {"port_published alpha=0.001 seed=1": published}}
@@ -147,18 +255,51 @@ def test_every_experiment_has_its_points_and_its_plot(command, tmp_path, name, v
     assert command(name, "--values", values, "--seeds", "0", "--plot", str(tmp_path / "p"), *more) == 0
     rows = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
     assert len({str(row["x"]) for row in rows}) == points
-    assert (tmp_path / "p.svg").exists()
+    drawn = (tmp_path / "p.svg").read_text()
+    assert "cost, USD" in drawn
+    if name in ("eps", "neighbours", "history"):
+        assert all(f">{value}<" in drawn for value in values.split(","))  # ticks are the points that were run
 
 
 def test_equal_spend_finds_the_factor(laboratory):
     setting = Setting(x=1.0, queries=200, policies=())
-    target = laboratory.case(setting, 0).budgets.sum()
-    for name in ("cheapest", "port"):
+    case = laboratory.case(setting, 0)
+    target = case.budgets.sum()
+    for name in ("cheapest", "port", "random"):
         row = at_equal_spend(laboratory, setting, 0, name, tolerance=0.02)
-        assert row["target"] == pytest.approx(target)
-        assert row["reached"] == (abs(row["cost"] - target) <= 0.02 * target)
-        assert row["budget_factor"] >= 1
-    assert at_equal_spend(laboratory, setting, 0, "cheapest", 0.02)["reached"]
+        assert row["cost"] == pytest.approx(target, rel=0.02)
+        assert row["reached"]
+        # the factor is what does it: the same policy at that factor, and no less at 1
+        again = laboratory.run(replace(setting, factor=row["budget_factor"]), 0, name)
+        assert (again["cost"], again["performance"]) == (row["cost"], row["performance"])
+        assert laboratory.run(setting, 0, name)["cost"] < 0.98 * target
+        assert row["relative"] == pytest.approx(
+            100 * row["performance"] / laboratory.reference(setting, 0, case), abs=1e-3
+        )
+
+
+def test_equal_spend_finds_what_bisection_misses_and_says_what_cannot_be_reached():
+    def jumping(factor):
+        """Spend falls again between 1.3 and 1.7, and leaps over 1 at every place but near 1.55."""
+        near = abs(factor - 1.55) < 0.02
+        return {"factor": factor, "cost": 1.0 if near else 0.8 if factor < 1.3 or 1.5 < factor < 1.7 else 1.2}
+
+    best, tries = search(jumping, 1.0, 1.0, 0.01)
+    assert best["cost"] == 1.0
+    assert tries < 60
+    best, _ = search(lambda f: {"factor": f, "cost": min(0.4 * f, 0.7)}, 1.0, 1.0, 0.01)
+    assert best["cost"] == 0.7
+    best, _ = search(lambda f: {"factor": f, "cost": 0.9 if f < 1.4 else 1.3}, 1.0, 1.0, 0.01)
+    assert best["cost"] == 0.9
+
+
+def test_tables_mark_what_was_not_reached_and_tell_the_factor():
+    row = {"x": 1.0, "policy": "p", "performance": 2.0, "cost": 1.0, "throughput": 3, "relative": 50.0,
+           "efficiency": 2.0, "seconds": 0.1, "budget_factor": 1.5, "reached": True}  # fmt: skip
+    told = markdown([row, {**row, "reached": False}, {**row, "policy": "q"}]).splitlines()
+    assert told[0].split("|")[3:6] == [" cost, USD ", " budget factor ", " spend reached "]
+    assert told[2].split("|")[5] == " 1 of 2 "
+    assert told[3].split("|")[5] == " 1 of 1 "
 
 
 def test_estimates_are_kept_between_runs(data, tmp_path):
@@ -169,11 +310,11 @@ def test_estimates_are_kept_between_runs(data, tmp_path):
     assert again["performance"] == first["performance"]
 
 
-def test_studies_name_policies_that_exist():
+def test_studies_name_policies_that_exist(tmp_path):
     for study in STUDIES.values():
         for policy in study.policies:
             if ".." not in policy:  # stands for the values of the axis
-                make_policy(policy, Context(rows=2000))
+                make_policy(policy, Context(rows=2000, table=str(tmp_path)))
 
 
 def test_intervals_and_tables():

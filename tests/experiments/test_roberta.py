@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
+from experiments.__main__ import main
 from experiments.registry import Context, make_policy
 from experiments.roberta import RobertaSource, TrainSettings, predict, train
 from experiments.split import Case, Split
-from routing.history import History
+from routing.history import EmbeddedHistory, History
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -71,3 +75,68 @@ def test_trains_keeps_the_best_resumes_and_routes(tiny, split, tmp_path):
         predict(out / "seed-0" / "cost", ["x"], "another")
     with pytest.raises(FileNotFoundError, match="train"):
         RobertaSource(str(tmp_path)).make(split)
+
+
+@pytest.fixture
+def command(tiny, split, tmp_path):
+    """`python -m experiments train` as it is typed, on the same rows and the same tiny model."""
+    EmbeddedHistory(split.data, split.embeddings, "none").save(tmp_path / "data")
+
+    def run(*more, model=tiny):
+        told = [
+            "train",
+            "--dataset",
+            str(tmp_path / "data"),
+            "--queries",
+            "30",
+            "--out",
+            str(tmp_path / "out"),
+        ]
+        return main([*told, "--model", str(model), "--epochs", "1", "--batch", "16", *more])
+
+    return run
+
+
+def test_the_command_trains_and_goes_on_only_with_the_same_model_and_settings(command, tmp_path, capsys):
+    with capture_logs() as logs:
+        assert command("--seeds", "0", "--tokens", "512") == 0
+    # 70 positions, of which RoBERTa uses those from 2 on
+    cut = [log for log in logs if log["event"] == "roberta_tokens_cut"]
+    assert {log["tokens"] for log in cut} == {68}
+    facts = json.loads((tmp_path / "out" / "seed-0" / "quality" / "facts.json").read_text())
+    assert facts["tokens"] == 68
+    assert command("--seeds", "0", "--tokens", "512", "--epochs", "2") == 0
+    for more, said in [
+        (["--rate", "1e-3"], "rate"),
+        (["--tokens", "16"], "tokens"),
+        (["--batch", "8"], "batch"),
+    ]:
+        assert command("--seeds", "0", "--tokens", "512", *more) == 2
+        assert f"trained with {said}" in capsys.readouterr().err
+
+
+def test_another_model_does_not_go_on(command, tiny, tmp_path, capsys):
+    assert command() == 0
+    other = transformers.RobertaModel.from_pretrained(tiny)
+    other.embeddings.word_embeddings.weight.data += 0.1
+    other.save_pretrained(tmp_path / "other")
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "tokenizer.json"):
+        if (tiny / name).exists():
+            (tmp_path / "other" / name).write_bytes((tiny / name).read_bytes())
+    assert command(model=tmp_path / "other") == 2
+    assert "trained with model" in capsys.readouterr().err
+
+
+def test_without_a_hub_it_says_to_give_a_folder(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (tmp_path / "empty").mkdir()
+    for model in ("nobody/has-such-a-model", tmp_path / "empty"):
+        assert command(model=model) == 2
+        assert "--model FOLDER" in capsys.readouterr().err
+
+
+def test_long_prompts_are_predicted_within_the_models_positions(tiny, split, tmp_path):
+    past = split.data.select(split.past)
+    train(past, TrainSettings(str(tiny), epochs=1, batch=16, tokens=512), tmp_path)
+    found = predict(tmp_path / "quality", ["easy question " * 300], past.digest())
+    assert np.isfinite(found).all()

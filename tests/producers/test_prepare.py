@@ -12,7 +12,7 @@ from producers.asked import ask
 from producers.comparing import reach_approximate_optimum, reach_best_single, reach_random
 from producers.prepare import main
 from producers.prepared import Prepared, split_rows
-from routing.budgets import split_budget, total_budget
+from routing.budgets import best_single, split_budget, total_budget
 from routing.datasets import load_dataset
 from routing.fitting import load_fitted
 
@@ -149,7 +149,9 @@ def test_baselines_stay_within_the_budgets(prepare: Callable[..., Prepared]):
     assert prepared.embeddings is not None
     best = reach_approximate_optimum(asked, prepared.embeddings, prepared.history, budgets)
 
-    assert name in prepared.catalogue.names
+    history = prepared.history.history
+    means = history.quality.mean(0), history.cost.mean(0)
+    assert name == history.models[best_single(*means, budgets, len(asked))]
     assert single.cost <= budgets.max()
     for reached in (single, drawn, best):
         assert 0 < reached.cost <= budgets.sum()

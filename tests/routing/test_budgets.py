@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.budgets import SPLITS, split_budget, total_budget
+from routing.budgets import SPLITS, best_single, split_budget, total_budget
 
 QUALITY = np.array([0.9, 0.5, 0.1])
 COST = np.array([0.04, 0.01, 0.01])
@@ -66,3 +66,14 @@ def test_what_cannot_be_split():
     with pytest.raises(ValueError, match="cost_mean"):
         split_budget(1.0, QUALITY, np.array([0.1, 0.0, 0.1]), "weighted")
     assert split_budget(3.0, np.zeros(3), COST, "perf") == pytest.approx(np.ones(3))
+
+
+def test_the_best_single_llm_is_the_one_that_its_own_budget_lets_serve_most():
+    quality, cost = np.array([0.9, 0.6, 0.3]), np.array([1.0, 0.1, 0.001])
+    budgets = np.array([10.0, 10.0, 10.0])
+    # 100 queries: 10 x 0.9, 100 x 0.6, 100 x 0.3; 5 queries: all are served by each
+    assert best_single(quality, cost, budgets, 100) == 1
+    assert best_single(quality, cost, budgets, 5) == 0
+    assert best_single(quality, cost, np.array([10.0, 1.0, 10.0]), 100) == 2
+    assert best_single(quality, np.zeros(3), budgets, 100) == 0
+    assert best_single(np.ones(3), np.ones(3), np.ones(3), 9) == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 from scipy.sparse import coo_matrix
@@ -36,6 +36,9 @@ def instance(seed, n, m, *, ties=False):
 
 
 @settings(max_examples=60, deadline=None)
+@example(seed=1481798064, n=3, m=5, ties=False)  # smoothing alone: 4.7 % too high
+@example(seed=2722536482, n=1, m=6, ties=False)
+@example(seed=25, n=1, m=1, ties=False)
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 60), m=st.integers(1, 6), ties=st.booleans())
 def test_dual_value_is_the_lp_optimum_within_1e_4(seed, n, m, ties):
     quality, cost, budgets = instance(seed, n, m, ties=ties)
@@ -44,7 +47,8 @@ def test_dual_value_is_the_lp_optimum_within_1e_4(seed, n, m, ties):
     assert (prices >= 0).all()
     value = dual_value(quality, cost, budgets, prices)
     assert value >= optimum - 1e-7
-    assert value <= optimum * (1 + 1e-4) + 1e-5 * n
+    # 1e-7: what HiGHS itself allows
+    assert value <= optimum * (1 + 1e-4) + 1e-7
 
 
 def test_warm_start_reaches_the_same_value_on_a_larger_instance():

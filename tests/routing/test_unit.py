@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from routing.unit import normalised
+from routing.unit import as_stored, normalised
 
 vectors = st_np.arrays(
     np.float64, st.tuples(st.integers(0, 5), st.integers(1, 5)), elements=st.floats(-1e6, 1e6)
@@ -24,3 +24,13 @@ def test_half_precision_comes_back_to_unit_length():
     rows = normalised(np.random.default_rng(0).standard_normal((100, 384)))
     again = normalised(rows.astype(np.float16))
     assert np.abs((rows * again).sum(1) - 1).max() < 1e-6
+
+
+def test_rows_that_half_precision_kept_are_taken_as_they_are_and_others_scaled():
+    rows = normalised(np.random.default_rng(0).standard_normal((100, 384))).astype(np.float16)
+    assert np.array_equal(as_stored(rows), rows.astype(np.float32))
+    assert not np.array_equal(normalised(rows), rows.astype(np.float32))
+    assert np.array_equal(as_stored(rows * np.float16(2)), normalised(rows))
+    mixed = as_stored(np.vstack([rows[:1], rows[1:2] * np.float16(4), np.zeros((1, 384))]))
+    assert np.array_equal(mixed[0], rows[0].astype(np.float32))
+    assert np.abs(np.linalg.norm(mixed, axis=1) - 1).max() < 5e-4

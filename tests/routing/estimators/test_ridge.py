@@ -83,7 +83,21 @@ def test_across_leave_one_out_is_a_refit_without_the_row():
     truth = np.clip(first @ rng.random((3, 3)) * 0.7 + rng.normal(0, 0.05, (50, 3)), 0, 1)
     across, own = fit_across(first, truth, 0.1)
     assert ((across.correct(first) - truth) ** 2).mean() < ((first - truth) ** 2).mean()
-    assert ((own - truth) ** 2).mean() > ((across.correct(first) - truth) ** 2).mean()
+    # centre, size of the ridge and mean residual stay those of all rows; all else is fitted again without it
+    centre, x = first.mean(axis=0), first - first.mean(axis=0)
+    residual = truth - first
+    mean, lam = residual.mean(axis=0), 0.1 * np.trace(x.T @ x) / 3
+    for row in range(0, 50, 7):
+        rest = np.delete(np.arange(50), row)
+        gram = x[rest].T @ x[rest] + lam * np.eye(3)
+        w = np.linalg.solve(gram, x[rest].T @ (residual[rest] - mean))
+        np.testing.assert_allclose(own[row], first[row] + (first[row] - centre) @ w + mean, atol=1e-9)
+    # and as the whole correction fitted without the row says it, but for what one row of fifty moves means
+    for row in range(0, 50, 7):
+        rest = np.delete(np.arange(50), row)
+        refitted = fit_across(first[rest], truth[rest], 0.1)[0].correct(first[row : row + 1])[0]
+        np.testing.assert_allclose(own[row], refitted, atol=0.02)
+        assert np.abs(own[row] - refitted).max() < np.abs(across.correct(first[row]) - own[row]).max() + 0.01
 
 
 def test_text_cost_finds_the_price_of_a_character():

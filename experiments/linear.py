@@ -1,0 +1,87 @@
+"""Plain ridge regression in the kernel's place: what the kernel itself gives (docs/results.md, ablation)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.sources import RidgeSource
+from experiments.split import Split
+from routing.estimators.across import fit_across
+from routing.estimators.base import Estimates, FloatArray, QueryBatch
+from routing.estimators.features import FormFeatures
+
+RIDGES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+"""lam, the least leave-one-out error wins; rows of features are of length about 1."""
+
+
+@dataclass(frozen=True)
+class LinearSource:
+    """Another source's cost, and quality linear in the embedding and, where that source has them, the cues.
+
+    Parameters
+    ----------
+    base : RidgeSource
+        On the data set's own embeddings; its words are left out.
+    """
+
+    base: RidgeSource
+
+    def __post_init__(self) -> None:
+        if self.base.embedder != "model":
+            raise ValueError("kernel=none: needs the data set's own embeddings")
+
+    @property
+    def key(self) -> str:
+        """Names the settings."""
+        return f"linear {self.base.key}"
+
+    def make(self, split: Split) -> tuple[Estimates, Estimates | None]:
+        """See `experiments.split.Source`."""
+        found, own = split.estimates(self.base)
+        assert own is not None
+        history, features = split.history, split.features[split.past]
+        form = FormFeatures.fit(features, self.base.ridge.cue_weight)
+        rows, _ = form.of(QueryBatch(history.history.prompts, history.embeddings, features))
+        new, _ = form.of(split.batch())
+        truth = split.data.quality[split.past]
+        quality, left_out = ridge(np.asarray(rows, float), np.asarray(new, float), truth)
+        if self.base.ridge.across:
+            across, left_out = fit_across(left_out, truth)
+            quality = across.correct(quality)
+        return (
+            Estimates(np.clip(quality, 0, 1), found.cost),
+            Estimates(np.clip(left_out, 0, 1), own.cost),
+        )
+
+
+def ridge(rows: FloatArray, new: FloatArray, truth: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Predictions of new rows, and leave-one-out ones of the history by the hat matrix's diagonal.
+
+    Parameters
+    ----------
+    rows : ndarray of float64, shape [H, D]
+    new : ndarray of float64, shape [n, D]
+    truth : ndarray of float64, shape [H, M]
+
+    Returns
+    -------
+    found : ndarray of float64, shape [n, M]
+    leave_one_out : ndarray of float64, shape [H, M]
+    """
+    # a column of ones carries the mean, so that leaving a row out leaves it out of the mean too
+    x, z = (np.hstack([part, np.ones((len(part), 1))]) for part in (rows, new))
+    gram, right = x.T @ x, x.T @ truth
+    best: tuple[float, FloatArray, FloatArray] | None = None
+    for lam in RIDGES:
+        system = gram.copy()
+        system[np.diag_indices_from(system)] += np.r_[np.full(rows.shape[1], lam), 1e-9]
+        weights = np.linalg.solve(system, right)
+        hat = np.minimum(np.einsum("ij,ji->i", x, np.linalg.solve(system, x.T)), 0.999)
+        own = truth - (truth - x @ weights) / (1 - hat)[:, None]
+        error = float(((own - truth) ** 2).mean())
+        if best is None or error < best[0]:
+            best = error, z @ weights, own
+    assert best is not None
+    return best[1], best[2]
