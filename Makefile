@@ -19,8 +19,8 @@ $(STAMP): setup.cfg constraints.txt infra/install.sh
 demo: $(STAMP) ## broker, topics, a worker, a replay, a report in build/demo.json (BROKER=native|docker|embedded, DATASET=path, QUERIES=n, PRESET=paper|best|fast, RATE=queries a second)
 	@$(BIN)/python -m infra.demo $(if $(BROKER),--broker $(BROKER)) $(if $(DATASET),--dataset $(DATASET)) $(if $(QUERIES),--queries $(QUERIES)) $(if $(PRESET),--preset $(PRESET)) $(if $(RATE),--rate $(RATE))
 
-test: lint ## everything that must hold: ruff, mypy, and the whole suite on a real Apache Kafka
-	$(BIN)/python -m pytest $(ARGS)
+test: lint ## everything that must hold: ruff, mypy, and the whole suite on a real Apache Kafka (PROCESSES=2 share it, 0: one)
+	$(BIN)/python -m pytest --numprocesses $(or $(PROCESSES),2) --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## ruff and mypy only
 	$(BIN)/ruff check $(PACKAGES) tests benchmarks

@@ -50,7 +50,7 @@ def decide(lane: int, arrivals: Arrivals, *choice: int) -> Decided:
     n = len(arrivals.records)
     charge = np.zeros((n, 2), np.int64)
     routed = Routed(np.array(choice, np.int64), charge[:, 0], np.zeros((n, 2)), Account.fresh(3, 2))
-    return Decided(make_plan(), lane, arrivals, arrivals.estimates, charge, routed, np.arange(n))
+    return Decided(make_plan(), lane, arrivals, arrivals.estimates, charge, routed, np.arange(n), [None] * n)
 
 
 def deferred_by(decided: Decided, seconds_ago: float) -> list[SimpleNamespace]:

@@ -17,6 +17,7 @@ from streams.overview import survey
 from streams.settings import Settings
 from streams.timeline import point
 from streams.web.server import WebServer
+from tests.alone import alone
 from tests.streams.cluster_made_up import make_ledgers, make_plan
 
 NOW = 1_800_000_000.0
@@ -158,7 +159,9 @@ Browse = Callable[..., Any]
 @pytest.fixture(scope="session")
 def browse() -> Browse:
     """Open a headless Chromium: `with browse(width, height, dark=False) as driver`."""
-    if (problem := _install()) is not None:
+    with alone("packages"):
+        problem = _install()
+    if problem is not None:
         pytest.skip(f"no browser: {problem}")
     from selenium import webdriver
 
