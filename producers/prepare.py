@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from routing.arguments import count, positive, whole
 from routing.budgets import SPLITS
 from routing.datasets import load_dataset
 from routing.embedding import DEFAULT, load_embedder
-from routing.fitting import FitFacts, Fitted, fit, save_fitted
+from routing.fitting import FitFacts, fit, save_fitted
 from routing.history import EmbeddedHistory, HistoryError
 from routing.presets import NAMES, Preset, choose_preset
 from streams.settings import PREFIX, Settings
@@ -71,15 +72,13 @@ def main(arguments: list[str] | None = None) -> int:
         variables = settings_variables(given.set)
         prepared = prepare(given)
         preset, reason = choose_preset(len(prepared.history), given.preset)
-        fitted = None if preset.name == "paper" else fit_prepared(prepared, preset, given)
-        if fitted is not None and fitted.embedder.identity != prepared.history.embedder:
-            carried = fitted.embedder.embed(prepared.queries.texts).embeddings
-            prepared = replace(prepared, carried=carried)
-        horizon = {"PORT_HORIZON": str(len(prepared.queries)), "PORT_PRESET": preset.name}
-        prepared.save(given.out, {**horizon, **variables})
-        if fitted is not None:
-            facts = FitFacts(preset.name, reason, fitted.history.digest(), given.embedder)
-            save_fitted(given.out / HISTORY, fitted, facts)
+        variables = {
+            "PORT_HORIZON": str(len(prepared.queries)), "PORT_PRESET": preset.name, **variables,
+        }  # fmt: skip
+        if preset.name == "paper":
+            prepared.save(given.out, variables)
+        else:
+            save_fit(prepared, preset, reason, variables, given)
     except (HistoryError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -91,12 +90,22 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def fit_prepared(prepared: Prepared, preset: Preset, given: argparse.Namespace) -> Fitted:
-    """Fits a preset to the history, from the embeddings that it has already."""
+def save_fit(
+    prepared: Prepared, preset: Preset, reason: str, variables: dict[str, str], given: argparse.Namespace
+) -> None:
+    """Fits a preset to the history, from the embeddings that it has already, and saves all."""
     known = prepared.history
-    return fit(
-        known.history, preset, out=given.out / HISTORY, embeddings=known.embeddings, model=given.embedder
-    )
+    # what was there before is deleted when the new is saved, so a table is not distilled there
+    with tempfile.TemporaryDirectory() as folder:
+        fitted = fit(
+            known.history, preset, out=Path(folder), embeddings=known.embeddings, model=given.embedder
+        )
+        if fitted.embedder.identity != known.embedder:
+            carried = fitted.embedder.embed(prepared.queries.texts).embeddings
+            prepared = replace(prepared, carried=carried)
+        prepared.save(given.out, variables)
+        facts = FitFacts(preset.name, reason, fitted.history.digest(), given.embedder)
+        save_fitted(given.out / HISTORY, fitted, facts)
 
 
 def settings_variables(pairs: list[str]) -> dict[str, str]:

@@ -209,7 +209,7 @@ def save_fitted(folder: str | Path, fitted: Fitted, facts: FitFacts) -> None:
     """Save history, embedder and estimator; `fit.json` is written last and ties them together."""
     place = Path(folder)
     fitted.history.save(place)
-    if isinstance(fitted.embedder, BytesEmbedder):
+    if isinstance(fitted.embedder, BytesEmbedder | StaticEmbedder):
         fitted.embedder.save(place / _EMBEDDER)
     if isinstance(fitted.estimator, RidgeEstimator):
         fitted.estimator.save(place / _ESTIMATOR)

@@ -7,6 +7,7 @@ output for each token alone, centred, on its principal axes), which needs no his
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -49,6 +50,12 @@ class StaticEmbedder:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.identity = identity_of(self.folder, None)
+
+    def save(self, folder: str | Path) -> None:
+        """Put a copy of the table into another folder."""
+        target = Path(folder)
+        if target.resolve() != self.folder.resolve():
+            shutil.copytree(self.folder, target, dirs_exist_ok=True)
 
     @property
     def dimension(self) -> int:

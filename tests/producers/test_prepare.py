@@ -15,6 +15,8 @@ from producers.prepared import Prepared, split_rows
 from routing.budgets import best_single, split_budget, total_budget
 from routing.datasets import load_dataset
 from routing.fitting import load_fitted
+from routing.static_embedder import StaticEmbedder
+from tests.small_bert import make_small_bert
 
 
 @pytest.fixture
@@ -199,3 +201,16 @@ def test_a_fitted_preset_keeps_what_results_are_compared_by(tmp_path: Path):
     made = embedder.embed(prepared.queries.texts[:5]).embeddings
     np.testing.assert_allclose(prepared.carried[:5], made, atol=1e-3)
     assert estimator.models == prepared.history.models
+
+
+def test_a_distilled_table_is_saved_with_its_history(
+    prepare: Callable[..., Prepared], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    model = make_small_bert(tmp_path_factory.mktemp("bert"))
+    for _ in range(2):  # over what is there, too
+        prepared = prepare("--queries", "40", "--preset", "static", "--embedder", str(model))
+    fitted = load_fitted(tmp_path / "prepared" / "history")
+    assert isinstance(fitted.embedder, StaticEmbedder)
+    assert prepared.carried is not None
+    expected = fitted.embedder.embed(prepared.queries.texts[:3]).embeddings
+    np.testing.assert_allclose(prepared.carried[:3], expected, atol=1e-3)

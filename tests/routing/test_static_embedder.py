@@ -7,33 +7,12 @@ import pytest
 
 from routing.embedding import EmbedderError, load_embedder
 from routing.static_embedder import StaticEmbedder, distil_static
-
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "cell", "gene", "law", "court", "?"]
+from tests.small_bert import make_small_bert
 
 
 @pytest.fixture(scope="module")
 def small_bert(tmp_path_factory):
-    """A BERT of one layer, made at random, with a tokenizer of ten words."""
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    folder = tmp_path_factory.mktemp("bert")
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        "[CLS] $A [SEP]", None, [("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
-    transformers.set_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-    )
-    transformers.BertModel(config).save_pretrained(folder)
-    return folder
+    return make_small_bert(tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture(scope="module")
