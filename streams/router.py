@@ -96,6 +96,7 @@ class RouterDesk:
         self._waiting = False
         self._plan: Plan | None = None
         self._aligned: tuple[Plan, Alignment] | None = None
+        self._named: tuple[Plan, list[str]] | None = None
         self.record = LedgerRecord.fresh(lane)
         self._written: Mapping[int, Account] = {}
         """Accounts of periods before as they are on the topic."""
@@ -281,8 +282,11 @@ class RouterDesk:
         return self._aligned[1]
 
     def _llm_topics(self, plan: Plan) -> list[str]:
-        models = self.shared.catalogue.models
-        return [self._topics.llm(models[name].slug) for name in plan.models]
+        """By the plan's LLMs; made anew when the plan changes."""
+        if self._named is None or self._named[0] is not plan:
+            models = self.shared.catalogue.models
+            self._named = (plan, [self._topics.llm(models[name].slug) for name in plan.models])
+        return self._named[1]
 
     def _charge(self, plan: Plan, arrivals: Arrivals, estimates: Estimates) -> Charges:
         """What each query would reserve on each LLM."""
