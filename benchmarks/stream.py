@@ -223,7 +223,7 @@ def paced(run: Run, producer: Producer, rate: int, count: int, seed: int) -> dic
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the figures there")
-    parser.add_argument("--queries", type=int, default=60_000, help="backlog of a throughput run")
+    parser.add_argument("--queries", type=int, default=150_000, help="backlog of a throughput run")
     parser.add_argument("--slow-queries", type=int, default=12_000, help="the same with neighbours")
     parser.add_argument("--rows", type=int, default=16_000, help="rows of the history")
     parser.add_argument("--partitions", type=int, default=4)

@@ -9,8 +9,11 @@ from collections.abc import Callable
 QUIET_WAIT_MS = 200
 """Longest wait of the broker when there is nothing to fetch."""
 
-BUSY_WAIT_MS, BUSY_BYTES = 10, 64 * 1024
-"""In busy times it answers after so many milliseconds, or as soon as it has so many bytes."""
+BUSY_WAIT_MS, BUSY_BYTES = 30, 64 * 1024
+"""In busy times it answers after so many milliseconds, or as soon as it has so many bytes.
+
+At 500 queries/s on two cores that is less than what fetches three times as often cost all the others.
+"""
 
 BUSY_RATE = 300.0
 """Records a second from which fetches are held: a fetch for each record costs broker and worker more than
