@@ -76,8 +76,15 @@ class FencedProducer:
 
     def commit(self) -> None:
         """Commit the open transaction."""
-        # the flush is what runs `on_offset`; the commit would wait for the same acknowledgements
-        if self._producer.flush(END_SECONDS):
+        try:
+            # the flush is what runs `on_offset`; the commit would wait for the same acknowledgements
+            left = self._producer.flush(END_SECONDS)
+        except SystemError as error:
+            # a fatal error that is told while `on_offset` runs comes up in the middle of that
+            if isinstance(error.__cause__, KafkaException):
+                raise error.__cause__ from None
+            raise
+        if left:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the broker has not taken all messages"))
         self._producer.commit_transaction(END_SECONDS)
 

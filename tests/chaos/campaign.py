@@ -350,7 +350,9 @@ class Round:
         if not verdict.fine:
             result.broken.append(f"{self.router.name}: {verdict.text()}")
         taken = sum(sum(record.outcomes.values()) for record in records.values())
-        if taken != self.traffic.answered:
+        # more is no fault of the router's: a client that is idempotent alone may send again what a dying broker
+        # took, and the checker has compared what was counted with what the topic holds
+        if taken < self.traffic.answered:
             result.broken.append(f"{taken} of {self.traffic.answered} outcomes were taken in")
         if self.waiting:
             result.broken.append(f"{self.router.name}: never recovered from {self.waiting}")
