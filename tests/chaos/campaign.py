@@ -350,8 +350,8 @@ class Round:
         if not verdict.fine:
             result.broken.append(f"{self.router.name}: {verdict.text()}")
         taken = sum(sum(record.outcomes.values()) for record in records.values())
-        # more is no fault of the router's: a client that is idempotent alone may send again what a dying broker
-        # took, and the checker has compared what was counted with what the topic holds
+        # more is no fault of the router's: a client that is idempotent alone may send again what a dying
+        # broker took, and the checker has compared what was counted with what the topic holds
         if taken < self.traffic.answered:
             result.broken.append(f"{taken} of {self.traffic.answered} outcomes were taken in")
         if self.waiting:
