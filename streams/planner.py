@@ -90,7 +90,9 @@ class PlannerDesk:
 
     def open(self) -> None:
         """Fence the former planner, read the plan that is in force, and go on from it."""
-        self._producer = FencedProducer(transactional_config(self._settings, "planner"))
+        self._producer = FencedProducer(
+            transactional_config(self._settings, "planner"), in_turn=self._settings.transactions == "in-turn"
+        )
         last = plan_in_force(self._settings)
         self._planner = self._make_planner()
         self._first_sample = None

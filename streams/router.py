@@ -107,7 +107,10 @@ class RouterDesk:
 
     def open(self) -> None:
         """Fence former owners, then read the ledger and what is reserved."""
-        self._producer = FencedProducer(transactional_config(self._settings, f"lane-{self.lane}"))
+        self._producer = FencedProducer(
+            transactional_config(self._settings, f"lane-{self.lane}"),
+            in_turn=self._settings.transactions == "in-turn",
+        )
         config = reader_config(self._settings)
         ledger = LedgerLog()
         for message in read_to_end(config, *self._ledger):

@@ -228,6 +228,11 @@ class Settings(BaseSettings):
     lane_room: int = Field(
         default=2000, ge=1, description="Waiting queries at which a partition is left out of fetches."
     )
+    transactions: Literal["auto", "overlapping", "in-turn"] = Field(
+        default="auto",
+        description="Whether a worker's transactions may overlap in time; auto: in turn on the embedded "
+        "broker, which loses sight of such.",
+    )
     transaction_timeout_seconds: float = Field(
         default=10.0, ge=1, le=900, description="Seconds after which the broker aborts an open transaction."
     )

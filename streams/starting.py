@@ -6,9 +6,11 @@ import asyncio
 import signal
 
 import faust
+import structlog
+from confluent_kafka.admin import AdminClient
 
 from streams.estimating import load_estimating
-from streams.kafka import wait_for_broker
+from streams.kafka import loses_overlapping, wait_for_broker
 from streams.logs import configure_logs
 from streams.losses import look_for_losses
 from streams.machine import fit_search, spare_collector
@@ -16,6 +18,8 @@ from streams.permissions import grants, tell_refused
 from streams.settings import Settings
 from streams.topics import existing_partitions, mismatches, topic_specs, wait_for_leaders
 from streams.worker import Router
+
+log = structlog.get_logger(__name__)
 
 
 def main(settings: Settings) -> int:
@@ -31,6 +35,7 @@ def main(settings: Settings) -> int:
     configure_logs(settings.log_level, settings.log_format)
     catalogue = settings.read_catalogue()
     admin = wait_for_broker(settings)
+    settings = _with_transactions(settings, admin)
     existing = existing_partitions(admin)
     specs = topic_specs(settings, catalogue)
     # topics that a worker has no business with it need not be allowed to see
@@ -49,6 +54,16 @@ def main(settings: Settings) -> int:
         # not beside the app: what is imported holds the interpreter, and heartbeats would be late
         estimating.warm_up()
     return run(Router(settings.with_preset(estimating.planning), estimating))
+
+
+def _with_transactions(settings: Settings, admin: AdminClient) -> Settings:
+    """The same with what this broker makes of transactions that overlap, where nobody said anything."""
+    if settings.transactions != "auto":
+        return settings
+    in_turn = loses_overlapping(admin)
+    if in_turn:
+        log.info("transactions_in_turn", reason="this broker loses sight of those that overlap")
+    return settings.model_copy(update={"transactions": "in-turn" if in_turn else "overlapping"})
 
 
 def _told_to_stop(number: int, frame: object) -> None:

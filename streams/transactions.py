@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import Any
@@ -14,6 +15,9 @@ log = structlog.get_logger(__name__)
 INIT_SECONDS = 30.0
 END_SECONDS = 15.0
 
+_TURN = threading.Lock()
+"""Held by the producer of this process whose transaction is open, of those that go in turn."""
+
 Headers = list[tuple[str, bytes | None]]
 
 
@@ -24,6 +28,9 @@ class FencedProducer:
     ----------
     config : mapping
         From `streams.kafka.transactional_config`.
+    in_turn : bool
+        Transactions of this process that are in turn never overlap in time: for a broker that loses sight of
+        those that do (`streams.kafka.loses_overlapping`).
 
     Raises
     ------
@@ -32,7 +39,8 @@ class FencedProducer:
         committed is then unknown; open a new producer and read back the log.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], *, in_turn: bool = False) -> None:
+        self._in_turn, self._has_turn = in_turn, False
         self._producer = Producer(
             {"queue.buffering.max.messages": 1_000_000, "queue.buffering.max.kbytes": 1 << 20} | dict(config)
         )
@@ -41,6 +49,11 @@ class FencedProducer:
 
     def begin(self) -> None:
         """Begin a transaction."""
+        if self._in_turn and not self._has_turn:
+            # not for ever: whoever has it may have died without closing
+            if not _TURN.acquire(timeout=2 * END_SECONDS):
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "another transaction did not end"))
+            self._has_turn = True
         self._producer.begin_transaction()
 
     def produce(
@@ -87,6 +100,7 @@ class FencedProducer:
         if left:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the broker has not taken all messages"))
         self._producer.commit_transaction(END_SECONDS)
+        self._end_turn()
 
     def close(self) -> None:
         """Give up an open transaction, so that readers need not wait for it."""
@@ -94,6 +108,14 @@ class FencedProducer:
             self._producer.abort_transaction(2.0)
         except KafkaException as error:
             log.debug("abort_failed", reason=str(error))
+        finally:
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        """Let the next begin: called when a transaction is committed, or given up."""
+        if self._has_turn:
+            self._has_turn = False
+            _TURN.release()
 
 
 def read_to_end(

@@ -17,6 +17,8 @@ def start_embedded(name: str, *, owner: ProcessId | None = None) -> Record:
 
     It speaks Kafka's protocol, transactions included, but it shows aborted records to consumers that read
     committed and can answer wrongly where a partition ends: not for tests of faults, nor for what must last.
+    It can lose sight of transactions that overlap (`streams.kafka.loses_overlapping`): a worker's go in turn
+    there, those of several processes are not kept apart.
 
     Parameters
     ----------

@@ -1,6 +1,9 @@
 """What a fenced producer makes of the client's ways to say that a transaction has failed."""
 
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -65,3 +68,67 @@ def test_a_flushed_transaction_is_committed(monkeypatch):
     producer, client = produced(monkeypatch, lambda: 0)
     producer.commit()
     assert client.commits == 1
+
+
+class Apart:
+    """A client's producer that tells of overlaps with others made with the same list."""
+
+    def __init__(self, is_open: list[object], overlaps: list[int]) -> None:
+        self._is_open, self._overlaps = is_open, overlaps
+
+    def init_transactions(self, seconds: float) -> None: ...
+
+    def begin_transaction(self) -> None:
+        self._is_open.append(self)
+        self._overlaps.append(len(self._is_open))
+
+    def flush(self, seconds: float) -> int:
+        time.sleep(0.001)
+        return 0
+
+    def commit_transaction(self, seconds: float) -> None:
+        self._is_open.remove(self)
+
+    def abort_transaction(self, seconds: float) -> None:
+        if self in self._is_open:
+            self._is_open.remove(self)
+
+
+def most_at_once(monkeypatch: pytest.MonkeyPatch, *, in_turn: bool) -> int:
+    is_open: list[object] = []
+    overlaps: list[int] = []
+    monkeypatch.setattr(transactions, "Producer", lambda config: Apart(is_open, overlaps))
+    together = threading.Barrier(4)
+
+    def lane(number: int) -> None:
+        producer = FencedProducer({}, in_turn=in_turn)
+        together.wait()
+        for count in range(20):
+            producer.begin()
+            if (number + count) % 5 == 0:
+                # what failed is given up
+                producer.close()
+            else:
+                producer.commit()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lane, range(4)))
+    assert len(overlaps) == 80
+    return max(overlaps)
+
+
+def test_transactions_in_turn_do_not_overlap(monkeypatch):
+    assert most_at_once(monkeypatch, in_turn=True) == 1
+    assert most_at_once(monkeypatch, in_turn=False) > 1
+
+
+def test_a_turn_that_does_not_come_is_told(monkeypatch):
+    monkeypatch.setattr(transactions, "END_SECONDS", 0.01)
+    monkeypatch.setattr(transactions, "Producer", lambda config: Apart([], []))
+    first, second = FencedProducer({}, in_turn=True), FencedProducer({}, in_turn=True)
+    first.begin()
+    with pytest.raises(KafkaException, match="did not end"):
+        second.begin()
+    first.close()
+    second.begin()
+    second.commit()
