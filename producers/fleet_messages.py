@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from streams.messages import MAX_OUTCOME_USD, Outcome, Refused, encode_outcome
+from streams.messages import MAX_OUTCOME_USD, MAX_VALUE_BYTES, Outcome, Refused, encode_outcome
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -18,6 +18,9 @@ OURS = frozenset({"model", "messages", "stream", "stream_options", "n"})
 
 LIMITS = ("max_completion_tokens", "max_tokens")
 """Names for the most tokens of an answer; newer LLMs know only the first, older endpoints only the second."""
+
+MAX_ANSWER_BYTES = 2 * MAX_VALUE_BYTES
+"""Of an answer's value. Its topic takes half as much again, for headers; what it refuses is tried for ever."""
 
 TRACE_HEADERS = {
     # W3C Trace Context: version, trace, parent and flags; later versions may add to it

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import structlog
@@ -15,6 +15,7 @@ from confluent_kafka import Message
 
 from producers.fleet_calls import Caller, Reply
 from producers.fleet_messages import (
+    MAX_ANSWER_BYTES,
     Pricing,
     Tokens,
     Work,
@@ -201,10 +202,10 @@ class Fleet:
         else:
             reply = await self._caller.ask(request, work.trace, pay_once=work.bound is not None)
         cost = self._llm.cost(work, reply)
+        name, key, seconds = self._llm.name, work.id.encode(), round(time.monotonic() - began, 3)
+        reply, value = answer_within(work, name, cost, reply, seconds)
         self._count(work, reply, cost)
-        fields = {**told_answer(work, reply), "seconds": round(time.monotonic() - began, 3)}
-        name, key = self._llm.name, work.id.encode()
-        written = [Outgoing(self._topics.answers, encode_answer(work, name, cost, fields), key, headers)]
+        written = [Outgoing(self._topics.answers, value, key, headers)]
         if (spent := encode_spent(work, name, cost)) is not None:
             written.append(Outgoing(self._topics.outcomes, spent, key, [], work.lane))
         self._hand_over(place, *written)
@@ -237,6 +238,16 @@ class Fleet:
 
     def _of(self, partitions: set[int]) -> list[asyncio.Task[None]]:
         return [task for (partition, _), task in self._tasks.items() if partition in partitions]
+
+
+def answer_within(work: Work, model: str, cost: float, reply: Reply, seconds: float) -> tuple[Reply, bytes]:
+    """What is told of a reply, and as a message's value that the topic takes: an error, of one too large."""
+    value = encode_answer(work, model, cost, told_answer(work, reply) | {"seconds": seconds})
+    if len(value) <= MAX_ANSWER_BYTES:
+        return reply, value
+    message = f"the answer has {len(value)} bytes as a message, of {MAX_ANSWER_BYTES}; ask for less at once"
+    reply = replace(reply, body=None, error={"code": "answer_too_large", "message": message})
+    return reply, encode_answer(work, model, cost, told_answer(work, reply) | {"seconds": seconds})
 
 
 def told_answer(work: Work, reply: Reply) -> dict[str, Any]:

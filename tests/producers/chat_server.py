@@ -18,7 +18,8 @@ class ChatServer:
 
     `faults[prompt]` is what goes wrong with the next requests for it: "500", "429", "400", "401", "404",
     "hang", "cut" (the connection ends within the body), "broken" (half a JSON), "unfinished" (no
-    finish_reason, though tokens are counted), "uncounted" (no usage), "deep" (deeper than JSON is written).
+    finish_reason, though tokens are counted), "uncounted" (no usage), "deep" (deeper than JSON is written),
+    "large" (9 MiB).
     """
 
     def __init__(self) -> None:
@@ -105,7 +106,7 @@ class ChatServer:
 
 def completion(prompt: str, model: str, fault: str | None = None) -> bytes:
     finish = None if fault == "unfinished" else "stop"
-    message = {"role": "assistant", "content": prompt.upper()}
+    message = {"role": "assistant", "content": prompt.upper() if fault != "large" else "x" * 9 * 2**20}
     body: dict[str, Any] = {
         "id": f"chatcmpl-{len(prompt)}",
         "object": "chat.completion",

@@ -250,6 +250,25 @@ def test_no_more_is_spent_of_a_bound_than_was_reserved(
     }  # fmt: skip
 
 
+def test_an_answer_that_no_topic_takes_does_not_stop_the_others(
+    settings: Settings, stream: Stream, server: ChatServer
+):
+    server.faults["huge"].append("large")
+    chat = [{"role": "user", "content": "huge"}]
+    stream.put("huge", messages=chat)
+    stream.put("after")
+    with fleet(settings, server, request_seconds=10.0):
+        stream.wait_for_answers(2)
+    settled_once(stream, ["huge", "after"])
+    answers = {answer["id"]: answer for answer in stream.answers()}
+    huge = answers["q-huge"]
+    assert (huge["error"]["code"], huge["answer"]) == ("answer_too_large", None)
+    # it was given, and has to be paid
+    assert huge["cost"] == ONE
+    assert huge["usage"]["completion_tokens"] == COMPLETION_TOKENS
+    assert answers["q-after"]["answer"] == "AFTER"
+
+
 def test_headers_that_are_none_of_http_cost_nobody_an_answer(
     settings: Settings, stream: Stream, server: ChatServer, read_topics: TopicReader
 ):
