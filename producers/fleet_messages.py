@@ -20,7 +20,7 @@ LIMITS = ("max_completion_tokens", "max_tokens")
 """Names for the most tokens of an answer; newer LLMs know only the first, older endpoints only the second."""
 
 MAX_ANSWER_BYTES = 2 * MAX_VALUE_BYTES
-"""Of an answer's value. Its topic takes half as much again, for headers; what it refuses is tried for ever."""
+"""Of an answer's value. The topic takes half as much again, for headers: what it refuses is tried ever on."""
 
 TRACE_HEADERS = {
     # W3C Trace Context: version, trace, parent and flags; later versions may add to it
