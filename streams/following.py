@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from streams.leaders import watermarks
 from streams.troubles import Trouble
 
 log = structlog.get_logger(__name__)
@@ -83,7 +84,7 @@ class Follower:
         for partition in range(self._partitions):
             start = 0
             if self._tail is not None:
-                low, high = consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=10)
+                low, high = watermarks(consumer, TopicPartition(self._topic, partition))
                 start = max(low, high - self._tail)
             starts.append(TopicPartition(self._topic, partition, start))
         return starts

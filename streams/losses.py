@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from routing.plan import Plan
 from streams.cluster import LedgerView
 from streams.kafka import reader_config
+from streams.leaders import watermarks
 from streams.ledger import LedgerRecord
 from streams.plans import PlanReader
 from streams.settings import Settings
@@ -144,4 +145,4 @@ def shorter(config: Mapping[str, Any], wanted: Mapping[Place, int]) -> dict[Plac
 
 def _end(config: Mapping[str, Any], place: Place, known: int) -> int:
     with closing(Consumer(dict(config))) as consumer:
-        return max(known, int(consumer.get_watermark_offsets(TopicPartition(*place), timeout=10)[1]))
+        return max(known, watermarks(consumer, TopicPartition(*place))[1])

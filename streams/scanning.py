@@ -10,6 +10,8 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from streams.leaders import watermarks
+
 SILENCE_SECONDS = 30.0
 """A partition that gives nothing for so long, not even its end, is not going to."""
 
@@ -107,13 +109,13 @@ class Scanner(AbstractContextManager["Scanner"]):
 
     def end(self, topic: str, partition: int) -> int:
         """The offset after the last record of a partition."""
-        return int(self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1])
+        return watermarks(self._consumer, TopicPartition(topic, partition))[1]
 
     def message_at(self, topic: str, partition: int, offset: int) -> Message | None:
         """The message at an offset; None when it is gone, was never committed, or is not there yet."""
         if partition >= self.partitions(topic):
             return None
-        low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+        low, high = watermarks(self._consumer, TopicPartition(topic, partition))
         if not low <= offset < high:
             return None
         for message in self.read([TopicPartition(topic, partition, offset)]):

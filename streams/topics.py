@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
 
 from routing.catalogue import Catalogue
+from streams.leaders import PASSING_ERRORS
 from streams.messages import MAX_VALUE_BYTES
 from streams.settings import Settings
 from streams.troubles import Trouble
@@ -19,20 +20,6 @@ VISIBLE_SECONDS = 30.0
 DAY_MS = 24 * 3600 * 1000
 KEPT_DAYS = 30
 """How long samples, reservations and the log of plans are kept: the planner's memory, and what explains."""
-
-# librdkafka's admin client does not call these retriable, though they pass while leaders are elected
-PASSING_ERRORS = {
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.UNKNOWN_LEADER_EPOCH,
-    KafkaError.FENCED_LEADER_EPOCH,
-    KafkaError.OFFSET_NOT_AVAILABLE,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError.REQUEST_TIMED_OUT,
-    KafkaError._TIMED_OUT,
-    KafkaError._TRANSPORT,
-    KafkaError._NOENT,  # "no leaders found", which is how the admin client itself says it
-}
 
 log = structlog.get_logger(__name__)
 

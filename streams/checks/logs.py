@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.headers import headers_of
+from streams.leaders import watermarks
 
 SILENCE_SECONDS = 30.0
 """A partition that gives nothing for so long, not even its end, is not going to."""
@@ -84,7 +85,7 @@ class KafkaLogs(AbstractContextManager["KafkaLogs"]):
     def first(self, topic: str) -> int:
         """Records that are gone, by the low watermarks."""
         places = self._places([topic])
-        return sum(self._consumer.get_watermark_offsets(place, timeout=10)[0] for place in places)
+        return sum(watermarks(self._consumer, place)[0] for place in places)
 
     def read(self, *topics: str) -> Iterator[Entry]:
         """All records up to where each partition ends now.
