@@ -344,12 +344,31 @@ def read_yaml(path: Path) -> Any:
     Raises
     ------
     CatalogueError
-        There is no such file, or it is no YAML.
+        There is no such file, or it is no YAML, or says something twice.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), _SaidOnce)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise CatalogueError([f"catalogue: {path} cannot be read ({reason}); name a YAML file"]) from error
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise CatalogueError([f"catalogue: {path} is nested too deeply; name a YAML file of LLMs"]) from None
+    except (yaml.YAMLError, ValueError) as error:  # the latter of a date or number that there is not
         raise CatalogueError([f"catalogue: {path} is not YAML: {' '.join(str(error).split())}"]) from error
+
+
+class _SaidOnce(yaml.SafeLoader):
+    """Reads plain data; a key there twice is an error, for nobody knows which budget is meant."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+                if (key.tag, key.value) in seen:
+                    twice = f"{key.value!r} is there twice; remove one"
+                    raise yaml.MarkedYAMLError(problem=twice, problem_mark=key.start_mark)
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+_MERGE = "tag:yaml.org,2002:merge"
