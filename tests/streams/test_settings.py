@@ -214,7 +214,13 @@ def test_every_pattern_is_told_in_words():
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"horizon": 0}, "horizon: 0 must be a whole number, 1 or more"),
+        ({"horizon": 0}, "horizon: 0 must be a whole number from 1 to 1000000000000"),
+        ({"horizon": 10**30}, "must be a whole number from 1 to 1000000000000"),
+        ({"fetch_max_bytes": 2**31}, "fetch_max_bytes: 2147483648 must be a whole number from 1024 to"),
+        ({"warmup_seconds": "inf"}, "warmup_seconds: 'inf' must be a number, above 0"),
+        ({"period_seconds": "1e400"}, "period_seconds: '1e400' must be a number, above 0"),
+        ({"bootstrap_servers": "[::1]:9092[::1]:9092"}, "must be host:port, or several separated by commas"),
+        ({"bootstrap_servers": "[::1]:9092,"}, "must be host:port, or several separated by commas"),
         ({"partitions": "x"}, "partitions: 'x' must be a whole number from 1 to 1000"),
         ({"exploration": 1}, "exploration: 1 must be a number, 0 or more and below 1"),
         ({"lockstep": "perhaps"}, "lockstep: 'perhaps' must be true or false"),
