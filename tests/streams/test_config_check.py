@@ -140,6 +140,10 @@ def test_a_history_that_was_changed_is_told(check: Callable[..., Report], folder
 
     assert mistake.startswith("history: ")
 
+    (mistake,) = check(**fitting(folder) | {"history": folder}).mistakes
+    assert mistake.startswith("history: ")
+    assert mistake.endswith("name a folder that this program has saved")
+
 
 # --- what a worker would not start on -----------------------------------------------------------------------
 
