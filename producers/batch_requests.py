@@ -161,7 +161,10 @@ def _read(name: str, line: int, raw: bytes) -> Request:
         raise _Bad("body", f"{_shown(body)} must be an object with messages")
     query_id = f"{name}-{custom_id}"
     query = {"id": query_id, **_query(body), "metadata": {"batch": name, "custom_id": custom_id}}
-    value = orjson.dumps(query)
+    try:
+        value = orjson.dumps(query)
+    except TypeError as error:  # what can be read is deeper than what can be written
+        raise _Bad("body", f"cannot be written as JSON ({error}); nest it less") from None
     try:
         decode_query(value, None)
     except Refused as refused:

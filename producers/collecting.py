@@ -137,6 +137,8 @@ class Collector:
                     return
         except KafkaException as error:
             self.failure = error.args[0].str()
+        except Exception as error:  # a message that no router wrote
+            self.failure = repr(error)
         finally:
             self._consumer.close()
 
@@ -170,7 +172,7 @@ class Collector:
         _, errors = split_dead_letter_headers(headers_of(message))
         place = int(errors.get("partition", -1)), int(errors.get("offset", -1))
         try:
-            identity = orjson.loads(message.value() or b"")["id"]
-        except (ValueError, KeyError, TypeError):
+            identity = str(orjson.loads(message.value() or b"")["id"])
+        except (ValueError, KeyError, TypeError, RecursionError):
             identity = self._places.get(place, f"partition {place[0]} offset {place[1]}")
-        return Arrival(str(identity), DEAD, *place, errors, message.timestamp()[1] / 1000, read_at)
+        return Arrival(identity, DEAD, *place, errors, message.timestamp()[1] / 1000, read_at)

@@ -177,11 +177,18 @@ def _from_json(text: str, where: str, max_tokens: int | None) -> tuple[str, byte
         raise ValueError(f"{where}: is not JSON ({error})") from None
     if not isinstance(fields, dict):
         raise ValueError(f"{where}: is a {type(fields).__name__}; give an object with a prompt")
-    # the router is who judges a query; only what it would count on is added
-    fields.setdefault("id", str(uuid.uuid4()))
-    if max_tokens is not None:
-        fields.setdefault("max_tokens", max_tokens)
-    return str(fields["id"]), orjson.dumps(fields)
+    # the router is who judges a query; only what it would count on is added, and the rest stays as it is
+    # written: numbers may have more digits, and objects be deeper, than what is read can be written again
+    added: dict[str, Any] = {} if "id" in fields else {"id": str(uuid.uuid4())}
+    if max_tokens is not None and "max_tokens" not in fields:
+        added["max_tokens"] = max_tokens
+    value = text.encode()
+    if added:
+        value = value[:-1] + (b"," if fields else b"") + orjson.dumps(added)[1:]
+    try:
+        return str(added.get("id", fields.get("id"))), value
+    except RecursionError:
+        raise ValueError(f"{where}: id: is nested too deeply to tell queries apart; give a text") from None
 
 
 def _utf8(text: str, where: str) -> str:

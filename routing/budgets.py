@@ -43,6 +43,8 @@ def split_budget(
 ) -> FloatArray:
     """Split a total budget over LLMs by one of the paper's six rules.
 
+    One that costs nothing counts as the cheapest of those that cost something; one alone gets everything.
+
     Parameters
     ----------
     total : float
@@ -72,8 +74,10 @@ def split_budget(
     [2.0, 1.0]
     """
     quality_mean, cost_mean = np.asarray(quality_mean, float), np.asarray(cost_mean, float)
-    if np.any(cost_mean <= 0):
-        raise ValueError(f"cost_mean: {cost_mean} must be positive")
+    if np.any(cost_mean < 0):
+        raise ValueError(f"cost_mean: {cost_mean} must be 0 or more")
+    free = cost_mean == 0
+    cost_mean = np.where(free, 1.0 if free.all() else np.min(cost_mean[~free]), cost_mean)
     models = len(quality_mean)
     if how == "weighted":
         weight = np.sqrt(np.maximum(quality_mean, 0) / cost_mean)
@@ -86,9 +90,9 @@ def split_budget(
     elif how == "random":
         weight = np.random.default_rng(seed).uniform(5, 30, models)
     elif how == "extreme":
-        if not 1 <= h < models:
+        if not 1 <= h < max(2, models):
             raise ValueError(f"h: {h} must be between 1 and {models - 1}")
-        weight = np.full(models, 0.2 / (models - h))
+        weight = np.full(models, 0.2 / max(1, models - h))
         weight[np.argsort(quality_mean / cost_mean, kind="stable")[:h]] = 0.8 / h
     else:
         raise ValueError(f"how: {how!r} is not one of {', '.join(SPLITS)}")

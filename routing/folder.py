@@ -109,7 +109,7 @@ def open_folder(folder: str | Path) -> StoredFolder:
     place = Path(folder)
     path = place / MANIFEST
     if not path.exists():
-        raise FileNotFoundError(f"{path}: not there; this folder was not saved by this program")
+        raise FileNotFoundError(f"{path}: not there; name a folder that this program has saved")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         return StoredFolder(place, manifest["facts"], manifest["files"])

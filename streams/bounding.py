@@ -60,7 +60,7 @@ def admit_bounded(query: Query) -> None:
     ------
     Refused
         Stage "reserve": an image or another part that is no text, tools, or a parameter that changes what an
-        answer costs.
+        answer costs; or what is nested too deeply to be counted.
     """
     parameters = query.fields.get("parameters")
     if isinstance(parameters, dict):
@@ -71,6 +71,11 @@ def admit_bounded(query: Query) -> None:
     for number, message in enumerate(messages if isinstance(messages, list) else ()):
         if isinstance(message, dict):
             _look_at(message, f"messages[{number}]")
+    try:
+        request_tokens(query)
+    except TypeError as error:  # what can be read is deeper than what can be written
+        reason = f"cannot be written as JSON ({error}), so nothing bounds what they cost; nest them less"
+        raise Refused("reserve", "messages, parameters", reason) from None
 
 
 def _look_at(message: dict[str, Any], where: str) -> None:

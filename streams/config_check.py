@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from routing.catalogue import Catalogue, CatalogueError
+from routing.folder import FolderError
 from routing.history import HistoryError
 from routing.presets import PRESETS, Preset
 from streams.charging import lacking_prices
@@ -151,7 +152,7 @@ def _history(settings: Settings, catalogue: Catalogue | None) -> tuple[Known | N
         known = load_known(settings)
         if catalogue is not None:
             known.history.history.with_models(catalogue.names)
-    except HistoryError as error:
+    except (HistoryError, FolderError, FileNotFoundError) as error:
         return None, [f"history: {error}"]
     except (OSError, ValueError) as error:
         return None, [str(error)]

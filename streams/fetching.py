@@ -6,6 +6,8 @@ own thread, one after the other, so they cannot interleave.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -105,6 +107,15 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         """Where the ledger says, for the lanes; Faust calls it after a rebalance."""
         return await self.call_thread(self._seek_to_committed)
 
+    async def on_thread_stop(self) -> None:
+        """Close the consumer.
+
+        While a broker is away, aiokafka cancels fetches that wait to be tried again, and lets that come up
+        here. It would end the thread before it is told to be over, which is waited for a minute.
+        """
+        with contextlib.suppress(asyncio.CancelledError):
+            await super().on_thread_stop()
+
     async def on_partitions_revoked(self, revoked: Any) -> None:
         """No partition is positioned any more."""
         self.cursor.clear()
@@ -149,6 +160,13 @@ class BatchConsumer(driver.Consumer):
         lanes.room.clear()
         await self.wait(lanes.room.wait(), timeout=POLL_SECONDS)
         return {}
+
+    async def on_stop(self) -> None:
+        """Nothing: lanes are closed, so there are no offsets to commit any more.
+
+        Faust would wait for a commit that is under way, and while the group's coordinator is away that asks
+        for it for ever.
+        """
 
     @staticmethod
     def _is_full(lanes: Lanes, tp: TP) -> bool:

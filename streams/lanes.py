@@ -337,8 +337,9 @@ class Lanes:
     async def leave(self) -> None:
         """Finish, and let go of everything: the next owner need not wait for an open transaction."""
         await self.quiesce()
+        # all at once: while a broker is away, each may take seconds
+        await asyncio.gather(*(lane.let_go() for lane in self.all.values()))
         for lane in self.all.values():
-            await lane.let_go()
             lane.task.cancel()
 
     def positions(self, tps: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:

@@ -47,7 +47,7 @@ def wanted(name: str) -> str:
 
     Examples
     --------
-    >>> wanted("horizon"), wanted("eps"), wanted("solver")
+    >>> wanted("lane_room"), wanted("eps"), wanted("solver")
     ('a whole number, 1 or more', 'a number, above 0 and at most 1', 'exact or newton')
     """
     if name in FORMS:

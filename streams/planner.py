@@ -197,7 +197,9 @@ class PlannerDesk:
         if self._logged is not None:
             planner.plan = replace(planner.plan, billed=self._bills.final(self._logged, ledgers))
         planner.start_period()
-        self._first_sample = None
+        if planner.plan.learned:
+            # else queries wait on: where periods are shorter than their longest wait, it would never be over
+            self._first_sample = None
         log.info("period_begins", period=planner.plan.period, billed=planner.plan.billed)
 
     def _schedule(self, planner: Planner, since: float) -> None:

@@ -17,9 +17,13 @@ from streams.topic_names import Topics
 
 PREFIX = "PORT_"
 BROKER_VARIABLES = ("PORT_BOOTSTRAP_SERVERS", "KAFKA_BOOTSTRAP_SERVERS")
+BROKER = r"([^\s,:\[\]]+|\[[0-9A-Fa-f:]+\]):\d{1,5}"
 SETTINGS_SECTION = "settings"
 """The part of the catalogue's file that holds settings; the environment goes before it."""
 
+
+MOST_QUERIES = 10**12
+"""Of a period, or between two solves: what is made of them still fits the integers of a plan."""
 
 FILE_SETTINGS = ("history", "ssl_cafile", "ssl_certfile", "ssl_keyfile")
 """Settings that name a file or folder that must be there."""
@@ -88,7 +92,7 @@ class Settings(BaseSettings):
     bootstrap_servers: str | None = Field(
         default=None,
         validation_alias=AliasChoices(*BROKER_VARIABLES),
-        pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$|^(\[[0-9A-Fa-f:]+\]:\d+,?)+$",
+        pattern=rf"^{BROKER}(,{BROKER})*$",
         description="Brokers, host:port, separated by commas. KAFKA_BOOTSTRAP_SERVERS is read too.",
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -150,9 +154,14 @@ class Settings(BaseSettings):
     )
 
     # -- period and plan
-    horizon: int = Field(default=10_000, ge=1, description="Queries a period (N of the paper).")
+    horizon: int = Field(
+        default=10_000, ge=1, le=MOST_QUERIES, description="Queries a period (N of the paper)."
+    )
     period_seconds: float | None = Field(
-        default=None, gt=0, description="Length of a period in seconds; none ends it after `horizon` queries."
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Length of a period in seconds; none ends it after `horizon` queries.",
     )
     eps: float = Field(
         default=0.025, gt=0, le=1, description="Share of the horizon that the first prices are learned from."
@@ -164,6 +173,7 @@ class Settings(BaseSettings):
     warmup_seconds: float = Field(
         default=60.0,
         gt=0,
+        allow_inf_nan=False,
         description="Longest wait of warm-up `buffer`, in seconds; then fewer samples must do.",
     )
     resolve: Literal["once", "geometric", "every"] = Field(
@@ -171,18 +181,19 @@ class Settings(BaseSettings):
         description="When prices are learned again: never, at 2, 4, 8 ... times eps N, or regularly.",
     )
     resolve_every: int = Field(
-        default=250, ge=1, description="Queries between two solutions, with resolve=every."
+        default=250, ge=1, le=MOST_QUERIES, description="Queries between two solutions, with resolve=every."
     )
     resolve_late: int = Field(
         default=50,
         ge=1,
+        le=MOST_QUERIES,
         description="The same in the last part of a period, where a budget's rest matters more.",
     )
     resolve_tail: float = Field(
         default=0.2, ge=0, le=1, description="That last part, as a share of the horizon."
     )
     resolve_window: int = Field(
-        default=2000, ge=1, description="Newest queries that prices are learned from again."
+        default=2000, ge=1, le=MOST_QUERIES, description="Newest queries that prices are learned from again."
     )
     solver: Literal["exact", "newton"] = Field(
         default="exact", description="The linear programme by HiGHS, or its smoothed dual by Newton's method."
@@ -213,6 +224,7 @@ class Settings(BaseSettings):
     settle_seconds: float = Field(
         default=3600.0,
         gt=0,
+        allow_inf_nan=False,
         description="Seconds in which outcomes settle, whatever their period; later ones are refused.",
     )
     overflow: Literal["auto", "on", "off"] = Field(
@@ -242,7 +254,9 @@ class Settings(BaseSettings):
         le=1800,
         description="Seconds of silence after which others take a worker's partitions.",
     )
-    fetch_max_bytes: int = Field(default=4 * 2**20, ge=1024, description="Bytes of one fetch of a partition.")
+    fetch_max_bytes: int = Field(
+        default=4 * 2**20, ge=1024, le=2**30, description="Bytes of one fetch of a partition."
+    )
 
     # -- worker
     web_host: str = Field(default="127.0.0.1", description="Address of the web page.")
@@ -344,12 +358,31 @@ def read_yaml(path: Path) -> Any:
     Raises
     ------
     CatalogueError
-        There is no such file, or it is no YAML.
+        There is no such file, or it is no YAML, or says something twice.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), _SaidOnce)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise CatalogueError([f"catalogue: {path} cannot be read ({reason}); name a YAML file"]) from error
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise CatalogueError([f"catalogue: {path} is nested too deeply; name a YAML file of LLMs"]) from None
+    except (yaml.YAMLError, ValueError) as error:  # the latter of a date or number that there is not
         raise CatalogueError([f"catalogue: {path} is not YAML: {' '.join(str(error).split())}"]) from error
+
+
+class _SaidOnce(yaml.SafeLoader):
+    """Reads plain data; a key there twice is an error, for nobody knows which budget is meant."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+                if (key.tag, key.value) in seen:
+                    twice = f"{key.value!r} is there twice; remove one"
+                    raise yaml.MarkedYAMLError(problem=twice, problem_mark=key.start_mark)
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+_MERGE = "tag:yaml.org,2002:merge"

@@ -9,6 +9,7 @@ import faust
 import structlog
 from confluent_kafka.admin import AdminClient
 
+from routing.plan import Plan
 from streams.estimating import load_estimating
 from streams.kafka import loses_overlapping, wait_for_broker
 from streams.logs import configure_logs
@@ -71,6 +72,37 @@ def _told_to_stop(number: int, frame: object) -> None:
     raise SystemExit(0)
 
 
+def see_that_lanes_fit(plan: Plan, partitions: int, overflow: bool) -> None:
+    """See that the plan in force has a worker's lanes: another would take one lane's rights for another's.
+
+    Parameters
+    ----------
+    plan : Plan
+    partitions : int
+        Of the queries, by the settings.
+    overflow : bool
+        Whether there is an overflow lane, by the settings.
+
+    Raises
+    ------
+    ValueError
+        It was made for other lanes, which is settled when a router is new.
+    """
+    elsewhere = 'or begin anew with another PORT_TOPIC_PREFIX (docs/operations.md, "More partitions")'
+    made_for = plan.lanes - plan.overflow
+    if made_for != partitions:
+        raise ValueError(
+            f"partitions: {partitions}, and the plan in force is for {made_for}; "
+            f"set PORT_PARTITIONS={made_for}, {elsewhere}"
+        )
+    if plan.overflow != overflow:
+        has, then = ("has an", "on") if plan.overflow else ("has no", "off")
+        raise ValueError(
+            f"overflow: {'on' if overflow else 'off'}, and the plan in force {has} overflow lane; "
+            f"set PORT_OVERFLOW={then}, {elsewhere}"
+        )
+
+
 def run(router: Router) -> int:
     """Run a router's app in this thread."""
     worker = faust.Worker(
@@ -84,6 +116,8 @@ def run(router: Router) -> int:
         while not (router.view.ready and router.plans.ready):
             await asyncio.sleep(0.02)
         await loop.run_in_executor(None, look_for_losses, router.settings, router.view, router.plans)
+        if router.plans.latest is not None:
+            see_that_lanes_fit(router.plans.latest, router.settings.partitions, router.overflow)
         await router.observation.start()
 
     loop.run_until_complete(prepare())

@@ -1,8 +1,10 @@
-"""A worker that starts while a broker is away: it waits, and does not take missing leaders for a wrong topic.
+"""A worker that starts while a broker is away waits, and does not take missing leaders for a wrong topic; one
+whose broker goes away can be stopped.
 
 Needs Apache Kafka.
 """
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,5 +38,22 @@ def test_a_worker_waits_for_partitions_whose_broker_is_away(
         router.send(range(40))
         router.all_landed()
         assert worker.stop() == 0
+    finally:
+        router.close()
+
+
+def test_a_worker_whose_broker_is_away_ends_soon_when_it_is_told_to(
+    start_cluster: ClusterStarter, small: Small, tmp_path: Path, unique: Callable[[str], str]
+) -> None:
+    cluster = start_cluster(1)
+    router = Router(cluster.bootstrap_servers, small, tmp_path, unique("outage"), partitions=2)
+    try:
+        worker = router.start()
+        router.send(range(40))
+        router.all_landed()
+        cluster.kill(1)
+        time.sleep(3)  # fetches fail by now, and are tried again
+        assert worker.stop(25) == 0
+        assert worker.logged("drained")
     finally:
         router.close()

@@ -1,5 +1,8 @@
 """What a worker does before it takes partitions. Needs Apache Kafka."""
 
+from confluent_kafka.admin import NewPartitions
+
+from streams.topics import existing_partitions
 from tests.end_to_end.conftest import MakeRouter
 from tests.end_to_end.faults import embed_at_once
 from tests.end_to_end.workers import wait_for
@@ -22,3 +25,25 @@ def test_a_worker_that_waits_for_its_broker_can_be_stopped(router: MakeRouter) -
     worker = router().start(bootstrap_servers="127.0.0.1:1")
     wait_for(lambda: worker.logged("broker_unreachable"), 60, "it says that no broker answers")
     assert worker.stop() == 0
+
+
+def test_a_worker_with_other_lanes_than_the_plan_in_force_does_not_start(router: MakeRouter) -> None:
+    stream = router(partitions=2)
+    first = stream.start()
+    wait_for(lambda: first.logged("plan_in_force"), 60, "there is a plan")
+    assert first.stop() == 0
+    refused = stream.start(overflow="off")
+    assert refused.wait(60) == 1
+    assert (
+        "overflow: off, and the plan in force has an overflow lane; set PORT_OVERFLOW=on"
+        in refused.log.read_text()
+    )
+    # a lane of queries would have the number, and the rights, that the overflow lane had
+    counts = {name: n + 1 for name, n in existing_partitions(stream.admin).items() if n in (2, 3)}
+    wider = [NewPartitions(name, n) for name, n in counts.items() if name.startswith(stream.name)]
+    for future in stream.admin.create_partitions(wider).values():
+        future.result(30)
+    refused = stream.start(partitions=3)
+    assert refused.wait(60) == 1
+    assert "partitions: 3, and the plan in force is for 2; set PORT_PARTITIONS=2" in refused.log.read_text()
+    assert not refused.logged("lane_open")

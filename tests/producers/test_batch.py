@@ -291,6 +291,15 @@ def test_files_of_something_else_are_left_alone(
         list(batch.requests())
 
 
+def test_a_request_nested_too_deeply_is_told_with_its_line(tmp_path: Path):
+    line = orjson.dumps(request("a", "x"))
+    assert line.endswith(b"}}")
+    file = tmp_path / "requests.jsonl"
+    file.write_bytes(line[:-2] + b',"response_format":' + b"[" * 300 + b"]" * 300 + b"}}")
+    with pytest.raises(BadRequests, match=r"line 1: body: cannot be written as JSON .*nest it less"):
+        look_through(file)
+
+
 @pytest.mark.parametrize("left", [1, 9, 20, -1])
 def test_a_line_of_ours_that_was_cut_off_is_taken_away(left: int, tmp_path: Path):
     batch = look_through(write(tmp_path / "requests.jsonl", [request("a", "x"), request("b", "y")]))

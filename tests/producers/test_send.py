@@ -34,6 +34,32 @@ def test_lines_of_a_file_and_lines_of_json(tmp_path: Path):
     assert second["id"]
 
 
+def test_what_a_line_says_is_sent_as_it_is_written(monkeypatch: pytest.MonkeyPatch):
+    deep = "[" * 300 + "]" * 300
+    lines = (
+        '{"id": "a", "prompt": "Why?", "n": 123456789012345678901234567890.10}',
+        '{"prompt": "How?", "metadata": {"deep": ' + deep + '}, "big": 18446744073709551616 }',
+        "{}",
+    )
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+
+    sent = dict(read_queries(parser().parse_args(["--jsonl", "--max-tokens", "7"])))
+
+    (first, *others), values = sent.keys(), list(sent.values())
+    assert values[0].decode() == lines[0][:-1] + ',"max_tokens":7}'
+    added = [f'"id":"{identity}","max_tokens":7}}' for identity in others]
+    assert values[1].decode() == lines[1][:-1] + "," + added[0]
+    assert values[2].decode() == "{" + added[1]
+    assert [first, *others] == [orjson.loads(value)["id"] for value in values]
+
+
+def test_an_id_that_nobody_can_show_is_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"id": ' + "[" * 1010 + "]" * 1010 + ', "prompt": "Why?"}'))
+
+    with pytest.raises(ValueError, match="line 1: id: is nested too deeply"):
+        queries("--jsonl")
+
+
 def test_standard_input(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("Why?\n"))
     assert [query["prompt"] for query in queries()] == ["Why?"]

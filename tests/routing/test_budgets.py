@@ -60,11 +60,21 @@ def test_every_rule_splits_the_whole(how, llms, total):
     assert (budgets >= 0).all()
 
 
+@pytest.mark.parametrize("how", SPLITS)
+def test_one_that_costs_nothing_and_one_alone_can_be_split_over(how):
+    free = split_budget(3.0, QUALITY, np.array([0.04, 0.0, 0.01]), how)
+    assert free == pytest.approx(split_budget(3.0, QUALITY, COST, how))
+    assert split_budget(3.0, QUALITY, np.zeros(3), how).sum() == pytest.approx(3.0)
+    assert split_budget(3.0, QUALITY[:1], COST[:1], how) == pytest.approx(np.array([3.0]))
+
+
 def test_what_cannot_be_split():
     with pytest.raises(ValueError, match="how"):
         split_budget(1.0, QUALITY, COST, "fair")
     with pytest.raises(ValueError, match="cost_mean"):
-        split_budget(1.0, QUALITY, np.array([0.1, 0.0, 0.1]), "weighted")
+        split_budget(1.0, QUALITY, np.array([0.1, -0.1, 0.1]), "weighted")
+    with pytest.raises(ValueError, match="h: 3 must be between 1 and 2"):
+        split_budget(1.0, QUALITY, COST, "extreme", h=3)
     assert split_budget(3.0, np.zeros(3), COST, "perf") == pytest.approx(np.ones(3))
 
 

@@ -49,7 +49,7 @@ class Topics:
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         for module in (router, planner):
-            patch.setattr(module, "FencedProducer", lambda config: Producer(self, config))
+            patch.setattr(module, "FencedProducer", lambda config, in_turn: Producer(self, config))
             patch.setattr(module, "read_to_end", self.read_to_end)
             patch.setattr(module, "transactional_config", lambda settings, name: {"transactional.id": name})
             patch.setattr(module, "reader_config", lambda settings: {})

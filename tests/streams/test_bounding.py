@@ -69,6 +69,15 @@ def test_what_nothing_bounds_is_refused_with_its_place_and_the_fix(fields: dict[
     assert told.value.field == where
 
 
+@pytest.mark.parametrize("place", ['"messages":[%s]', '"parameters":{"response_format":%s}'])
+def test_what_is_nested_too_deeply_is_refused_rather_than_ending_the_worker(place: str):
+    nested = '{"role":"user","content":[{"type":"text","text":"Hi","more":%s}]}' % ("[" * 300 + "]" * 300)
+    value = '{"id":"a","prompt":"Hi",%s}' % (place % nested)
+    with pytest.raises(Refused, match="nest them less") as told:
+        admit_bounded(decode_query(value.encode(), None))
+    assert told.value.stage == "reserve"
+
+
 def test_messages_count_rather_than_the_prompt_that_stands_for_them():
     alone = request_tokens(query(prompt="Hi"))
     assert alone == request_tokens(query(prompt="é")) == 2 + TEMPLATE_TOKENS

@@ -49,7 +49,7 @@ def test_wrong_settings_are_told_with_value_and_fix(
 ):
     monkeypatch.setenv("PORT_HORIZON", "0")
     assert told_in_a_line(lambda: Settings() and 0) == 1
-    assert "error: horizon: '0' must be a whole number, 1 or more; correct PORT_HORIZON\n" in (
+    assert "error: horizon: '0' must be a whole number from 1 to 1000000000000; correct PORT_HORIZON\n" in (
         capsys.readouterr().err
     )
     monkeypatch.setenv("PORT_HORIZON", "1")

@@ -103,7 +103,7 @@ def test_every_mistake_is_told_at_once(check: Callable[..., Report], folder: Pat
 
     told = "\n".join(report.mistakes)
     for text in (
-        "horizon: 'many' must be a whole number, 1 or more; correct PORT_HORIZON",
+        "horizon: 'many' must be a whole number from 1 to 1000000000000; correct PORT_HORIZON",
         "bootstrap_servers: 'no port' must be host:port, or several separated by commas; correct PORT_BOOT",
         "epz: there is no such setting; correct or remove it",
         "budget_usd: -1 must be",
@@ -139,6 +139,10 @@ def test_a_history_that_was_changed_is_told(check: Callable[..., Report], folder
     (mistake,) = check(**fitting(folder)).mistakes
 
     assert mistake.startswith("history: ")
+
+    (mistake,) = check(**fitting(folder) | {"history": folder}).mistakes
+    assert mistake.startswith("history: ")
+    assert mistake.endswith("name a folder that this program has saved")
 
 
 # --- what a worker would not start on -----------------------------------------------------------------------

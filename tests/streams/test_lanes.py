@@ -562,6 +562,22 @@ async def test_a_worker_that_leaves_finishes_its_transaction_and_begins_no_other
     assert worker.crashes == []
 
 
+async def test_lanes_of_a_worker_that_leaves_are_let_go_at_once():
+    held = Held()
+    worker = Worker([], held)
+    places = {(TOPIC, partition) for partition in range(3)}
+    starting = asyncio.ensure_future(worker.lanes.assign(places, places))
+    await worker.rest()
+    held.release()
+    await starting
+    leaving = asyncio.ensure_future(worker.lanes.leave())
+    await worker.rest()
+    assert len(held.held) == 3, "none waits for another"
+    held.release()
+    await leaving
+    assert worker.desk.calls == ["open"] * 3 + ["close"] * 3
+
+
 # --- all of it ----------------------------------------------------------------------------------------------
 
 happenings = st.lists(

@@ -437,6 +437,27 @@ def test_a_slow_stream_does_not_wait_for_ever(cluster, monkeypatch):
     assert cluster.plan.solved_from["observed"] == 3
 
 
+def test_nor_does_one_whose_periods_are_shorter_than_the_longest_wait(cluster, monkeypatch):
+    desk = cluster.desk()
+    cluster.look(desk)
+    cluster.sample(3)
+    cluster.give(desk)
+    now = module.time.monotonic()
+    for period in (2, 3):
+        desk._begin_period(desk._planner)
+        cluster.look(desk)
+        cluster.sample(3, period=period)
+        cluster.give(desk)
+        now += 31
+        monkeypatch.setattr(module.time, "monotonic", lambda now=now: now)
+        cluster.look(desk)
+        assert cluster.plan.period == period
+    assert cluster.plan.learned
+    # from here on nobody waits: a later wait would begin anew
+    desk._begin_period(desk._planner)
+    assert desk._first_sample is None
+
+
 @pytest.mark.parametrize(
     "value",
     [

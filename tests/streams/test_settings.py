@@ -167,6 +167,13 @@ def test_the_catalogue_is_read_without_the_settings(catalogue: Path):
         (b"7", "7 is not a mapping"),
         (b"", "None is not a mapping"),
         (b"models: [a]\nbudget_usd: 1e-3", "write 1.0e-3"),
+        (b"models: [a]\nbudget_usd: " + b"9" * 400, "budget_usd: 9+... must be a number from 0 to"),
+        (b"models: [a]\nbudget_usd: " + b"9" * 5000, "is not YAML: Exceeds the limit"),
+        (b"models: [2026-02-30]\nbudget_usd: 1", "is not YAML: day is out of range"),
+        (b"models: " + b"[" * 3000 + b"]" * 3000, "is nested too deeply"),
+        (b"models:\n- {name: a, budget_usd: 1, budget_usd: 20}", "'budget_usd' is there twice; remove one"),
+        (b"budget_usd: 1\nmodels: [a]\nbudget_usd: 2", "'budget_usd' is there twice.*line 3"),
+        (b'budget_usd: 1\nmodels: ["\\uD800"]', "name: .*half of a pair"),
     ],
 )
 def test_what_is_wrong_with_the_file_is_told(tmp_path: Path, content: bytes, told: str):
@@ -176,6 +183,16 @@ def test_what_is_wrong_with_the_file_is_told(tmp_path: Path, content: bytes, tol
     with pytest.raises(CatalogueError, match=told):
         read_catalogue(path)
     Settings(catalogue=path)
+
+
+def test_mappings_of_a_file_may_be_merged(tmp_path: Path):
+    path = tmp_path / "catalogue.yaml"
+    path.write_text(
+        "models:\n- &a {name: a, budget_usd: 1, input_price: 2}\n- {<<: *a, name: b, budget_usd: 3}\n"
+    )
+
+    a, b = read_catalogue(path).models
+    assert (a.budget_usd, b.budget_usd, b.input_price) == (1, 3, 2)
 
 
 def test_a_missing_file_is_told(tmp_path: Path):
@@ -197,7 +214,13 @@ def test_every_pattern_is_told_in_words():
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"horizon": 0}, "horizon: 0 must be a whole number, 1 or more"),
+        ({"horizon": 0}, "horizon: 0 must be a whole number from 1 to 1000000000000"),
+        ({"horizon": 10**30}, "must be a whole number from 1 to 1000000000000"),
+        ({"fetch_max_bytes": 2**31}, "fetch_max_bytes: 2147483648 must be a whole number from 1024 to"),
+        ({"warmup_seconds": "inf"}, "warmup_seconds: 'inf' must be a number, above 0"),
+        ({"period_seconds": "1e400"}, "period_seconds: '1e400' must be a number, above 0"),
+        ({"bootstrap_servers": "[::1]:9092[::1]:9092"}, "must be host:port, or several separated by commas"),
+        ({"bootstrap_servers": "[::1]:9092,"}, "must be host:port, or several separated by commas"),
         ({"partitions": "x"}, "partitions: 'x' must be a whole number from 1 to 1000"),
         ({"exploration": 1}, "exploration: 1 must be a number, 0 or more and below 1"),
         ({"lockstep": "perhaps"}, "lockstep: 'perhaps' must be true or false"),

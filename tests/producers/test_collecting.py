@@ -1,0 +1,43 @@
+"""Reading where queries went, with what anybody may have put on the topics among it."""
+
+import time
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+
+from producers.collecting import DEAD, Collector
+from streams.kafka import producer_config
+from tests.producers.conftest import RouterStarter
+
+
+def test_a_letter_with_any_id_is_read_and_a_message_that_no_router_wrote_is_told(
+    stream: RouterStarter, admin: AdminClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "catalogue.yaml").write_text("budget_usd: 1\nmodels: [small, large]\n")
+    monkeypatch.setenv("PORT_CATALOGUE", str(tmp_path / "catalogue.yaml"))
+    router = stream()
+    topics = router.settings.topics
+    producer = Producer(producer_config(router.settings))
+    collector = Collector(router.settings, router.catalogue, admin, {})
+    try:
+        deep = b"[" * 1010 + b"]" * 1010  # more than Python writes as text
+        producer.produce(topics.queries, b'{"id": %s, "prompt": "Why?"}' % deep, partition=0)
+        producer.flush()
+        _wait(lambda: collector.count == 1)
+        assert [(one.where, one.id) for one in collector.arrivals] == [(DEAD, "partition 0 offset 0")]
+
+        producer.produce(topics.llm("small"), b"by hand")
+        producer.flush()
+        _wait(lambda: not collector.running)
+        assert "JSONDecodeError" in (collector.failure or "")
+    finally:
+        collector.stop()
+
+
+def _wait(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
