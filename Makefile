@@ -17,7 +17,7 @@ $(STAMP): setup.cfg constraints.txt infra/install.sh
 	@touch $@
 
 demo: $(STAMP) ## broker, topics, a worker, a replay, a report in build/demo.json (BROKER=native|docker|embedded, DATASET=path, QUERIES=n, PRESET=paper|best|fast, RATE=queries a second)
-	@$(BIN)/python -m infra.demo $(if $(BROKER),--broker $(BROKER)) $(if $(DATASET),--dataset $(DATASET)) $(if $(QUERIES),--queries $(QUERIES)) $(if $(PRESET),--preset $(PRESET)) $(if $(RATE),--rate $(RATE))
+	@$(BIN)/python -m infra.demo $(if $(BROKER),--broker $(BROKER)) $(if $(DATASET),--dataset "$(DATASET)") $(if $(QUERIES),--queries $(QUERIES)) $(if $(PRESET),--preset $(PRESET)) $(if $(RATE),--rate $(RATE))
 
 test: lint ## everything that must hold: ruff, mypy, and the whole suite on a real Apache Kafka (PROCESSES=2 share it, 0: one)
 	$(BIN)/python -m pytest --numprocesses $(or $(PROCESSES),2) --dist loadfile $(ARGS)

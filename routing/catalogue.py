@@ -184,18 +184,20 @@ def _problems(catalogue: Catalogue) -> list[str]:
         if any("\ud800" <= character <= "\udfff" for character in name):
             found.append(f"name: {_shown(name)} has half of a pair of characters, which no file can hold")
             continue
+        place = model.slug.replace(".", "_")  # Kafka takes no topic that differs from another in these alone
         if name in names:
             found.append(f"name: {name!r} is there twice; remove one")
-        elif model.slug in slugs:
+        elif place in slugs:
             found.append(
-                f"name: {name!r} and {slugs[model.slug]!r} have the same topic llm.{model.slug}; rename one"
+                f"name: {name!r} and {slugs[place]!r} have the same topic llm.{model.slug} to Kafka; "
+                "rename one"
             )
         if len(model.slug) > _MAX_SLUG:
             found.append(
                 f"name: {_shown(name)} has {len(name)} characters; at most {_MAX_SLUG} can be a topic's name"
             )
         names.add(name)
-        slugs.setdefault(model.slug, name)
+        slugs.setdefault(place, name)
         found += _amount(model.budget_usd, f"budget_usd of {name!r}", MAX_USD)
         found += _amount(model.input_price, f"input_price of {name!r}", 1e6)
         found += _amount(model.output_price, f"output_price of {name!r}", 1e6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from streams.kafka import reach_broker
 from streams.logs import configure_logs
@@ -41,5 +42,5 @@ def run(arguments: argparse.Namespace) -> int:
     problems = mismatches(specs, existing)
     problems += led_by_nobody(without_leader(admin, [spec.name for spec in specs]))
     for text in problems:
-        print(f"error: {text}")
+        print(f"error: {text}", file=sys.stderr)
     return 1 if problems or any(spec.name not in existing for spec in specs) else 0

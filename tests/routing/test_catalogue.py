@@ -39,7 +39,11 @@ def test_a_total_is_split_by_the_rule(split: str):
 
 def test_two_names_with_one_topic_are_refused():
     assert problems({"budget_usd": 1, "models": ["a/b", "a b"]}) == [
-        "name: 'a b' and 'a/b' have the same topic llm.a-b; rename one"
+        "name: 'a b' and 'a/b' have the same topic llm.a-b to Kafka; rename one"
+    ]
+    # a broker that has the first does not create the second
+    assert problems({"budget_usd": 1, "models": ["gpt_4.1", "gpt.4_1"]}) == [
+        "name: 'gpt.4_1' and 'gpt_4.1' have the same topic llm.gpt.4_1 to Kafka; rename one"
     ]
 
 
