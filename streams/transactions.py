@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import Any
@@ -14,6 +15,8 @@ log = structlog.get_logger(__name__)
 
 INIT_SECONDS = 30.0
 END_SECONDS = 15.0
+SILENCE_SECONDS = 30.0
+"""A partition that gives nothing for so long, not even its end, is not going to soon."""
 
 _TURN = threading.Lock()
 """Held by the producer of this process whose transaction is open, of those that go in turn."""
@@ -137,11 +140,15 @@ def read_to_end(
     Raises
     ------
     KafkaException
-        The broker said something that waiting does not mend.
+        The broker said something that waiting does not mend, or nothing for long.
     """
     with closing(Consumer(dict(config))) as consumer:
         consumer.assign([TopicPartition(topic, partition, start)])
+        heard = time.monotonic()
         while True:
+            if time.monotonic() - heard > SILENCE_SECONDS:
+                reason = f"{topic}[{partition}]: no message and no end for {SILENCE_SECONDS:.0f} s"
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, reason))
             # `consume` waits for all of a thousand, so the wait is what reading a short topic costs at least
             for message in consumer.consume(1000, 0.02):
                 error = message.error()
@@ -149,6 +156,7 @@ def read_to_end(
                     if stop is not None and (message.offset() or 0) >= stop:
                         return
                     yield message
+                    heard = time.monotonic()
                 elif error.code() == KafkaError._PARTITION_EOF:
                     # only this is the end: "all brokers down" arrives as an error too
                     return

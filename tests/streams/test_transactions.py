@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streams import transactions
-from streams.transactions import FencedProducer
+from streams.transactions import FencedProducer, read_to_end
 
 FENCED = KafkaException(KafkaError(KafkaError._FENCED, "an old epoch"))
 
@@ -132,3 +132,24 @@ def test_a_turn_that_does_not_come_is_told(monkeypatch):
     first.close()
     second.begin()
     second.commit()
+
+
+class Silent:
+    """A consumer whose broker has died."""
+
+    def __init__(self, config: dict[str, object]) -> None: ...
+
+    def assign(self, places: list[object]) -> None: ...
+
+    def consume(self, most: int, seconds: float) -> list[object]:
+        time.sleep(seconds)
+        return []
+
+    def close(self) -> None: ...
+
+
+def test_a_broker_that_says_nothing_is_not_waited_for_for_ever(monkeypatch):
+    monkeypatch.setattr(transactions, "Consumer", Silent)
+    monkeypatch.setattr(transactions, "SILENCE_SECONDS", 0.1)
+    with pytest.raises(KafkaException, match=r"topic\[0\]: no message and no end"):
+        list(read_to_end({}, "topic", 0))
