@@ -7,7 +7,8 @@ venv=${1:-.venv}
 
 usable() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 
-if [ ! -x "$venv/bin/python" ]; then
+# one that was interrupted while it was made has a Python, and no pip
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     chosen=""
     for candidate in ${PYTHON:-python3.11 python3.12 python3.13 python3}; do
         if usable "$candidate"; then chosen=$candidate; break; fi
