@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 
 from streams.leaders import watermarks
-
-SILENCE_SECONDS = 30.0
-"""A partition that gives nothing for so long, not even its end, is not going to."""
+from streams.reading import read_to_ends
 
 CLOCK_SECONDS = 5.0
 """By how much the clocks of those who write may differ."""
@@ -80,28 +77,8 @@ class Scanner(AbstractContextManager["Scanner"]):
 
         A partition's reading can be ended early by closing the iterator.
         """
-        assigned = list(places)
-        left = {(place.topic, place.partition) for place in assigned}
-        if not assigned:
-            return
-        self._consumer.assign(assigned)
-        heard = time.monotonic()
         try:
-            while left:
-                messages = self._consumer.consume(1000, 0.02)
-                if messages:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > SILENCE_SECONDS:
-                    raise TimeoutError(f"{sorted(left)}: no message and no end for {SILENCE_SECONDS:.0f} s")
-                for message in messages:
-                    error = message.error()
-                    if error is None:
-                        yield message
-                    elif error.code() == KafkaError._PARTITION_EOF:
-                        # only this is the end: "all brokers down" arrives as an error too
-                        left.discard((message.topic() or "", int(message.partition() or 0)))
-                    elif not (error.retriable() or error.code() < 0):
-                        raise KafkaException(error)
+            yield from read_to_ends(self._consumer, places)
         finally:
             # an iterator that was left half-way may be closed later than the consumer
             if not self._closed:

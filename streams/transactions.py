@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import Any
@@ -11,12 +10,12 @@ from typing import Any
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from streams.reading import read_to_ends
+
 log = structlog.get_logger(__name__)
 
 INIT_SECONDS = 30.0
 END_SECONDS = 15.0
-SILENCE_SECONDS = 30.0
-"""A partition that gives nothing for so long, not even its end, is not going to soon."""
 
 _TURN = threading.Lock()
 """Held by the producer of this process whose transaction is open, of those that go in turn."""
@@ -142,23 +141,12 @@ def read_to_end(
     KafkaException
         The broker said something that waiting does not mend, or nothing for long.
     """
+    place = TopicPartition(topic, partition, start)
     with closing(Consumer(dict(config))) as consumer:
-        consumer.assign([TopicPartition(topic, partition, start)])
-        heard = time.monotonic()
-        while True:
-            if time.monotonic() - heard > SILENCE_SECONDS:
-                reason = f"{topic}[{partition}]: no message and no end for {SILENCE_SECONDS:.0f} s"
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, reason))
-            # `consume` waits for all of a thousand, so the wait is what reading a short topic costs at least
-            for message in consumer.consume(1000, 0.02):
-                error = message.error()
-                if error is None:
-                    if stop is not None and (message.offset() or 0) >= stop:
-                        return
-                    yield message
-                    heard = time.monotonic()
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    # only this is the end: "all brokers down" arrives as an error too
+        try:
+            for message in read_to_ends(consumer, [place]):
+                if stop is not None and (message.offset() or 0) >= stop:
                     return
-                elif not (error.retriable() or error.code() < 0):
-                    raise KafkaException(error)
+                yield message
+        except TimeoutError as error:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, str(error))) from None

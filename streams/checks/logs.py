@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from streams.headers import headers_of
 from streams.leaders import watermarks
-
-SILENCE_SECONDS = 30.0
-"""A partition that gives nothing for so long, not even its end, is not going to."""
+from streams.reading import read_to_ends
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -97,33 +94,11 @@ class KafkaLogs(AbstractContextManager["KafkaLogs"]):
         TimeoutError
             It says nothing.
         """
-        places = self._places(topics)
-        left = {(place.topic, place.partition) for place in places}
-        if places:
-            self._consumer.assign(places)
-        heard = time.monotonic()
-        while left:
-            messages = self._consumer.consume(2000, 0.05)
-            if messages:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > SILENCE_SECONDS:
-                raise TimeoutError(f"{left}: no record and no end for {SILENCE_SECONDS:.0f} s")
-            for message in messages:
-                error, topic, partition = (
-                    message.error(),
-                    message.topic() or "",
-                    int(message.partition() or 0),
-                )
-                if error is None:
-                    yield Entry(
-                        topic, partition, int(message.offset() or 0), message.key(), message.value(),
-                        headers_of(message),
-                    )  # fmt: skip
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    # only this is the end: "all brokers down" arrives as an error too
-                    left.discard((topic, partition))
-                elif not (error.retriable() or error.code() < 0):
-                    raise KafkaException(error)
+        for message in read_to_ends(self._consumer, self._places(topics)):
+            yield Entry(
+                message.topic() or "", int(message.partition() or 0), int(message.offset() or 0),
+                message.key(), message.value(), headers_of(message),
+            )  # fmt: skip
 
     def _places(self, topics: Sequence[str]) -> list[TopicPartition]:
         known = self.partitions()

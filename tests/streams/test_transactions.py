@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streams import transactions
+from streams import reading, transactions
 from streams.transactions import FencedProducer, read_to_end
 
 FENCED = KafkaException(KafkaError(KafkaError._FENCED, "an old epoch"))
@@ -150,6 +150,6 @@ class Silent:
 
 def test_a_broker_that_says_nothing_is_not_waited_for_for_ever(monkeypatch):
     monkeypatch.setattr(transactions, "Consumer", Silent)
-    monkeypatch.setattr(transactions, "SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(reading, "SILENCE_SECONDS", 0.1)
     with pytest.raises(KafkaException, match=r"topic\[0\]: no message and no end"):
         list(read_to_end({}, "topic", 0))
