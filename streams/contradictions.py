@@ -3,59 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
 
 SECURITY = (
     "security_protocol", "sasl_mechanism", "sasl_username", "sasl_password",
     "ssl_cafile", "ssl_certfile", "ssl_keyfile",
 )  # fmt: skip
 """Settings that say how to talk to the broker."""
-
-
-class Told(Protocol):
-    """The settings that can contradict each other, as `streams.settings.Settings` has them."""
-
-    @property
-    def security_protocol(self) -> str: ...  # noqa: D102
-
-    @property
-    def sasl_mechanism(self) -> str | None: ...  # noqa: D102
-
-    @property
-    def sasl_username(self) -> str | None: ...  # noqa: D102
-
-    @property
-    def sasl_password(self) -> object: ...  # noqa: D102
-
-    @property
-    def ssl_cafile(self) -> object: ...  # noqa: D102
-
-    @property
-    def ssl_certfile(self) -> object: ...  # noqa: D102
-
-    @property
-    def ssl_keyfile(self) -> object: ...  # noqa: D102
-
-    @property
-    def lockstep(self) -> bool: ...  # noqa: D102
-
-    @property
-    def partitions(self) -> int: ...  # noqa: D102
-
-    @property
-    def web_host(self) -> str: ...  # noqa: D102
-
-    @property
-    def web_port(self) -> int | None: ...  # noqa: D102
-
-    @property
-    def web_token(self) -> object: ...  # noqa: D102
-
-    @property
-    def batch_max(self) -> int: ...  # noqa: D102
-
-    @property
-    def lane_room(self) -> int: ...  # noqa: D102
 
 
 class ContradictionError(ValueError):
@@ -66,12 +23,12 @@ class ContradictionError(ValueError):
         self.problems = problems
 
 
-def contradictions(settings: Told, wrong: Collection[str] = ()) -> list[str]:
+def contradictions(settings: Settings, wrong: Collection[str] = ()) -> list[str]:
     """What does not fit together, each with its fix.
 
     Parameters
     ----------
-    settings : Told
+    settings : Settings
     wrong : collection of str
         Settings whose value is not what was meant: nothing is said about what depends on them.
     """
@@ -79,7 +36,7 @@ def contradictions(settings: Told, wrong: Collection[str] = ()) -> list[str]:
     return [text for names, text in found if not set(names) & set(wrong)]
 
 
-def _security(settings: Told) -> Iterator[tuple[tuple[str, ...], str]]:
+def _security(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     protocol = settings.security_protocol
     logins = ("sasl_mechanism", "sasl_username", "sasl_password")
     if protocol.startswith("SASL"):
@@ -103,7 +60,7 @@ def _security(settings: Told) -> Iterator[tuple[tuple[str, ...], str]]:
         yield files, "ssl_certfile, ssl_keyfile: one is set without the other; set both or none"
 
 
-def _others(settings: Told) -> Iterator[tuple[tuple[str, ...], str]]:
+def _others(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     if settings.lockstep and settings.partitions > 1:
         yield (
             ("lockstep", "partitions"),
