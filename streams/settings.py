@@ -77,6 +77,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX,
         env_ignore_empty=True,
         frozen=True,
+        allow_inf_nan=False,
         extra="forbid",
         populate_by_name=True,
         validate_default=True,
@@ -160,7 +161,6 @@ class Settings(BaseSettings):
     period_seconds: float | None = Field(
         default=None,
         gt=0,
-        allow_inf_nan=False,
         description="Length of a period in seconds; none ends it after `horizon` queries.",
     )
     eps: float = Field(
@@ -173,7 +173,6 @@ class Settings(BaseSettings):
     warmup_seconds: float = Field(
         default=60.0,
         gt=0,
-        allow_inf_nan=False,
         description="Longest wait of warm-up `buffer`, in seconds; then fewer samples must do.",
     )
     resolve: Literal["once", "geometric", "every"] = Field(
@@ -224,7 +223,6 @@ class Settings(BaseSettings):
     settle_seconds: float = Field(
         default=3600.0,
         gt=0,
-        allow_inf_nan=False,
         description="Seconds in which outcomes settle, whatever their period; later ones are refused.",
     )
     overflow: Literal["auto", "on", "off"] = Field(
