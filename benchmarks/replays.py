@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -58,18 +59,18 @@ def main() -> int:
 def rounds(given: argparse.Namespace, name: str, servers: str) -> int:
     """One data set, so many times; the last report goes to replay-NAME.json, with what each time reached."""
     file = given.json / f"replay-{name}.json"
-    status, reached = 0, []
+    status = 0
+    reached: list[float] = []
     for _ in range(given.rounds):
-        status = max(status, one(given, name, servers, file))
-        report = orjson.loads(file.read_bytes())
+        failed, report = one(given, name, servers, file)
+        status = max(status, failed)
         reached.append(report["relative"])
-        report["relative_of_rounds"] = reached
-        save(file, report)
+        save(file, report | {"relative_of_rounds": reached})
     return status
 
 
-def one(given: argparse.Namespace, name: str, servers: str, file: Path) -> int:
-    """One data set once; its report goes to a file."""
+def one(given: argparse.Namespace, name: str, servers: str, file: Path) -> tuple[int, dict[str, Any]]:
+    """One data set once: 0 when all of it is right, and the report, which the replay writes to a file."""
     folder, app = given.folder / name, f"replay-{secrets.token_hex(4)}"
     settings = {
         "partitions": given.partitions, "resolve": given.resolve, "topic_prefix": f"{app}.", "app_id": app,
@@ -97,9 +98,8 @@ def one(given: argparse.Namespace, name: str, servers: str, file: Path) -> int:
     report = orjson.loads(file.read_bytes())
     report["check"] = orjson.loads(checked.stdout)
     report["command"] = "python -m " + " ".join(["benchmarks.replays", *sys.argv[1:]])
-    save(file, report)
     print(f"{name}: {'every invariant holds' if checked.returncode == 0 else 'BROKEN'}; {file}")
-    return status or checked.returncode
+    return status or checked.returncode, report
 
 
 def run(
