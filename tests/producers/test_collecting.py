@@ -1,6 +1,5 @@
 """Reading where queries went, with what anybody may have put on the topics among it."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from confluent_kafka.admin import AdminClient
 from producers.collecting import DEAD, Collector
 from streams.kafka import producer_config
 from tests.producers.conftest import RouterStarter
+from tests.producers.fleets import wait_until
 
 
 def test_a_letter_with_any_id_is_read_and_a_message_that_no_router_wrote_is_told(
@@ -25,19 +25,12 @@ def test_a_letter_with_any_id_is_read_and_a_message_that_no_router_wrote_is_told
         deep = b"[" * 1010 + b"]" * 1010  # more than Python writes as text
         producer.produce(topics.queries, b'{"id": %s, "prompt": "Why?"}' % deep, partition=0)
         producer.flush()
-        _wait(lambda: collector.count == 1)
+        wait_until(lambda: collector.count == 1, "the letter is read")
         assert [(one.where, one.id) for one in collector.arrivals] == [(DEAD, "partition 0 offset 0")]
 
         producer.produce(topics.llm("small"), b"by hand")
         producer.flush()
-        _wait(lambda: not collector.running)
+        wait_until(lambda: not collector.running, "it stops")
         assert "JSONDecodeError" in (collector.failure or "")
     finally:
         collector.stop()
-
-
-def _wait(condition) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -3,29 +3,18 @@
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.broker import embedded_broker
 from streams.kafka import loses_overlapping
 from streams.transactions import FencedProducer
+from tests.reading import read_to_end
 
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[str]:
     with embedded_broker() as record:
         yield record.bootstrap_servers
-
-
-def committed_on(servers: str, topic: str) -> set[bytes | None]:
-    consumer = Consumer(
-        {"bootstrap.servers": servers, "group.id": "embedded", "isolation.level": "read_committed"}
-    )
-    consumer.assign([TopicPartition(topic, 0, 0)])
-    try:
-        return {message.value() for message in consumer.consume(10, 2.0) if message.error() is None}
-    finally:
-        consumer.close()
 
 
 @pytest.mark.parametrize("in_turn", [True, False])
@@ -57,7 +46,8 @@ def test_the_first_of_a_chain_that_overlaps_is_lost_sight_of(servers: str, uniqu
         for producer in (first, second, third):
             producer.commit()
     # when both are seen without turns as well, the broker is mended, and `loses_overlapping` can go
-    assert committed_on(servers, topic) == ({b"first", b"second"} if in_turn else {b"second"})
+    committed = {message.value() for message in read_to_end(servers, [topic])}
+    assert committed == ({b"first", b"second"} if in_turn else {b"second"})
 
 
 def test_it_is_known_by_the_name_of_its_cluster(servers: str, bootstrap_servers: str):
