@@ -1,0 +1,1 @@
+"""Programs that measure the router's speed, memory and capacity."""

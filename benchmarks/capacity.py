@@ -1,4 +1,4 @@
-"""The capacity model: from what the parts cost to how many workers, lanes and routers a rate needs.
+"""Capacity model: from measured costs to the number of workers, lanes and routers for a rate.
 
 A *cell* is a whole router: topics, planner, budgets and workers of its own. Within one, workers follow every
 lane's ledger and every plan, so what they read grows with the lanes; beyond a size a second cell is cheaper
@@ -18,7 +18,7 @@ PLANS_A_SECOND = 5.0
 
 @dataclass(frozen=True)
 class Costs:
-    """What was measured; times are CPU time of one core.
+    """Measured costs; times are CPU time of one core.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Choice:
-    """How a router is run.
+    """Configuration of a router.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Cell:
-    """One router at a rate, and what its parts do a second; shares are of one core, or of one lane."""
+    """One router at a rate, with the load of its parts; shares are of one core or one lane."""
 
     rate: float
     workers: int
@@ -98,7 +98,7 @@ class Cell:
 
 
 def cell(rate: float, costs: Costs, choice: Choice) -> Cell:
-    """Workers and lanes for a rate (queries/s) in one cell."""
+    """Return workers and lanes for a rate (queries/s) in one cell."""
     query = (costs.transport_us + costs.estimate_us + costs.embed_us) / 1e6
     workers = 1
     while True:
@@ -128,7 +128,7 @@ def cell(rate: float, costs: Costs, choice: Choice) -> Cell:
 
 
 def plan_capacity(rate: float, costs: Costs, choice: Choice) -> dict[str, Any]:
-    """The fewest cells in which no part is over its limit, and what they come to together."""
+    """Return the minimum number of cells in which no part exceeds its limit, and their totals."""
     cells = 1
     while True:
         one = cell(rate / cells, costs, choice)
@@ -154,5 +154,5 @@ def plan_capacity(rate: float, costs: Costs, choice: Choice) -> dict[str, Any]:
 
 
 def fitted_line(lanes: np.ndarray, values: np.ndarray) -> float:
-    """How much a lane adds."""
+    """Return the cost that one lane adds."""
     return float(np.polyfit(lanes, values, 1)[0])

@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Description of the machine that ran a benchmark."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def describe() -> dict[str, object]:
-    """Processor, cores, memory, Python and the libraries that matter."""
+    """Return processor, cores, memory, Python and relevant libraries."""
     info = Path("/proc/cpuinfo")
     names = [line.split(":", 1)[1].strip() for line in _lines(info) if line.startswith("model name")]
     memory = [line.split()[1] for line in _lines(Path("/proc/meminfo")) if line.startswith("MemTotal")]

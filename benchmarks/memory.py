@@ -1,4 +1,4 @@
-"""The decision alone, in memory: intake, estimates and choice of the same code, without Kafka."""
+"""The decision alone, in memory: intake, estimates and choice, without Kafka."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import load
-from benchmarks.worker import estimating
-from routing.account import Account
-from routing.plan import Plan
-from routing.policy import route
-from streams.intake import QueryIntake
+from benchmarks import synthetic_queries
+from benchmarks.worker_process import estimating
+from routing.policy.account import Account
+from routing.policy.plan import Plan
+from routing.policy.policy import route
+from streams.router.query_intake import QueryIntake
 
 BATCH = 1000
 
 
 @dataclass
 class Message:
-    """A record that never was on a broker."""
+    """A record that does not come from a broker."""
 
     offset: int
     value: bytes
@@ -32,21 +32,33 @@ class Message:
 
 
 def decisions_per_second(estimator: str, rows: int, count: int) -> float:
-    """Queries/s of decode, estimate and choice in batches of 1,000; the first batch is not timed."""
+    """Return queries/s of decoding, estimation and choice in batches of 1,000, without the first batch."""
     made = estimating(estimator, rows)
     intake = QueryIntake(made.embedder, made.dimension, made.estimator)
-    models = len(load.MODELS)
+    models = len(synthetic_queries.MODELS)
     rich = np.full((1, models), 10**18 // models, dtype=np.int64)
     plan = Plan(
-        period=1, version=1, revision=1, models=load.MODELS, active=np.ones(models, bool), budgets=rich[0],
-        prices=np.full(models, 1.0), learned=True, granted=rich, target=rich, overflow=False, horizon=10**9,
-    )  # fmt: skip
-    records: list[Any] = [Message(i, value) for i, value in enumerate(load.messages(count + BATCH, seed=3))]
+        period=1,
+        version=1,
+        revision=1,
+        models=synthetic_queries.MODELS,
+        active=np.ones(models, bool),
+        budgets=rich[0],
+        prices=np.full(models, 1.0),
+        learned=True,
+        granted=rich,
+        target=rich,
+        overflow=False,
+        horizon=10**9,
+    )
+    records: list[Any] = [
+        Message(i, value) for i, value in enumerate(synthetic_queries.messages(count + BATCH, seed=3))
+    ]
     account, began = Account.fresh(1, models), 0.0
     for start in range(0, len(records), BATCH):
         if start == BATCH:
             began = time.perf_counter()
-        arrivals = intake.take(records[start : start + BATCH])
+        arrivals = intake.decode(records[start : start + BATCH])
         offsets = np.arange(start, start + len(arrivals.queries))
         account = route(account, plan, 0, arrivals.estimates, offsets).account
     return count / (time.perf_counter() - began)

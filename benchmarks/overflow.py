@@ -1,11 +1,11 @@
-"""Budgets shared over partitions on the real stream: what is lost against one partition, and what waits.
+"""Budgets shared over partitions on Kafka: loss against a single partition, and waiting time.
 
     python -m benchmarks.overflow --dataset open_llm_v2.parquet --embeddings open_llm_v2.minilm.f16.npy \
         --json docs/results/overflow-stream.json
 
 A whole period of N queries, once at each rate and once all at the same moment, over P partitions and over
 one, on native Apache Kafka. Performance is by the accounting rule, with true qualities and costs; no outcomes
-are reported, so that nothing but the sharing differs. Every run is checked by `streams.checker`.
+are reported, so that nothing but the sharing differs. Every run is checked by `streams.audit.check`.
 """
 
 from __future__ import annotations
@@ -28,30 +28,39 @@ import orjson
 from numpy.typing import NDArray
 
 from benchmarks.machine import describe
-from benchmarks.replays import run as run_program
-from benchmarks.replays import worker
-from benchmarks.saving import save
+from benchmarks.replay import run as run_program
+from benchmarks.replay import worker
+from benchmarks.result_file import save
 from infra.broker.native import native_cluster
-from producers.accounting import achieve, place_all
-from producers.asked import Asked, ask
-from producers.collecting import Arrival, Collector
-from producers.prepared import Prepared
-from producers.producing import Load, encode_query
-from routing.embedding import QueryBatch
+from producers.evaluation.accounting import locate_queries, score_replay
+from producers.evaluation.budgets import budgets_of
+from producers.evaluation.prepared_data import Prepared
+from producers.evaluation.queries import ReplayQueries, select_queries
+from producers.query_producer import QueryProducer, encode_query
+from producers.result_collector import CollectedResult, ResultCollector
+from routing.accounting import account_for
+from routing.embedding.query_batch import QueryBatch
 from routing.estimators.neighbours import Neighbours
-from routing.planning import PlanningSettings
-from routing.simulate import account_for, simulate
-from streams.checker import check
-from streams.checks.logs import KafkaLogs
-from streams.kafka import reach_broker, reader_config
-from streams.settings import Settings
-from streams.topics import create_topics, topic_specs
+from routing.planning.schedule import PlanningSettings
+from routing.simulation import simulate
+from streams.audit.check import check
+from streams.audit.topic_records import KafkaTopicSource
+from streams.config.settings import Settings
+from streams.kafka.clients import reach_broker, reader_config
+from streams.kafka.scanner import Scanner
+from streams.kafka.topics import create_topics, topic_specs
 
 BURST = "burst"
 ROUTING = {
-    "preset": "paper", "k": 50, "weighting": "similarity", "cost_estimate": "per-length",
-    "warmup": "history", "resolve": "every", "solver": "newton", "embedder_loads": "first",
-}  # fmt: skip
+    "preset": "paper",
+    "k": 50,
+    "weighting": "similarity",
+    "cost_estimate": "per-length",
+    "warmup": "history",
+    "resolve": "every",
+    "solver": "newton",
+    "embedder_loads": "first",
+}
 PERCENTILES = (50, 95, 99)
 FIRST_SECONDS = 1.0
 """The waits of queries sent before this at a steady rate do not count: threads and topics warm up."""
@@ -60,7 +69,7 @@ SILENCE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Stream:
-    """One run: a period over so many partitions.
+    """One run: a period with a number of partitions.
 
     Parameters
     ----------
@@ -75,12 +84,12 @@ class Stream:
 
     @property
     def label(self) -> str:
-        """How its traffic is called."""
+        """Name of its traffic."""
         return BURST if self.traffic is None else f"{self.traffic:g}/s"
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command can be told."""
+    """Return the parser of the command line."""
     top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     top.add_argument("--dataset", default="demo", help="data set of answered queries [%(default)s]")
     top.add_argument("--embeddings", type=Path, help="of its rows")
@@ -96,25 +105,27 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Runs all; 1 when an invariant is broken."""
+    """Run all configurations; return 1 if an invariant is violated."""
     given = parser().parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         servers = given.bootstrap_servers or stack.enter_context(native_cluster()).bootstrap_servers
         prepared = prepare(given, folder)
-        asked = ask(prepared.queries, "file")
+        replay_queries = select_queries(prepared.queries, "file")
         rows = [
             row
             for number in range(given.rounds)
             for stream in streams(given)
-            for row in [{"round": number + 1, **run(given, stream, prepared, asked, folder, servers)}]
+            for row in [
+                {"round": number + 1, **run(given, stream, prepared, replay_queries, folder, servers)}
+            ]
         ]
         result = {
-            "command": "python -m benchmarks.overflow " + " ".join(told(sys.argv[1:])),
+            "command": "python -m benchmarks.overflow " + " ".join(published_arguments(sys.argv[1:])),
             "machine": describe(),
             "data": prepared.origin,
             "settings": ROUTING | dict(pair.split("=", 1) for pair in given.set),
-            "in_memory": in_memory(prepared, asked),
+            "in_memory": in_memory(prepared, replay_queries),
             "summary": summarised(rows),
             "rows": rows,
         }
@@ -123,8 +134,8 @@ def main() -> int:
     return int(any(not row["fine"] for row in rows))
 
 
-def told(arguments: Sequence[str]) -> list[str]:
-    """The arguments as they are for others: files by their names, and a broker is everybody's own."""
+def published_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments for the result file: file names without folders, and no broker address."""
     words = [Path(word).name if word.startswith(("/", ".")) else word for word in arguments]
     if "--bootstrap-servers" in words:
         at = words.index("--bootstrap-servers")
@@ -133,7 +144,7 @@ def told(arguments: Sequence[str]) -> list[str]:
 
 
 def streams(given: argparse.Namespace) -> list[Stream]:
-    """All runs of a round; the one with one partition, which others are compared with, goes first."""
+    """Return all runs of a round, the reference with one partition first."""
     rates: list[float | None] = [float(rate) for rate in given.rates.split(",") if rate]
     return [
         Stream(rate, partitions, workers)
@@ -143,9 +154,10 @@ def streams(given: argparse.Namespace) -> list[Stream]:
 
 
 def prepare(given: argparse.Namespace, folder: Path) -> Prepared:
-    """Queries, history and budgets, by `producers.prepare`."""
+    """Prepare queries, history and budgets with `producers.prepare`."""
     out = folder / "prepared"
     command = ["producers.prepare", "--dataset", given.dataset, "--queries", given.queries, "--out", out]
+    command += ["--preset", ROUTING["preset"], "--split", "weighted"]
     if given.embeddings is not None:
         command += ["--embeddings", given.embeddings]
     run_program(command, dict(os.environ))
@@ -153,40 +165,54 @@ def prepare(given: argparse.Namespace, folder: Path) -> Prepared:
 
 
 def run(
-    given: argparse.Namespace, stream: Stream, prepared: Prepared, asked: Asked, folder: Path, servers: str
+    given: argparse.Namespace,
+    stream: Stream,
+    prepared: Prepared,
+    replay_queries: ReplayQueries,
+    folder: Path,
+    servers: str,
 ) -> dict[str, Any]:
-    """One period on topics of its own."""
+    """Run one period on its own topics."""
     name = f"overflow-{secrets.token_hex(4)}"
     values = {
-        **ROUTING, "partitions": stream.partitions, "horizon": len(asked), "topic_prefix": f"{name}.",
-        "app_id": name, "data_dir": folder / "worker", "catalogue": folder / "prepared" / "catalogue.yaml",
-        "history": folder / "prepared" / "history", **dict(pair.split("=", 1) for pair in given.set),
-    }  # fmt: skip
+        **ROUTING,
+        "partitions": stream.partitions,
+        "horizon": len(replay_queries),
+        "topic_prefix": f"{name}.",
+        "app_id": name,
+        "data_dir": folder / "worker",
+        "catalogue": folder / "prepared" / "catalogue.yaml",
+        "history": folder / "prepared" / "history",
+        **dict(pair.split("=", 1) for pair in given.set),
+    }
     settings = Settings(bootstrap_servers=servers, **values)
     catalogue, admin = settings.read_catalogue(), reach_broker(settings)
     create_topics(admin, topic_specs(settings, catalogue))
     environment = {
-        **os.environ, "KAFKA_BOOTSTRAP_SERVERS": servers, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
+        **os.environ,
+        "KAFKA_BOOTSTRAP_SERVERS": servers,
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
         **{f"PORT_{key.upper()}": str(value) for key, value in values.items()},
-    }  # fmt: skip
-    load = Load(settings, stream.partitions, stream.traffic)
+    }
+    load = QueryProducer(settings, stream.partitions, stream.traffic)
     with ExitStack() as stack:
         for number in range(stream.workers):
             log = folder / f"{name}-{number}.log"
             stack.enter_context(worker(["streams", "worker"], environment, log))
         time.sleep(2.0)  # partitions come to rest, the first plan is there
-        collector = Collector(settings, catalogue, admin, load.places)
+        collector = ResultCollector(settings, catalogue, admin, load.positions)
         stack.callback(collector.stop)
-        messages = list(encoded(asked, prepared))
+        messages = list(encoded(replay_queries, prepared))
         began = time.time()
         load.run(messages)
-        collector.until(asked.ids)
+        collector.stop_after(replay_queries.ids)
         while collector.running and time.monotonic() - collector.newest < SILENCE_SECONDS:
             time.sleep(0.05)
-    places = place_all(asked.ids, collector.arrivals)
-    achieved = achieve(places.first, asked, catalogue.budgets([], []))
-    with KafkaLogs(reader_config(settings, f"{name}-check")) as logs:
-        verdict = check(logs, settings.topics, complete=True)
+    places = locate_queries(replay_queries.ids, collector.results)
+    achieved = score_replay(places.first, replay_queries, budgets_of(catalogue, prepared.history.history))
+    with Scanner(reader_config(settings, f"{name}-check")) as scanner:
+        verdict = check(KafkaTopicSource(scanner, settings.app_id), settings.topics, complete=True)
     row = {
         "traffic": stream.label,
         "partitions": stream.partitions,
@@ -194,8 +220,8 @@ def run(
         "performance": achieved.outcome.performance,
         "served": places.served,
         "lost_to_true_costs": achieved.lost,
-        "reserved_share": float(achieved.reserved.sum() / achieved.budgets.sum()),
-        "through_overflow": sum("source" in one.routing for one in places.first) / len(asked),
+        "reserved_share": float(achieved.reserved.sum() / achieved.limits.sum()),
+        "through_overflow": sum(came_by_overflow(one) for one in places.first) / len(replay_queries),
         "seconds": max(one.read_at for one in places.first) - began,
         "latency_ms": waits(places.first, load, began if stream.traffic is None else began + FIRST_SECONDS),
         "fine": verdict.fine and not (places.missing or places.twice or achieved.over_budget),
@@ -209,29 +235,36 @@ def run(
     return row
 
 
-def encoded(asked: Asked, prepared: Prepared) -> Sequence[tuple[str, bytes]]:
-    """The queries as messages that carry their embeddings."""
+def came_by_overflow(result: CollectedResult) -> bool:
+    """Return True if the overflow lane decided the query."""
+    return result.routing is not None and result.routing.source is not None
+
+
+def encoded(replay_queries: ReplayQueries, prepared: Prepared) -> Sequence[tuple[str, bytes]]:
+    """Yield the queries as messages with their embeddings."""
     vectors = vectors_of(prepared)
     return [
-        (identity, encode_query(identity, asked.prompts[number], vectors[row]))
-        for number, (identity, row) in enumerate(zip(asked.ids, asked.rows, strict=True))
+        (identity, encode_query(identity, replay_queries.prompts[number], vectors[row]))
+        for number, (identity, row) in enumerate(zip(replay_queries.ids, replay_queries.rows, strict=True))
     ]
 
 
 def vectors_of(prepared: Prepared) -> NDArray[np.float32]:
-    """Of the prepared queries, [rows, d]."""
+    """Return the embeddings of the prepared queries, [rows, d]."""
     if prepared.embeddings is None:
         raise ValueError("embeddings: the queries have none; give --embeddings")
     return prepared.embeddings
 
 
-def waits(arrivals: Sequence[Arrival], load: Load, since: float) -> dict[str, dict[str, float]]:
-    """Milliseconds from producing a query to reading it committed: direct ones, and through the lane."""
+def waits(
+    arrivals: Sequence[CollectedResult], load: QueryProducer, since: float
+) -> dict[str, dict[str, float]]:
+    """Return milliseconds from production to committed read, direct and through the overflow lane."""
     found: dict[str, list[float]] = {"direct": [], "overflow": []}
     for arrival in arrivals:
         produced = load.produced_at[arrival.id]
         if produced >= since:
-            way = "overflow" if "source" in arrival.routing else "direct"
+            way = "overflow" if came_by_overflow(arrival) else "direct"
             found[way].append(1000 * (arrival.read_at - produced))
     return {
         way: {f"p{q}": round(float(np.percentile(times, q)), 1) for q in PERCENTILES}
@@ -240,18 +273,24 @@ def waits(arrivals: Sequence[Arrival], load: Load, since: float) -> dict[str, di
     }
 
 
-def in_memory(prepared: Prepared, asked: Asked) -> dict[str, float]:
-    """What one partition reaches in memory, where a plan is there as soon as it is due."""
+def in_memory(prepared: Prepared, replay_queries: ReplayQueries) -> dict[str, float]:
+    """Return the score of one partition in memory, where plans are available as soon as they are due."""
     estimator = Neighbours(prepared.history, k=50, weights="similarity", cost="per-length")
     queries = prepared.queries
     estimates = estimator.estimate(QueryBatch(list(queries.prompts), vectors_of(prepared)))
-    budgets = prepared.catalogue.budgets([], [])
-    planning = PlanningSettings(horizon=len(asked), warmup="history", resolve="every", solver="newton")
+    budgets = prepared.catalogue.budget_per_llm([], [])
+    planning = PlanningSettings(
+        horizon=len(replay_queries), warmup="history", resolve="every", solver="newton"
+    )
     own = estimator.leave_one_out()
     result = simulate(
-        estimates.rows(asked.rows), budgets, planning, models=tuple(queries.models), history=own
+        estimates.rows(replay_queries.rows), budgets, planning, models=tuple(queries.models), history=own
     )
-    return {"performance": account_for(result.choice, asked.quality, asked.cost, budgets).performance}
+    return {
+        "performance": account_for(
+            result.choice, replay_queries.quality, replay_queries.cost, budgets
+        ).performance
+    }
 
 
 def summarised(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Queries for the rows of presets: real prompts, raw or embedded, against a history fitted to each preset."""
+"""Queries to measure presets: real prompts, raw or embedded, with a history fitted to each preset."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import orjson
 
+from producers.evaluation.prepared_data import HISTORY, QUERIES
 from producers.prepare import main as prepare
-from producers.prepared import HISTORY, QUERIES
-from routing.datasets import load_dataset
-from routing.fitting import load_fitted
-from streams.messages import encode_embedding
+from routing.datasets.load import load_dataset
+from routing.fitting.saved_fit import (
+    load_fitted,
+)
+from streams.messages.query import encode_embedding
 
 ROWS = (
     ("paper", "raw"),
@@ -25,7 +27,7 @@ ROWS = (
 
 
 def fitted(dataset: str, embeddings: Path | None, preset: str, folder: Path, queries: int) -> Path:
-    """A prepared folder with the history fitted to a preset; made once."""
+    """Return a prepared folder with the history fitted to a preset; create it once."""
     out = folder / f"preset-{preset}"
     if not (out / QUERIES).exists():
         arguments = ["--dataset", dataset, "--preset", preset, "--out", str(out), "--queries", str(queries)]
@@ -37,13 +39,13 @@ def fitted(dataset: str, embeddings: Path | None, preset: str, folder: Path, que
 
 
 def raw_messages(prepared: Path, count: int) -> list[bytes]:
-    """Queries without embeddings, the data set's prompts over and over."""
+    """Return queries without embeddings, repeating the prompts of the data set."""
     prompts = load_dataset(prepared / QUERIES).prompts
     return [orjson.dumps({"id": f"r{i}", "prompt": prompts[i % len(prompts)]}) for i in range(count)]
 
 
 def embedded_messages(prepared: Path, count: int) -> list[bytes]:
-    """The same queries with the embedding that the fit's embedder gives each prompt."""
+    """Return the same queries with embeddings from the embedder of the fit."""
     prompts = load_dataset(prepared / QUERIES).prompts
     embedder = load_fitted(history_of(prepared)).embedder
     used = list(prompts[: min(count, len(prompts))])
@@ -56,5 +58,5 @@ def embedded_messages(prepared: Path, count: int) -> list[bytes]:
 
 
 def history_of(prepared: Path) -> Path:
-    """Where the fit is."""
+    """Folder of the fit."""
     return prepared / HISTORY

@@ -1,4 +1,4 @@
-"""From one worker's measured cost to a million queries a second: measures, simulates, and works it out.
+"""From the measured cost of one worker to a million queries per second: measure, simulate and extrapolate.
 
     python -m benchmarks.scaling --json docs/results/scaling.json
 
@@ -23,23 +23,32 @@ import orjson
 import psutil
 from confluent_kafka import Producer
 
-from benchmarks import load, pieces
+from benchmarks import cost_breakdown, synthetic_queries
 from benchmarks.capacity import Choice, Costs, fitted_line, plan_capacity
 from benchmarks.machine import describe
-from benchmarks.saving import save
+from benchmarks.result_file import save
 from infra.broker.native import native_cluster
-from routing.budgets import split_budget, total_budget
-from routing.datasets import load_dataset, load_demo
-from routing.datasets.demo import load_demo_vectors
-from routing.estimators.base import Estimates, QueryBatch
+from routing.accounting import account_for
+from routing.budgets.splits import split_budget, total_budget
+from routing.datasets.demo import load_demo, load_demo_vectors
+from routing.datasets.load import load_dataset
+from routing.datasets.split import split_rows
+from routing.embedding.query_batch import (
+    QueryBatch,
+)
+from routing.embedding.unit_vectors import normalised
+from routing.estimators.base import (
+    Estimates,
+)
 from routing.estimators.neighbours import Neighbours
-from routing.history import EmbeddedHistory
-from routing.planning import PlanningSettings
-from routing.simulate import account_for, simulate
-from routing.unit import normalised
-from streams.kafka import reader_config
-from streams.ledger import period_of
-from streams.transactions import read_to_end
+from routing.history.history import EmbeddedHistory
+from routing.planning.schedule import PlanningSettings
+from routing.simulation import simulate
+from streams.kafka.clients import reader_config
+from streams.kafka.reading import (
+    read_to_end,
+)
+from streams.ledger.account_format import period_of
 
 SAMPLES, MANY_SAMPLES = 200, 1600
 Resolve = Literal["once", "geometric"]
@@ -50,7 +59,7 @@ RATES = (1_000, 10_000, 100_000, 1_000_000)
 
 
 def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
-    """CPU of a worker process a query and a transaction, from a flood and from a trickle."""
+    """Return a worker's CPU time per query and per transaction, from a high and a low rate."""
     from benchmarks.stream import Run
 
     with tempfile.TemporaryDirectory() as name, native_cluster(1) as cluster:
@@ -58,24 +67,26 @@ def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
         producer = Producer({"bootstrap.servers": cluster.bootstrap_servers, "linger.ms": 20})
         topic = run.settings.topics.queries
         with run.worker("constant", 64):
-            load.produce(producer, topic, load.messages(400, seed=7), 4)
+            synthetic_queries.produce(producer, topic, synthetic_queries.messages(400, seed=7), 4)
             run.wait_until_decided(400, 300)
             process = psutil.Process(run.process.pid)
             idle = used(process, lambda: time.sleep(seconds / 2)) / (seconds / 2)
-            before, values = transactions(run), load.messages(queries, seed=8)
+            before, values = transactions(run), synthetic_queries.messages(queries, seed=8)
             began = time.monotonic()
-            flood = used(process, lambda: (
-                load.produce(producer, topic, values, 4),
-                run.wait_until_decided(400 + queries, 600),
-            ))  # fmt: skip
+
+            def produce_flood() -> None:
+                synthetic_queries.produce(producer, topic, values, 4)
+                run.wait_until_decided(400 + queries, 600)
+
+            flood = used(process, produce_flood)
             flood_seconds = time.monotonic() - began
-            middle, few = transactions(run), load.messages(int(rate * seconds), seed=9)
+            middle, few = transactions(run), synthetic_queries.messages(int(rate * seconds), seed=9)
             began = time.monotonic()
-            trickle = used(process, lambda: list(load.paced(producer, topic, few, 4, rate)))
+            trickle = used(process, lambda: list(synthetic_queries.paced(producer, topic, few, 4, rate)))
             trickle_seconds = time.monotonic() - began
             run.wait_until_decided(400 + queries + len(few), 60)
             after = transactions(run)
-            reading = pieces.cpu(lambda: transactions(run), 3) / after
+            reading = cost_breakdown.cpu(lambda: transactions(run), 3) / after
     counts = np.array([[queries, middle - before], [len(few), after - middle]], dtype=np.float64)
     spent = np.array([flood - idle * flood_seconds, trickle - idle * trickle_seconds])
     a_query, a_transaction = np.linalg.solve(counts, spent)
@@ -94,7 +105,7 @@ def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
 
 
 def used(process: psutil.Process, run: Any) -> float:
-    """CPU seconds that another process uses meanwhile."""
+    """Return the CPU seconds that a process uses during a call."""
     before = process.cpu_times()
     run()
     after = process.cpu_times()
@@ -102,7 +113,7 @@ def used(process: psutil.Process, run: Any) -> float:
 
 
 def transactions(run: Any) -> int:
-    """Records of the ledgers so far: one a transaction."""
+    """Return the number of ledger records so far, one per transaction."""
     config, topic = reader_config(run.settings), run.settings.topics.ledger
     records = (one for p in range(run.settings.partitions) for one in read_to_end(config, topic, p))
     return sum(period_of(one.key()) is None for one in records)
@@ -112,22 +123,22 @@ def transactions(run: Any) -> int:
 
 
 class World:
-    """Queries with estimates and truth, repeated to be as many as wanted."""
+    """Return queries with estimates and true values, repeated to the requested number."""
 
     def __init__(self, dataset: Path | None, embeddings: Path | None, queries: int) -> None:
         if dataset is None or embeddings is None:
-            known, asked = load_demo()
+            known, stream_queries = load_demo()
             vectors = load_demo_vectors()
         else:
             data, matrix = load_dataset(dataset), normalised(np.load(embeddings))
-            order = np.random.default_rng(0).permutation(len(data))
-            asked, vectors = data.select(order[:queries]), matrix[order[:queries]]
-            known = EmbeddedHistory(data.select(order[queries:]), matrix[order[queries:]], "stored")
+            rows, past = split_rows(len(data), queries, seed=0)
+            stream_queries, vectors = data.select(rows), matrix[rows]
+            known = EmbeddedHistory(data.select(past), matrix[past], "stored")
         self.name = "demo" if dataset is None else dataset.name
         estimator = Neighbours(known, k=5, weights="uniform", cost="mean", index="exact")
-        self.estimates = estimator.estimate(QueryBatch(list(asked.prompts), vectors))
-        self.quality, self.cost = asked.quality, asked.cost
-        total = total_budget(asked.cost, 1.0)
+        self.estimates = estimator.estimate(QueryBatch(list(stream_queries.prompts), vectors))
+        self.quality, self.cost = stream_queries.quality, stream_queries.cost
+        total = total_budget(stream_queries.cost, 1.0)
         means = known.history.quality.mean(0), known.history.cost.mean(0)
         self.budgets = np.asarray(split_budget(total, *means, "weighted"))
 
@@ -156,7 +167,7 @@ class World:
 
 
 def cells_simulation(world: World, total: int, cells: tuple[int, ...], seeds: int) -> list[dict[str, Any]]:
-    """Performance when queries and budgets are split over routers that know nothing of each other."""
+    """Return the performance with queries and budgets split over independent routers."""
     found = []
     for count in cells:
         each = []
@@ -175,7 +186,7 @@ def cells_simulation(world: World, total: int, cells: tuple[int, ...], seeds: in
 
 
 def samples_simulation(world: World, total: int, counts: tuple[int, ...], seeds: int) -> list[dict[str, Any]]:
-    """Performance by the number of samples that prices are learned from, not by their share."""
+    """Return the performance by the number of samples for learning prices."""
     found = []
     for count in counts:
         each = [world.run(world.rows(total, s), total / len(world.quality), count)[0] for s in range(seeds)]
@@ -188,7 +199,7 @@ def samples_simulation(world: World, total: int, counts: tuple[int, ...], seeds:
 
 
 def overflow_simulation(world: World, totals: tuple[int, ...], lanes: int) -> list[dict[str, Any]]:
-    """Share of queries that take the overflow lane, by how prices are learned and how many queries there are.
+    """Return the share of queries in the overflow lane, by price learning and number of queries.
 
     Once from few samples, once from many, and again and again: where prices are wrong an LLM's budget is gone
     early, and all that would have gone there takes the lane.
@@ -240,10 +251,10 @@ def main(arguments: list[str] | None = None) -> int:
         "command": "python -m benchmarks.scaling "
         + " ".join(sys.argv[1:] if arguments is None else arguments),
         "machine": describe(),
-        "queries": pieces.query_costs(16_000),
-        "plans": pieces.plan_costs((5, 17, 65, 257, 1025), len(load.MODELS)),
-        "solves": pieces.solve_costs((250, 1000, 4000, 16_000)),
-        "embedding": pieces.embedding_costs(),
+        "queries": cost_breakdown.query_costs(16_000),
+        "plans": cost_breakdown.plan_costs((5, 17, 65, 257, 1025), len(synthetic_queries.MODELS)),
+        "solves": cost_breakdown.solve_costs((250, 1000, 4000, 16_000)),
+        "embedding": cost_breakdown.embedding_costs(),
     }
     say("parts measured")
     if not given.no_broker:
@@ -272,7 +283,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def capacity(found: dict[str, Any]) -> dict[str, Any]:
-    """Rows of the capacity model, for embeddings that are carried and for raw prompts by preset `fast`."""
+    """Return rows of the capacity model, for carried embeddings and for raw prompts with preset `fast`."""
     queries, embedding, plans = found["queries"], found["embedding"], found["plans"]
     lanes = np.array([row["lanes"] for row in plans], dtype=np.float64)
 
@@ -306,7 +317,7 @@ def capacity(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(capacity: dict[str, Any]) -> str:
-    """The model's rows, for docs/scaling.md."""
+    """Return the rows of the model as a table for docs/scaling.md."""
     lines = [
         "| queries/s | embedding and estimate | cells | workers | lanes | MB/s into Kafka |",
         "| ---: | --- | ---: | ---: | ---: | ---: |",

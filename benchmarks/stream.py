@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -26,21 +26,25 @@ from typing import Any
 import numpy as np
 import orjson
 import yaml
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer, TopicPartition
 
-from benchmarks import floor, load, presets
+from benchmarks import bare_loop, presets, synthetic_queries
 from benchmarks.machine import describe
 from benchmarks.memory import decisions_per_second
-from benchmarks.saving import save
+from benchmarks.result_file import save
 from infra.broker.native import native_cluster
-from routing.history import EmbeddedHistory
-from streams.cluster import LedgerView
-from streams.following import consume_soon
-from streams.kafka import reach_broker, reader_config
-from streams.ledger import LedgerRecord, period_of
-from streams.settings import Settings
-from streams.topics import create_topics, topic_specs
-from streams.transactions import read_to_end
+from routing.history.history import EmbeddedHistory
+from streams.config.settings import Settings
+from streams.kafka.bounded_clients import Consumer
+from streams.kafka.clients import reach_broker, reader_config
+from streams.kafka.follower import consume_available
+from streams.kafka.reading import (
+    read_to_end,
+)
+from streams.kafka.topics import create_topics, topic_specs
+from streams.ledger.account_format import period_of
+from streams.ledger.record import LedgerRecord
+from streams.ledger.view import LedgerView
 
 ROUTERS = ("constant", "knn5", "knn50")
 
@@ -52,19 +56,25 @@ class Run:
     """Topics, settings and a worker of one configuration."""
 
     def __init__(
-        self, servers: str, folder: Path, partitions: int, horizon: int, history: Path | None = None
+        self,
+        servers: str,
+        folder: Path,
+        partitions: int,
+        horizon: int,
+        history: Path | None = None,
+        catalogue: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = "b" + uuid.uuid4().hex[:8]
         self.folder = folder
-        names = load.MODELS if history is None else EmbeddedHistory.load(history).models
-        catalogue = folder / f"{self.name}.yaml"
-        budget = [{"name": name, "budget_usd": 1000.0} for name in names]
-        catalogue.write_text(yaml.safe_dump({"models": budget}))
+        names = synthetic_queries.MODELS if history is None else EmbeddedHistory.load(history).models
+        rich = {"models": [{"name": name, "budget_usd": 1000.0} for name in names]}
+        path = folder / f"{self.name}.yaml"
+        path.write_text(yaml.safe_dump(rich if catalogue is None else dict(catalogue)))
         self.variables = {
             "KAFKA_BOOTSTRAP_SERVERS": servers,
             "PORT_APP_ID": self.name,
             "PORT_TOPIC_PREFIX": self.name + ".",
-            "PORT_CATALOGUE": str(catalogue),
+            "PORT_CATALOGUE": str(path),
             "PORT_PARTITIONS": str(partitions),
             "PORT_HORIZON": str(horizon),
             "PORT_WARMUP": "history",
@@ -75,9 +85,14 @@ class Run:
         if history is not None:
             self.variables["PORT_HISTORY"] = str(history)
         self.settings = Settings(
-            bootstrap_servers=servers, app_id=self.name, topic_prefix=self.name + ".", catalogue=catalogue,
-            partitions=partitions, horizon=horizon, overflow="off",
-        )  # fmt: skip
+            bootstrap_servers=servers,
+            app_id=self.name,
+            topic_prefix=self.name + ".",
+            catalogue=path,
+            partitions=partitions,
+            horizon=horizon,
+            overflow="off",
+        )
         specs = topic_specs(self.settings, self.settings.read_catalogue())
         create_topics(reach_broker(self.settings), specs)
 
@@ -85,7 +100,7 @@ class Run:
     def worker(self, estimator: str, rows: int) -> Iterator[Path]:
         """A worker process; the path is where it writes its stages when it ends."""
         stages = self.folder / f"{self.name}-stages.json"
-        command = [sys.executable, "-m", "benchmarks.worker", "--estimator", estimator]
+        command = [sys.executable, "-m", "benchmarks.worker_process", "--estimator", estimator]
         command += ["--rows", str(rows), "--stages", str(stages)]
         log = open(self.folder / f"{self.name}.log", "w")  # noqa: SIM115 - the process writes on
         process = subprocess.Popen(
@@ -104,7 +119,7 @@ class Run:
             log.close()
 
     def wait_until_decided(self, total: int, seconds: float) -> None:
-        """Wait until the ledgers tell of so many queries; reading them takes next to nothing."""
+        """Wait until the ledgers count this number of queries; reading them costs almost nothing."""
         view = LedgerView(self.settings, overflow=False)
         view.start()
         deadline = time.monotonic() + seconds
@@ -121,7 +136,7 @@ class Run:
 
 
 def throughput(run: Run, estimator: str, rows: int, total: int) -> tuple[float, dict[str, Any]]:
-    """Queries/s of a worker over a backlog, and its stages."""
+    """Return queries/s of a worker on a backlog, and its stages."""
     with run.worker(estimator, rows) as stages:
         run.wait_until_decided(total, 600)
     times = []
@@ -134,11 +149,11 @@ def throughput(run: Run, estimator: str, rows: int, total: int) -> tuple[float, 
             if (new := ledger.account.arrived - before) > 0:
                 times.append((ledger.written_at, new))
                 before = ledger.account.arrived
-    return floor.rate(times), orjson.loads(stages.read_bytes())
+    return bare_loop.rate(times), orjson.loads(stages.read_bytes())
 
 
 def preset_rows(servers: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Queries/s of a worker and CPU time by stage for each preset, from raw prompts or with embeddings.
+    """Return queries/s and CPU time by stage for each preset, from raw prompts or with embeddings.
 
     As many of `presets.ROWS` as there are numbers of queries.
     """
@@ -150,7 +165,7 @@ def preset_rows(servers: str, folder: Path, arguments: argparse.Namespace) -> di
         prepared = presets.fitted(arguments.dataset, arguments.embeddings, preset, folder, 1000)
         run = Run(servers, folder, arguments.partitions, 10**7, presets.history_of(prepared))
         values = makers[form](prepared, count)
-        load.produce(producer, run.settings.topics.queries, values, arguments.partitions)
+        synthetic_queries.produce(producer, run.settings.topics.queries, values, arguments.partitions)
         figure, stages = throughput(run, preset, 0, count)
         name = preset if form == "raw" else f"{preset}-{form}"
         rows[name] = {f"{form}_qps": round(figure, 1), "queries": count, "cpu_us": by_stage(stages)}
@@ -161,19 +176,19 @@ def preset_rows(servers: str, folder: Path, arguments: argparse.Namespace) -> di
 
 
 def by_stage(stages: dict[str, Any]) -> dict[str, float]:
-    """Microseconds of CPU time a query, by stage."""
+    """Return microseconds of CPU time per query, by stage."""
     return {
         stage: round(1e6 * sums["cpu_seconds"] / max(sums["queries"], 1), 2) for stage, sums in stages.items()
     }
 
 
 def latency(run: Run, estimator: str, rows: int, rates: list[int], seconds: float) -> dict[str, Any]:
-    """Milliseconds from produce to committed read at several rates."""
+    """Return milliseconds from production to committed read at several rates."""
     settings, results = run.settings, {}
     producer = Producer({"bootstrap.servers": settings.brokers(), "linger.ms": 0})
-    warm = load.messages(200, seed=7)
+    warm = synthetic_queries.messages(200, seed=7)
     with run.worker(estimator, rows):
-        load.produce(producer, settings.topics.queries, warm, settings.partitions)
+        synthetic_queries.produce(producer, settings.topics.queries, warm, settings.partitions)
         run.wait_until_decided(len(warm), 300)
         # the broker compiles what it runs often: before that a transaction takes it four times as long
         paced(run, producer, WARM_RATE, WARM_RATE * WARM_SECONDS, 99)
@@ -183,7 +198,7 @@ def latency(run: Run, estimator: str, rows: int, rates: list[int], seconds: floa
 
 
 def paced(run: Run, producer: Producer, rate: int, count: int, seed: int) -> dict[str, float]:
-    """Percentiles at one rate; the first second is not counted."""
+    """Return percentiles at one rate, without the first second."""
     settings = run.settings
     names = [settings.topics.llm(slug) for slug in settings.read_catalogue().slugs]
     names.append(settings.topics.unserved)
@@ -194,14 +209,14 @@ def paced(run: Run, producer: Producer, rate: int, count: int, seed: int) -> dic
             end = consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=10)[1]
             ends.append(TopicPartition(name, partition, end))
     consumer.assign(ends)
-    values = load.messages(count, seed)
+    values = synthetic_queries.messages(count, seed)
     sent: dict[str, float] = {}
     arrived: dict[str, float] = {}
 
     def collect() -> None:
         deadline = time.monotonic() + count / rate + 60
         while len(arrived) < count and time.monotonic() < deadline:
-            for message in consume_soon(consumer, 500, 0.1):
+            for message in consume_available(consumer, 500, 0.1):
                 if message.error() is None:
                     arrived[orjson.loads(message.value() or b"")["id"]] = time.time()
 
@@ -209,7 +224,7 @@ def paced(run: Run, producer: Producer, rate: int, count: int, seed: int) -> dic
     collector.start()
     began = time.time()
     for i, moment in enumerate(
-        load.paced(producer, settings.topics.queries, values, settings.partitions, rate)
+        synthetic_queries.paced(producer, settings.topics.queries, values, settings.partitions, rate)
     ):
         sent[f"q{seed}-{i}"] = moment
     collector.join()
@@ -231,8 +246,11 @@ def main() -> int:
     parser.add_argument("--rates", default="100,500,1000", help="queries/s of the latency runs")
     parser.add_argument("--dataset", default="demo", help="real prompts and history of the presets' rows")
     parser.add_argument("--embeddings", type=Path, help="of that data set's rows")
-    parser.add_argument("--preset-queries", default="600,600,20000,5000,5000,20000",
-                        help="raw for paper, best, fast, static; embedded for best, fast; or the first ones")
+    parser.add_argument(
+        "--preset-queries",
+        default="600,600,20000,5000,5000,20000",
+        help="raw for paper, best, fast, static; embedded for best, fast; or the first ones",
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="of each latency run")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, native_cluster(1) as cluster:
@@ -250,25 +268,25 @@ def measure(servers: str, folder: Path, arguments: argparse.Namespace) -> dict[s
             figures.clear()  # the round before warmed the broker: its code is compiled as it runs
         run = Run(servers, folder, arguments.partitions, 10**7)
         producer = Producer({"bootstrap.servers": servers, "linger.ms": 20})
-        values = load.messages(arguments.queries)
-        load.produce(producer, run.settings.topics.queries, values, arguments.partitions)
+        values = synthetic_queries.messages(arguments.queries)
+        synthetic_queries.produce(producer, run.settings.topics.queries, values, arguments.partitions)
         for threads in (False, True):
             names = Run(servers, folder, arguments.partitions, 10**7).settings.topics
             topics = {
                 "queries": run.settings.topics.queries,
-                "out": names.llm(load.MODELS[0]),
+                "out": names.llm(synthetic_queries.MODELS[0]),
                 "ledger": names.ledger,
                 "reservations": names.reservations,
             }
             name = "floor_threaded_qps" if threads else "floor_qps"
-            figure = floor.measure(servers, topics, arguments.partitions, len(values), threads=threads)
+            figure = bare_loop.measure(servers, topics, arguments.partitions, len(values), threads=threads)
             figures.setdefault(name, []).append(figure)
             print(f"round {round_}: {name} {figure:.0f}", file=sys.stderr, flush=True)
         for estimator in ROUTERS:
             if estimator != "constant":
                 run = Run(servers, folder, arguments.partitions, 10**7)
-                values = load.messages(arguments.slow_queries)
-                load.produce(producer, run.settings.topics.queries, values, arguments.partitions)
+                values = synthetic_queries.messages(arguments.slow_queries)
+                synthetic_queries.produce(producer, run.settings.topics.queries, values, arguments.partitions)
             figure, stages[estimator] = throughput(run, estimator, arguments.rows, len(values))
             figures.setdefault(estimator, []).append(figure)
             print(f"round {round_}: {estimator} {figure:.0f}", file=sys.stderr, flush=True)

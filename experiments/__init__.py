@@ -1,1 +1,1 @@
-"""The laboratory: policies to compare with, data sets, the paper's experiments and those past it."""
+"""The laboratory: policies to compare the router with, the paper's experiments and further ones."""

@@ -1,32 +1,44 @@
-"""What the sub-commands do: gather the data, run, write JSON, print tables, draw."""
+"""The sub-commands: load the data, run a study, write the result file, print the table, draw the plot."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from experiments import last_bits, partitions
-from experiments.checks import runnable
-from experiments.equal_spend import at_equal_spend
-from experiments.plots import draw
-from experiments.results import Results
-from experiments.running import POINT, Laboratory, Setting, run_all
-from experiments.studies import STUDIES
-from experiments.tables import markdown, print_table
-from routing.datasets import load_dataset
-from routing.embedding import load_embedder
-from routing.history import History
-from routing.unit import as_stored
+from experiments.reports.plots import draw
+from experiments.reports.tables import markdown, print_table
+from experiments.runs.results import Results, Row, read_results, write_rows
+from experiments.runs.runner import POINT, ExperimentData, ExperimentPoint, run_all
+from experiments.runs.validation import runnable
+from experiments.studies import (
+    history_growth,
+    logged_decisions,
+    off_policy,
+    paretobandit,
+    paretobandit_phases,
+    partitions,
+    quality_change,
+    reserve,
+    rounding,
+)
+from experiments.studies.definitions import STUDIES
+from experiments.studies.equal_spend import at_equal_spend
+from routing.datasets.load import load_dataset
+from routing.datasets.split import split_rows
+from routing.embedding.embedder import load_embedder
+from routing.embedding.unit_vectors import as_stored
+from routing.history.history import History
+from routing.progress import Progress, tracked
 
-EQUAL = "every policy with the budget factor at which it spends as much as the others"
+EQUAL = "every policy at the budget factor at which it spends as much as the others"
 EQUAL_POLICIES = (
     "random",
     "greedy-cost",
@@ -38,170 +50,287 @@ EQUAL_POLICIES = (
     "best-single",
     "cheapest",
 )
-TABLE = "prints saved results as the Markdown tables of docs/results.md"
-_READ = 1 << 26
-"""Bytes of the largest file that is read for a folder's digest; weights beyond count by their size."""
+TABLE = "print saved results as the Markdown tables of docs/results.md"
+PLOT = "draw saved results over the budget, as the plots of docs/results.md"
+TRAIN = "fine-tune RoBERTa on the history of each seed: quality (multi-label) and cost (regression)"
 
-TRAIN = "fine-tunes RoBERTa on the history of each seed: quality (multi-label) and cost (regression)"
+TABLES: dict[str, Callable[[list[Row]], str]] = {
+    "partitions": partitions.markdown,
+    "logged-decisions": logged_decisions.markdown,
+    "paretobandit": paretobandit.markdown,
+    "paretobandit-phases": paretobandit_phases.markdown,
+    "last-bits": rounding.markdown,
+    "history-growth": history_growth.markdown,
+    "off-policy": off_policy.markdown,
+    "quality-change": quality_change.markdown,
+    "reserve": reserve.markdown,
+}
+"""Tables in Markdown of the studies that have one of their own, by name."""
+
+_MAX_DIGESTED_BYTES = 1 << 26
+"""Larger files, such as weights, enter a folder's digest by their size only."""
 
 
-def run_study(given: argparse.Namespace) -> int:
+def run_study(options: argparse.Namespace) -> int:
     """Run one of the studies."""
-    study = STUDIES[given.experiment]
-    laboratory = _laboratory(given)
-    policies = tuple(given.policies.split(",")) if given.policies else study.policies
-    values = tuple(given.values.split(",")) if given.values else None
-    seeds = seeds_of(given.seeds)
-    settings = runnable(
-        laboratory,
-        study.settings(replace(_base(given), policies=policies), values),
+    study = STUDIES[options.experiment]
+    experiment = _load_experiment(options)
+    policies = tuple(options.policies.split(",")) if options.policies else study.policies
+    values = tuple(options.values.split(",")) if options.values else None
+    seeds = seeds_of(options.seeds)
+    points = runnable(
+        experiment,
+        study.points(replace(_base(options), policies=policies), values),
         seeds,
         points_given=values is not None,
-        policies_given=given.policies is not None or (study.varies_policies and values is not None),
+        policies_given=options.policies is not None or (study.varies_policies and values is not None),
     )
-    rows = run_all(laboratory, settings, seeds, _config(given, laboratory), given.json)
-    title = f"{given.dataset.stem}: {study.summary}"
+    rows = run_all(experiment, points, seeds, _config(options, experiment), options.json)
+    title = f"{options.dataset.stem}: {study.summary}"
     print_table(rows, title, study.axis, study.plot)
-    if given.plot:
-        draw(rows, study.plot, study.axis, title, given.plot)
+    if options.plot:
+        draw(rows, study.plot, study.axis, title, options.plot)
     return 0
 
 
-def run_equal_spend(given: argparse.Namespace) -> int:
+def run_equal_spend(options: argparse.Namespace) -> int:
     """Tune every policy's budget factor until all spend alike."""
-    laboratory = _laboratory(given)
-    policies = tuple(given.policies.split(",")) if given.policies else EQUAL_POLICIES
-    seeds = seeds_of(given.seeds)
-    setting = replace(_base(given), policies=policies)
-    (setting,) = runnable(
-        laboratory, [setting], seeds, points_given=True, policies_given=given.policies is not None
+    experiment = _load_experiment(options)
+    policies = tuple(options.policies.split(",")) if options.policies else EQUAL_POLICIES
+    seeds = seeds_of(options.seeds)
+    point = replace(_base(options), policies=policies)
+    (point,) = runnable(
+        experiment, [point], seeds, points_given=True, policies_given=options.policies is not None
     )
     key = ("policy", "seed", *(name for name in POINT if name != "factor"))
-    results = Results(given.json, _config(given, laboratory), key, fixed=("tolerance",))
-    rows: list[dict[str, Any]] = []
+    results = Results(options.json, _config(options, experiment), key, fixed=("tolerance",))
+    rows: list[Row] = []
     for seed in seeds:
-        for name in tqdm(setting.policies, desc=f"equal spend, seed {seed}", unit="policy", disable=None):
-            row = results.find({"policy": name, "seed": seed, **asdict(setting)})
-            # before rows told their tries, the search gave up earlier
+        for name in tracked(point.policies, f"equal spend, seed {seed}", "policies"):
+            row = results.find({"policy": name, "seed": seed, **asdict(point)})
+            # rows without "tries" are of an earlier search that gave up sooner
             if row is None or not (row["reached"] or "tries" in row):
-                row = at_equal_spend(laboratory, setting, seed, name, given.tolerance)
+                row = at_equal_spend(experiment, point, seed, name, options.tolerance)
                 results.add(row)
             rows.append(row)
-    title = f"{given.dataset.stem}: equal spend"
+    title = f"{options.dataset.stem}: equal spend"
     print_table(rows, title)
-    if given.plot:
-        draw(rows, "bars", "policy", title, given.plot, measure="performance")
+    if options.plot:
+        draw(rows, "bars", "policy", title, options.plot, measure="performance")
     return 0
 
 
-def run_table(given: argparse.Namespace) -> int:
+def run_table(options: argparse.Namespace) -> int:
     """Print saved results as Markdown."""
-    for path in given.json:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["config"]["experiment"] == "partitions":
-            print(partitions.markdown(found["rows"]) + "\n")
-            continue
-        if found["config"]["experiment"] == "last-bits":
-            print(last_bits.markdown(found["rows"]) + "\n")
-            continue
-        study = STUDIES.get(found["config"]["experiment"])
-        told = markdown(found["rows"], study.axis, study.plot) if study else markdown(found["rows"])
-        print(told + "\n")
+    for path in options.json:
+        results = read_results(path)
+        print(_table(results["config"]["experiment"], results["rows"]) + "\n")
     return 0
 
 
-def run_partitions(given: argparse.Namespace) -> int:
+def _table(name: str, rows: list[Row]) -> str:
+    if name in TABLES:
+        return TABLES[name](rows)
+    study = STUDIES.get(name)
+    return markdown(rows, study.axis, study.plot) if study else markdown(rows)
+
+
+def run_plot(options: argparse.Namespace) -> int:
+    """Draw saved results."""
+    results = read_results(options.json)
+    name, rows = results["config"]["experiment"], results["rows"]
+    axis = "budget factor"
+    if name == "paretobandit":
+        rows, axis = paretobandit.curves(rows), paretobandit.AXIS
+    title = options.title or f"{Path(results['config']['dataset']).stem}: {name}"
+    draw(rows, options.kind, axis, title, options.stem, measure=options.measure)
+    return 0
+
+
+class SeedStudy(Protocol):
+    """A module of `experiments.studies` that runs every seed on one data set."""
+
+    SUMMARY: str
+
+    def run(
+        self,
+        options: argparse.Namespace,
+        experiment: ExperimentData,
+        config: dict[str, Any],
+        seeds: Sequence[int],
+    ) -> list[Row]:
+        """Run every seed, and save the rows."""
+        ...
+
+    def print_rows(self, rows: list[Row], title: str) -> None:
+        """Print the table on the terminal."""
+        ...
+
+
+def _run_seeds(options: argparse.Namespace, study: SeedStudy) -> list[Row]:
+    """Load the data, run a study, print its table and return its rows."""
+    experiment = _load_experiment(options)
+    rows = study.run(options, experiment, _config(options, experiment), seeds_of(options.seeds))
+    study.print_rows(rows, f"{options.dataset.stem}: {study.SUMMARY}")
+    return rows
+
+
+def run_partitions(options: argparse.Namespace) -> int:
     """Simulate streams over several partitions."""
-    laboratory = _laboratory(given)
-    config = _config(given, laboratory)
-    rows = partitions.run(given, laboratory, config, seeds_of(given.seeds))
-    partitions.print_rows(rows, f"{given.dataset.stem}: {partitions.SUMMARY}")
+    _run_seeds(options, partitions)
     return 0
 
 
-def run_last_bits(given: argparse.Namespace) -> int:
-    """Change the last bits under the published form."""
-    data = load_dataset(given.dataset)
-    vectors, identity = _vectors(given, data)
-    laboratory = Laboratory(data, vectors, identity)
-    rows = last_bits.run(given, laboratory, seeds_of(given.seeds), _config(given, laboratory))
-    last_bits.print_rows(rows, f"{given.dataset.stem}: {last_bits.SUMMARY}")
+def run_quality_change(options: argparse.Namespace) -> int:
+    """Change the quality of an LLM in the middle of a stream."""
+    _run_seeds(options, quality_change)
     return 0
 
 
-def run_train(given: argparse.Namespace) -> int:
+def run_history_growth(options: argparse.Namespace) -> int:
+    """Let a short history grow by answered queries."""
+    _run_seeds(options, history_growth)
+    return 0
+
+
+def run_off_policy(options: argparse.Namespace) -> int:
+    """Evaluate policies on decisions that a router logged, or on simulated ones of another policy."""
+    if options.decisions is not None:
+        log = logged_decisions.read_decisions(options.decisions)
+        evaluated = logged_decisions.evaluate_log(log, [options.price])
+        config = {
+            "experiment": "logged-decisions",
+            "decisions": options.decisions.name,
+            "price": options.price,
+        }
+        write_rows(options.json, config, evaluated)
+        print(f"mean quality of the logged decisions: {evaluated[0]['logged']:.3f}")
+        logged_decisions.print_rows(evaluated, f"{options.decisions.name}: {logged_decisions.SUMMARY}")
+        return 0
+    if options.dataset is None or options.queries is None:
+        raise ValueError("--dataset and --queries, or --decisions, are required")
+    _run_seeds(options, off_policy)
+    return 0
+
+
+def run_paretobandit(options: argparse.Namespace) -> int:
+    """Compare with ParetoBandit on its own data."""
+    rows = _run_seeds(options, paretobandit)
+    if options.plot:
+        title = "Reward at seven budgets"
+        draw(
+            paretobandit.curves(rows),
+            "lines",
+            paretobandit.AXIS,
+            title,
+            options.plot,
+            measure="performance",
+        )
+    return 0
+
+
+def run_reserve(options: argparse.Namespace) -> int:
+    """Compare amounts that a query reserves."""
+    _run_seeds(options, reserve)
+    return 0
+
+
+def run_paretobandit_phases(options: argparse.Namespace) -> int:
+    """Compare with ParetoBandit in its own scenarios of change."""
+    _run_seeds(options, paretobandit_phases)
+    return 0
+
+
+def run_last_bits(options: argparse.Namespace) -> int:
+    """Measure how rounding changes the results of the published form."""
+    data = load_dataset(options.dataset)
+    vectors, identity = _vectors(options, data)
+    experiment = ExperimentData(data, vectors, identity)
+    rows = rounding.run(options, experiment, seeds_of(options.seeds), _config(options, experiment))
+    rounding.print_rows(rows, f"{options.dataset.stem}: {rounding.SUMMARY}")
+    return 0
+
+
+def run_train(options: argparse.Namespace) -> int:
     """Fine-tune RoBERTa."""
-    from experiments.roberta import TrainSettings, train
+    from experiments.estimates.roberta import TrainSettings, train
 
-    data = load_dataset(given.dataset)
-    settings = TrainSettings(given.model, given.epochs, given.batch, given.rate, given.patience, given.tokens)
-    for seed in seeds_of(given.seeds):
-        order = np.random.default_rng(seed).permutation(len(data))
-        train(data.select(order[given.queries :]), settings, given.out / f"seed-{seed}", seed)
+    data = load_dataset(options.dataset)
+    settings = TrainSettings(
+        options.model, options.epochs, options.batch, options.rate, options.patience, options.tokens
+    )
+    for seed in seeds_of(options.seeds):
+        _, past = split_rows(len(data), options.queries, seed)
+        train(data.select(past), settings, options.out / f"seed-{seed}", seed)
     return 0
 
 
 def seeds_of(text: str) -> list[int]:
-    """Seeds as the command line has them.
+    """Parse the seeds of the command line.
 
     Examples
     --------
     >>> seeds_of("0..2"), seeds_of("1,5")
     ([0, 1, 2], [1, 5])
     """
-    out: list[int] = []
+    seeds: list[int] = []
     for part in text.split(","):
         first, dots, last = part.partition("..")
         if not first.strip().isdigit() or (dots and not last.strip().isdigit()):
             raise ValueError(f"seeds: {text!r} is not of the form 0..4 or 0,2,5")
-        out += range(int(first), int(last) + 1) if dots else [int(first)]
-    return out
+        seeds += range(int(first), int(last) + 1) if dots else [int(first)]
+    return seeds
 
 
-def _base(given: argparse.Namespace) -> Setting:
-    if given.order not in ("random", "task") and not given.order.isdigit():
-        raise ValueError(f"order: {given.order!r} is not random, task or a seed")
-    order = given.order if given.order in ("random", "task") else int(given.order)
-    return Setting(
-        x=given.budget_factor,
-        queries=given.queries,
+def _base(options: argparse.Namespace) -> ExperimentPoint:
+    if options.order not in ("random", "task") and not options.order.isdigit():
+        raise ValueError(f"order: {options.order!r} is not random, task or a seed")
+    order = options.order if options.order in ("random", "task") else int(options.order)
+    return ExperimentPoint(
+        x=options.budget_factor,
+        queries=options.queries,
         policies=(),
-        history=given.history,
+        history=options.history,
         order=order,
-        factor=given.budget_factor,
-        how=given.split,
+        factor=options.budget_factor,
+        how=options.split,
+        group_by=options.group_by,
+        groups=options.groups,
     )
 
 
-def _laboratory(given: argparse.Namespace) -> Laboratory:
-    data = load_dataset(given.dataset)
-    vectors, identity = _vectors(given, data)
-    return Laboratory(data, vectors, identity, given.cache, given.table, given.roberta)
+def _load_experiment(options: argparse.Namespace) -> ExperimentData:
+    print(f"reading {options.dataset}", file=sys.stderr, flush=True)
+    data = load_dataset(options.dataset)
+    vectors, identity = _vectors(options, data)
+    return ExperimentData(data, vectors, identity, options.cache, options.table, options.roberta)
 
 
-def _vectors(given: argparse.Namespace, data: History) -> tuple[NDArray[np.float32], str]:
-    if given.embeddings is not None:
-        found = np.load(given.embeddings, allow_pickle=False)
-        if len(found) != len(data):
+def _vectors(options: argparse.Namespace, data: History) -> tuple[NDArray[np.float32], str]:
+    if options.embeddings is not None:
+        vectors = np.load(options.embeddings, allow_pickle=False)
+        if len(vectors) != len(data):
             raise ValueError(
-                f"embeddings: {given.embeddings} has {len(found)} rows, the data set {len(data)}"
+                f"embeddings: {options.embeddings} has {len(vectors)} rows, the data set has {len(data)}"
             )
-        return as_stored(found), given.embedder
-    embedder = load_embedder(given.embedder)
+        return as_stored(vectors), options.embedder
+    embedder = load_embedder(options.embedder)
     parts = []
-    for start in tqdm(range(0, len(data), 64), desc="embedding", unit="batch", disable=None):
-        parts.append(embedder.embed(data.texts[start : start + 64]).embeddings)
+    with Progress(len(data), "embedding", "texts") as progress:
+        for start in range(0, len(data), 64):
+            parts.append(embedder.embed(data.texts[start : start + 64]).embeddings)
+            progress.advance(len(parts[-1]))
     return np.vstack(parts), embedder.identity
 
 
-def _config(given: argparse.Namespace, laboratory: Laboratory) -> dict[str, Any]:
-    told = {k: v for k, v in vars(given).items() if k not in ("run", "json", "plot", "cache")}
-    told["embedder"] = laboratory.embedder
-    data = laboratory.data
+def _config(options: argparse.Namespace, experiment: ExperimentData) -> dict[str, Any]:
+    config = {k: v for k, v in vars(options).items() if k not in ("run", "json", "plot", "cache")}
+    config["embedder"] = experiment.embedder
+    data = experiment.data
     return {
-        **{k: v.name if isinstance(v, Path) else v for k, v in told.items()},
-        "vectors": hashlib.sha256(np.ascontiguousarray(laboratory.embeddings).data).hexdigest()[:16],
-        **{k: _folder(Path(told[k])) for k in ("table", "roberta") if told.get(k)},
+        **{k: v.name if isinstance(v, Path) else v for k, v in config.items()},
+        "vectors": hashlib.sha256(np.ascontiguousarray(experiment.embeddings).data).hexdigest()[:16],
+        **{k: _folder_digest(Path(config[k])) for k in ("table", "roberta") if config.get(k)},
         "rows": len(data),
         "models": list(data.models),
         "digest": data.digest()[:16],
@@ -209,12 +338,12 @@ def _config(given: argparse.Namespace, laboratory: Laboratory) -> dict[str, Any]
     }
 
 
-def _folder(path: Path) -> str:
-    """A folder's name, and a digest of what its files are."""
+def _folder_digest(path: Path) -> str:
+    """Return a folder's name and a digest of its files."""
     hasher = hashlib.sha256()
-    for file in sorted(one for one in path.rglob("*") if one.is_file()):
+    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
         size = file.stat().st_size
         hasher.update(f"{file.relative_to(path)}:{size}:".encode())
-        if size <= _READ:
+        if size <= _MAX_DIGESTED_BYTES:
             hasher.update(file.read_bytes())
     return f"{path.name} {hasher.hexdigest()[:8]}"

@@ -1,1 +1,1 @@
-"""Brokers, containers and the demo: what the router runs on. Only tests and the Makefile use it."""
+"""Brokers for development and tests, the demo, dashboards and alerts."""

@@ -1,4 +1,4 @@
-"""The demo, `make demo`: a broker, topics, a worker and a replay, and everything stopped again at the end."""
+"""The demo, `make demo`: start a broker and a worker, replay a data set, report, and stop everything."""
 
 import argparse
 import os
@@ -7,53 +7,89 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
 from confluent_kafka.admin import AdminClient
 
-from infra.broker import BrokerError, docker_broker, embedded_broker, native_cluster
-from infra.broker.given import GIVEN, check_given, given, security, security_variables
-from infra.broker.kinds import KINDS
+from infra.broker.errors import BrokerError
+from infra.broker.external import (
+    SERVERS_VARIABLE,
+    check_external,
+    external_broker,
+    security_config,
+    security_variables,
+)
+from infra.broker.lifecycle import KINDS, temporary_broker
 from infra.broker.ports import free_ports
 from infra.broker.processes import ProcessId, log_tail, spawn
-from infra.broker.record import ROOT, Record
-from routing.arguments import count, rate
+from infra.broker.state_file import ROOT, BrokerState
+from routing.arguments import positive_float, positive_int, rate_per_second
+from routing.budgets.splits import SHARED, SPLITS
 
 DEMO_DATA = "demo"
 POLL_SECONDS = 0.5
-PATIENCE_SECONDS = 300
-"""How long the replay waits for a query: on a busy machine the model alone takes minutes to load."""
+SHARED_FACTOR = 8.0
+"""Total of the demo over its cheapest LLM's cost for all queries; its best LLM costs 13.6 times as much."""
+DEADLINE_SECONDS = 300
+"""Maximum wait for the worker, and for each query: on a busy machine the model takes minutes to load."""
 
 
 class StepError(RuntimeError):
-    """A program that the demo needs has ended with an error; the message has what it said last."""
+    """A program of the demo failed; the message quotes the end of its log."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     top = argparse.ArgumentParser(prog="python -m infra.demo", description=__doc__)
     top.add_argument(
-        "--broker", choices=KINDS, help=f"default: the one that {GIVEN} names, else embedded (memory only)"
+        "--broker",
+        choices=KINDS,
+        help=f"kind of broker [that of {SERVERS_VARIABLE}, else embedded]",
     )
     top.add_argument(
-        "--dataset", default=DEMO_DATA, metavar="PATH", help="answered queries (default: the demo's)"
+        "--dataset", default=DEMO_DATA, metavar="PATH", help="data set of answered queries [%(default)s]"
     )
     top.add_argument(
-        "--queries", type=count, metavar="N", help="how many of them are replayed; the rest is the history"
+        "--queries",
+        type=positive_int,
+        metavar="N",
+        help="number of queries to replay; the rest of the data set is the history",
     )
     top.add_argument(
-        "--folder", type=Path, default=ROOT / "build" / "demo", help="for what is prepared, and logs"
+        "--folder",
+        type=Path,
+        default=ROOT / "build" / "demo",
+        help="folder for prepared data and logs [%(default)s]",
     )
     top.add_argument(
-        "--preset", default="auto", help="of the router; auto: what the history's size allows [%(default)s]"
+        "--preset",
+        default="auto",
+        help="the router's preset; auto chooses by the size of the history [%(default)s]",
     )
     top.add_argument(
-        "--rate", type=rate, default=100.0, help="queries a second; 0: as fast as it goes [%(default)s]"
+        "--split",
+        choices=(SHARED, *SPLITS),
+        default=SHARED,
+        help="one total that all LLMs share, or a rule that splits it; weighted is the paper's [%(default)s]",
     )
-    top.add_argument("--json", type=Path, default=ROOT / "build" / "demo.json", help="where the report goes")
+    top.add_argument(
+        "--budget-factor",
+        type=positive_float,
+        metavar="F",
+        help=f"the total over what the cheapest LLM would cost [{SHARED_FACTOR:g} if shared, else 1]",
+    )
+    top.add_argument(
+        "--rate",
+        type=rate_per_second,
+        default=100.0,
+        help="queries per second; 0: no limit [%(default)s]",
+    )
+    top.add_argument(
+        "--json", type=Path, default=ROOT / "build" / "demo.json", help="file for the report [%(default)s]"
+    )
     return top
 
 
@@ -63,10 +99,10 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: the replay's; 130 when interrupted; 1 when something could not start.
+        Exit status: that of the replay; 130 if interrupted; 1 if a step failed.
     """
     options = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as ctrl-C does: in order
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orderly shutdown, as after ctrl-C
     try:
         with ExitStack() as stack:
             return demo(options, stack)
@@ -79,125 +115,126 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def demo(options: argparse.Namespace, stack: ExitStack) -> int:
-    """Run every step; what must be stopped goes on the stack.
+    """Run every step; the stack stops everything that was started.
 
     Returns
     -------
     int
-        Exit status of the replay: 0 when every query is accounted for and no budget is exceeded.
+        Exit status of the replay: 0 if every query is accounted for and no budget is exceeded.
 
     Raises
     ------
     BrokerError, StepError
-        When a step cannot be done.
+        A step failed.
     """
     options.folder.mkdir(parents=True, exist_ok=True)
-    (options.folder / "settings.env").unlink(missing_ok=True)  # of an earlier demo, perhaps on other data
+    (options.folder / "settings.env").unlink(missing_ok=True)  # of an earlier demo, perhaps with other data
     prepare = ["producers.prepare", "--dataset", options.dataset, "--out", str(options.folder)]
-    prepare += ["--preset", options.preset]
+    factor = options.budget_factor or (SHARED_FACTOR if options.split == SHARED else 1.0)
+    prepare += ["--preset", options.preset, "--split", options.split, "--budget-factor", str(factor)]
     if options.queries is not None:
         prepare += ["--queries", str(options.queries)]
     run("prepare", prepare, environment_of_children(os.environ))
 
-    outside = given(os.environ) if options.broker is None else None
-    servers = stack.enter_context(broker(options.broker, outside))
-    # A name of its own, so that a second demo on the same broker does not find the first one's ledger.
+    external = external_broker(os.environ) if options.broker is None else None
+    servers = stack.enter_context(broker(options.broker, external))
+    # A unique prefix, so that a second demo on the same broker does not find the ledger of the first.
     prefix = f"demo-{secrets.token_hex(3)}."
-    if outside is not None:
-        stack.enter_context(_topics_deleted(servers, prefix))
-    environment = environment_of_children(os.environ, servers, secured=outside is not None) | {
+    if external is not None:
+        stack.enter_context(_delete_topics_afterwards(servers, prefix))
+    environment = environment_of_children(os.environ, servers, secured=external is not None) | {
         "PORT_TOPIC_PREFIX": prefix,
         "PORT_APP_ID": prefix.rstrip("."),
         "PORT_DATA_DIR": str(options.folder / "worker"),
         "PORT_WEB_PORT": str(free_ports(1)[0]),
     }
     streams = ["streams", "--env-file", str(options.folder / "settings.env")]
-    run("topics", [*streams, "topics", "create"], environment, told=False)
+    run("topics", [*streams, "topics", "create"], environment, quiet=True)
 
     log = options.folder / "worker.log"
     log.unlink(missing_ok=True)
     worker = stack.enter_context(_worker([*streams, "worker"], log, environment))
     page = f"http://127.0.0.1:{environment['PORT_WEB_PORT']}"
-    print(f"demo: worker runs; its page is {page}, its log {log}", flush=True)
+    print(f"demo: worker runs; its page is {page}, its log {short_path(log)}", flush=True)
     _wait_until_ready(f"{page}/readyz", worker, log)
     options.json.unlink(missing_ok=True)
     replay = ["producers.replay", str(options.folder), "--json", str(options.json)]
-    replay += ["--deadline", str(PATIENCE_SECONDS)]
+    replay += ["--deadline", str(DEADLINE_SECONDS)]
     if options.rate:
         replay += ["--rate", str(options.rate)]
     if not sys.stderr.isatty():
-        replay.append("--quiet")  # a progress bar is for eyes, not for a log file
+        replay.append("--quiet")  # no progress bar in a log file
     status = _replay(replay, environment, worker, log)
     if status == 0:
-        print(f"demo: the report is in {options.json}")
+        print(f"demo: the report is in {short_path(options.json)}")
     return status
+
+
+def short_path(path: Path) -> Path:
+    """Return the path from the current directory, if the path lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def environment_of_children(
     environment: Mapping[str, str], servers: str | None = None, *, secured: bool = False
 ) -> dict[str, str]:
-    """Give the variables of the demo's programs: no settings but the demo's own.
+    """Return the environment of the demo's programs, without any `PORT_` settings of the shell.
 
-    Whoever tries the demo may have a router's settings in the shell; they would go before the demo's file.
+    Settings of another router in the user's shell would override the demo's settings file.
 
     Parameters
     ----------
     environment : mapping
-        Of the demo itself.
+        Environment of the demo itself.
     servers : str, optional
-        The demo's broker, under both names that there are for it.
+        Address of the demo's broker; set as both variables that name it.
     secured : bool
-        Whether it is the given one, which the security settings are for.
+        Whether this is the external broker, to which the security settings apply.
     """
     kept = {key: value for key, value in environment.items() if not key.upper().startswith("PORT_")}
-    kept.pop(GIVEN, None)
+    kept.pop(SERVERS_VARIABLE, None)
     if secured:
         kept |= security_variables(environment)
-    return kept if servers is None else kept | {GIVEN: servers, "PORT_BOOTSTRAP_SERVERS": servers}
+    return kept if servers is None else kept | {SERVERS_VARIABLE: servers, "PORT_BOOTSTRAP_SERVERS": servers}
 
 
 @contextmanager
-def broker(kind: str | None, outside: Record | None) -> Iterator[str]:
-    """Provide a broker of a kind, or the given one, else the embedded one.
+def broker(kind: str | None, external: BrokerState | None) -> Iterator[str]:
+    """Use the external broker if there is one; otherwise run a broker of a kind, by default embedded.
 
     Yields
     ------
     str
-        Its bootstrap servers.
+        The bootstrap servers.
     """
-    if outside is not None:
-        check_given(outside, security(os.environ))
-        print(f"demo: broker {outside.bootstrap_servers}, as {GIVEN} says", flush=True)
-        yield outside.bootstrap_servers
+    if external is not None:
+        check_external(external, security_config(os.environ))
+        print(f"demo: broker {external.bootstrap_servers}, from {SERVERS_VARIABLE}", flush=True)
+        yield external.bootstrap_servers
         return
     kind = kind or "embedded"
-    start: dict[str, Callable] = {
-        "native": native_cluster,
-        "docker": docker_broker,
-        "embedded": embedded_broker,
-    }
-    with start[kind]() as started:
+    with temporary_broker(kind) as started:
         print(f"demo: {kind} broker at {started.bootstrap_servers}", flush=True)
         yield started.bootstrap_servers
 
 
-def run(step: str, module: Sequence[str], environment: Mapping[str, str], *, told: bool = True) -> None:
-    """Run a program of the project to its end; its standard output is left out unless `told`.
+def run(step: str, module: Sequence[str], environment: Mapping[str, str], *, quiet: bool = False) -> None:
+    """Run a program of the project to its end; with `quiet`, discard its standard output.
 
     Raises
     ------
     StepError
-        When it ends with an error.
+        The program failed.
     """
-    done = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-m", *module],
         cwd=ROOT,
         env=environment,
-        stdout=None if told else subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL if quiet else None,
         check=False,
     )
-    if done.returncode != 0:
-        raise StepError(f"{step}: `python -m {' '.join(module)}` ended with exit status {done.returncode}")
+    if finished.returncode != 0:
+        raise StepError(f"{step}: `python -m {' '.join(module)}` exited with status {finished.returncode}")
 
 
 @contextmanager
@@ -206,12 +243,12 @@ def _worker(module: Sequence[str], log: Path, environment: Mapping[str, str]) ->
     try:
         yield process
     finally:
-        process.stop(patience=20.0)
+        process.stop(timeout=20.0)
 
 
 def _wait_until_ready(address: str, worker: ProcessId, log: Path) -> None:
-    """Wait until the worker has its history, its plan and its partitions."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    """Wait until the worker is ready: it has its history, its plan and its partitions."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:
         if not worker.alive:
             raise StepError(f"the worker has ended; the end of {log}:\n{log_tail(log)}")
@@ -219,11 +256,11 @@ def _wait_until_ready(address: str, worker: ProcessId, log: Path) -> None:
             if answer.status == 200:
                 return
         time.sleep(POLL_SECONDS)
-    raise StepError(f"the worker was not ready in {PATIENCE_SECONDS} s; the end of {log}:\n{log_tail(log)}")
+    raise StepError(f"the worker was not ready in {DEADLINE_SECONDS} s; the end of {log}:\n{log_tail(log)}")
 
 
 def _replay(module: Sequence[str], environment: Mapping[str, str], worker: ProcessId, log: Path) -> int:
-    """Run the replay in the foreground for as long as the worker runs."""
+    """Run the replay in the foreground; raise StepError if the worker ends first."""
     replay = subprocess.Popen([sys.executable, "-m", *module], cwd=ROOT, env=environment)
     try:
         while True:
@@ -239,14 +276,14 @@ def _replay(module: Sequence[str], environment: Mapping[str, str], worker: Proce
 
 
 @contextmanager
-def _topics_deleted(servers: str, prefix: str) -> Iterator[None]:
-    """Leave nothing of the demo on a given broker, which goes on without it."""
+def _delete_topics_afterwards(servers: str, prefix: str) -> Iterator[None]:
+    """Delete the demo's topics on the external broker when the block ends."""
     try:
         yield
     finally:
-        admin = AdminClient({"bootstrap.servers": servers, **security(os.environ)})
-        ours = [name for name in admin.list_topics(timeout=10).topics if name.startswith(prefix)]
-        for future in admin.delete_topics(ours).values() if ours else ():
+        admin = AdminClient({"bootstrap.servers": servers, **security_config(os.environ)})
+        topics = [name for name in admin.list_topics(timeout=10).topics if name.startswith(prefix)]
+        for future in admin.delete_topics(topics).values() if topics else ():
             future.result(30)
 
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Makes .venv with everything: the project (editable), its extras, and the tools of `make test`.
-#   infra/install.sh VENV          PYTHON=... chooses the interpreter, 3.11 or newer
+#   infra/install.sh VENV [EXTRAS]     EXTRAS: comma-separated; PYTHON=... chooses the interpreter, 3.11 or newer
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
+extras=${2:-all,docs,test}
 
 usable() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 
@@ -29,9 +30,14 @@ export UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180}
 unset VIRTUAL_ENV
 install=("$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --constraint constraints.txt)
 
+case ",$extras," in
+    *,all,* | *,embed,* | *,fit,* | *,experiments,*) torch=yes ;;
+    *) torch=no ;;
+esac
+
 # PyPI's torch for Linux brings 4 GB of CUDA libraries that nothing here uses. The CPU build lives on an index of
 # its own that a closed network may not reach, so the attempt gives up after 10 silent seconds, and 10 minutes in all.
-if ! "$venv/bin/python" -c 'import importlib.metadata as m; m.version("torch")' 2>/dev/null; then
+if [ $torch = yes ] && ! "$venv/bin/python" -c 'import importlib.metadata as m; m.version("torch")' 2>/dev/null; then
     if UV_HTTP_TIMEOUT=10 UV_HTTP_RETRIES=0 timeout 600 "${install[@]}" --torch-backend=cpu torch 2>"$venv/torch-cpu.log"; then
         echo "install: torch's CPU build is installed"
     else
@@ -39,5 +45,5 @@ if ! "$venv/bin/python" -c 'import importlib.metadata as m; m.version("torch")' 
         echo "install: falling back to PyPI's torch, which brings CUDA libraries (about 4 GB). Everything works with either."
     fi
 fi
-"${install[@]}" --editable '.[embedded,experiments,tracing,test]'
+"${install[@]}" --editable ".[$extras]"
 echo "install: $venv is ready"

@@ -1,1 +1,1 @@
-"""Programs that put queries on the stream: a benchmark's, or one's own."""
+"""Programs beside the router: send queries, prepare and replay data sets, answer batches and run fleets."""

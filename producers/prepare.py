@@ -1,4 +1,4 @@
-"""`python -m producers.prepare`: splits a data set into queries and history, and budgets its LLMs."""
+"""`python -m producers.prepare`: split a data set into queries and history, and set budgets for its LLMs."""
 
 from __future__ import annotations
 
@@ -7,166 +7,245 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, get_args
 
-from producers.prepared import HISTORY, Prepared, budgeted_catalogue, split_rows
-from producers.vectors import embed_with_progress, stored_vectors
-from routing.arguments import count, positive, whole
-from routing.budgets import SPLITS
-from routing.datasets import load_dataset
-from routing.embedding import DEFAULT, load_embedder
-from routing.fitting import FitFacts, fit, save_fitted
-from routing.history import EmbeddedHistory, HistoryError
-from routing.presets import NAMES, Preset, choose_preset
-from streams.settings import PREFIX, Settings
+from routing.extras import require_extra
+
+if __name__ == "__main__":
+    require_extra("replay")
+
+from pydantic import ValidationError
+
+from producers.evaluation.budgets import budget_form, budgets_of, total_money
+from producers.evaluation.embeddings import embed_with_progress
+from producers.evaluation.prepared_data import HISTORY, Prepared, budgeted_catalogue
+from routing.arguments import non_negative_int, positive_float, positive_int
+from routing.budgets.splits import SHARED, SPLITS
+from routing.datasets.demo import FIT as DEMO_FIT
+from routing.datasets.load import load_dataset
+from routing.datasets.routerbench_table import Incomplete
+from routing.datasets.split import split_rows
+from routing.embedding.embedder import load_embedder
+from routing.embedding.model_files import DEFAULT
+from routing.embedding.stored_vectors import stored_vectors
+from routing.fitting.fit import (
+    fit,
+)
+from routing.fitting.presets import NAMES, Preset, choose_preset, short_history
+from routing.fitting.saved_fit import (
+    FitFacts,
+    load_fitted,
+    save_fitted,
+)
+from routing.history.history import EmbeddedHistory
+from routing.history.rules import HistoryError
+from streams.commands.program import program_name
+from streams.config.catalogue_file import (
+    PREFIX,
+)
+from streams.config.cpus import library_threads
+from streams.config.planning_settings import few_samples_warning
+from streams.config.settings import (
+    Settings,
+)
 
 DEMO = "demo"
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command can be told."""
-    parser = argparse.ArgumentParser(prog="python -m producers.prepare", description=__doc__)
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog=program_name("producers.prepare"), description=__doc__)
     parser.add_argument(
         "--dataset", required=True, metavar="FILE", help=f"data set of answered queries, or `{DEMO}`"
     )
-    parser.add_argument(
-        "--embeddings", type=Path, metavar="NPY", help="embeddings of its rows; else they are made now"
-    )
+    parser.add_argument("--embeddings", type=Path, metavar="NPY", help="embeddings of its rows [computed]")
     parser.add_argument(
         "--embedder",
         default=DEFAULT,
-        help="name or folder of the model that makes or made them [%(default)s]",
+        help="name or folder of the embedding model [%(default)s]",
     )
-    parser.add_argument("--embed-queries", action="store_true", help="embed the queries too, to be carried")
+    parser.add_argument(
+        "--embed-queries", action="store_true", help="also embed the queries, for messages to carry"
+    )
     parser.add_argument(
         "--queries",
-        type=count,
+        type=positive_int,
         metavar="N",
-        help="rows that are queries, the rest is the history [1000, or a third of fewer]",
+        help="number of rows to use as queries; the rest is the history [1000, at most a third]",
     )
-    parser.add_argument("--seed", type=whole, default=0, help="of the split [%(default)s]")
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of the split [%(default)s]")
     parser.add_argument(
-        "--budget-factor", type=positive, default=1.0, help="times the cost of the cheapest LLM [%(default)s]"
+        "--budget-factor",
+        type=positive_float,
+        default=1.0,
+        help="total budget as a multiple of the cheapest LLM's cost [%(default)s]",
     )
-    parser.add_argument("--split", choices=SPLITS, default="weighted", help="of the budget [%(default)s]")
+    parser.add_argument(
+        "--split",
+        choices=(*SPLITS, SHARED),
+        default="weighted",
+        help="how the total is split over the LLMs, or shared by all [%(default)s]",
+    )
     parser.add_argument(
         "--preset",
         choices=NAMES,
-        default="paper",
-        help="fitted to the history, but for `paper`; auto takes what its size allows [%(default)s]",
+        default="auto",
+        help="auto chooses by the size of the history; paper reproduces the paper [%(default)s]",
+    )
+    parser.add_argument(
+        "--incomplete",
+        choices=get_args(Incomplete),
+        default="error",
+        help="how to treat rows with missing values [%(default)s]",
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="further setting of the worker, such as resolve=geometric; may be given often",
+        help="setting of the worker, such as resolve=geometric; repeatable",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns the exit status."""
-    given = parser().parse_args(arguments)
+    """Run the command and return the exit status."""
+    options = parser().parse_args(arguments)
     try:
-        variables = settings_variables(given.set)
-        prepared = prepare(given)
-        preset, reason = choose_preset(len(prepared.history), given.preset)
+        variables = settings_variables(options.set)
+        prepared = prepare(options)
+        preset, reason = choose_preset(len(prepared.history), options.preset)
         variables = {
-            "PORT_HORIZON": str(len(prepared.queries)), "PORT_PRESET": preset.name, **variables,
-        }  # fmt: skip
+            "PORT_HORIZON": str(len(prepared.queries)),
+            "PORT_PRESET": preset.name,
+            **variables,
+        }
         if preset.name == "paper":
-            prepared.save(given.out, variables)
+            prepared.save(options.out, variables)
         else:
-            save_fit(prepared, preset, reason, variables, given)
+            save_fit(prepared, preset, reason, variables, options)
     except (HistoryError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    budget = sum(model.budget_usd or 0 for model in prepared.catalogue.models)
+    warning = short_history(len(prepared.history))
+    if warning is not None:
+        print(f"warning: {warning}", file=sys.stderr)
+    warn_of_few_samples(variables, len(prepared.catalogue.models))
+    counters = budgets_of(prepared.catalogue, prepared.history.history)
     print(
-        f"{given.out}: {len(prepared.queries)} queries, history of {len(prepared.history)} rows, "
-        f"{len(prepared.catalogue.models)} LLMs, budget {budget:.6g} USD"
+        f"{options.out}: {len(prepared.queries)} queries, history of {len(prepared.history)} rows, "
+        f"{len(prepared.catalogue.models)} LLMs, budget {total_money(counters):.6g} USD, "
+        f"{budget_form(counters, options.split)}"
     )
     return 0
 
 
 def save_fit(
-    prepared: Prepared, preset: Preset, reason: str, variables: dict[str, str], given: argparse.Namespace
+    prepared: Prepared, preset: Preset, reason: str, variables: dict[str, str], options: argparse.Namespace
 ) -> None:
-    """Fits a preset to the history, from the embeddings that it has already, and saves all."""
-    known = prepared.history
-    # what was there before is deleted when the new is saved, so a table is not distilled there
+    """Fit a preset to the history, using its embeddings, and save everything.
+
+    The demo's fit of `fast` is shipped, because `fit` loads the embedding model.
+    """
+    history = prepared.history
+    shipped = (options.dataset, options.preset, options.embedder) == (DEMO, "fast", DEFAULT)
+    origin = prepared.origin | {"fit": "shipped with the demo" if shipped else "fitted to the history"}
+    prepared = replace(prepared, origin=origin)
+    # saving deletes the folder's old content, so an embedding table is distilled elsewhere
     with tempfile.TemporaryDirectory() as folder:
-        fitted = fit(
-            known.history, preset, out=Path(folder), embeddings=known.embeddings, model=given.embedder
-        )
-        if fitted.embedder.identity != known.embedder:
+        if shipped:
+            fitted = load_fitted(DEMO_FIT)
+        else:
+            fitted = fit(
+                history.history,
+                preset,
+                out=Path(folder),
+                embeddings=history.embeddings,
+                model=options.embedder,
+            )
+        if fitted.embedder.identity != history.embedder:
             carried = fitted.embedder.embed(prepared.queries.texts).embeddings
             prepared = replace(prepared, carried=carried)
-        prepared.save(given.out, variables)
-        facts = FitFacts(preset.name, reason, fitted.history.digest(), given.embedder)
-        save_fitted(given.out / HISTORY, fitted, facts)
+        prepared.save(options.out, variables)
+        facts = FitFacts(preset.name, reason, fitted.history.digest(), options.embedder)
+        save_fitted(options.out / HISTORY, fitted, facts)
+
+
+def warn_of_few_samples(variables: dict[str, str], models: int) -> None:
+    """Print a warning if the replay has too few first queries to price the LLMs."""
+    fields: dict[str, Any] = {name.removeprefix(PREFIX).lower(): value for name, value in variables.items()}
+    try:
+        warning = few_samples_warning(Settings(**fields), models)
+    except ValidationError:  # the worker reports the invalid value of --set
+        return
+    if warning is not None:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def settings_variables(pairs: list[str]) -> dict[str, str]:
-    """NAME=VALUE pairs as variables of the worker.
+    """Return NAME=VALUE pairs as environment variables of the worker.
 
     Raises
     ------
     ValueError
-        There is no such setting.
+        A setting does not exist.
     """
     variables = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or name.lower() not in Settings.model_fields:
-            raise ValueError(f"--set: {pair!r} is no NAME=VALUE of a setting; `config check` lists them")
+            raise ValueError(
+                f"--set: {pair!r} is not NAME=VALUE of a setting; `config check` lists the settings"
+            )
         variables[PREFIX + name.upper()] = value
     return variables
 
 
-def prepare(given: argparse.Namespace) -> Prepared:
-    """Splits, embeds and budgets as the arguments say."""
-    if given.dataset == DEMO:
-        history, queries, vectors = _demo(given)
+def prepare(options: argparse.Namespace) -> Prepared:
+    """Split and embed the data set, and set budgets, as the arguments say."""
+    if options.dataset == DEMO:
+        history, queries, vectors = _demo(options)
     else:
-        history, queries, vectors = _split(given)
-    catalogue = budgeted_catalogue(queries, history.history, given.budget_factor, given.split, given.seed)
+        history, queries, vectors = _split(options)
+    catalogue = budgeted_catalogue(
+        queries, history.history, options.budget_factor, options.split, options.seed
+    )
     origin = {
-        "dataset": Path(given.dataset).name,
-        "embedder": given.embedder,
+        "dataset": Path(options.dataset).name,
+        "embedder": options.embedder,
         "queries": len(queries),
         "history": len(history),
-        "seed": given.seed,
-        "budget_factor": given.budget_factor,
-        "split": given.split,
+        "seed": options.seed,
+        "budget_factor": options.budget_factor,
+        "split": options.split,
         "digest": history.digest(),
     }
     return Prepared(queries, vectors, history, catalogue, origin)
 
 
-def _split(given: argparse.Namespace):  # type: ignore[no-untyped-def]
-    data = load_dataset(given.dataset)
-    count = min(1000, len(data) // 3) if given.queries is None else given.queries
-    asked, known = split_rows(len(data), count, given.seed)
-    queries, rest = data.select(asked), data.select(known)
-    embedder = load_embedder(given.embedder)
-    if given.embeddings is not None:
-        vectors = stored_vectors(given.embeddings, len(data))
-        return EmbeddedHistory(rest, vectors[known], embedder.identity), queries, vectors[asked]
-    made = EmbeddedHistory(rest, embed_with_progress(embedder, rest.texts, "history"), embedder.identity)
-    # where what is embedded is not the prompt, only a carried embedding can say so
-    carry = given.embed_queries or queries.embed_texts is not None
-    return made, queries, embed_with_progress(embedder, queries.texts, "queries") if carry else None
+def _split(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+    data = load_dataset(options.dataset, options.incomplete)
+    count = min(1000, len(data) // 3) if options.queries is None else options.queries
+    query_rows, history_rows = split_rows(len(data), count, options.seed)
+    queries, rest = data.select(query_rows), data.select(history_rows)
+    embedder = load_embedder(options.embedder, threads=library_threads())
+    if options.embeddings is not None:
+        vectors = stored_vectors(options.embeddings, len(data))
+        return EmbeddedHistory(rest, vectors[history_rows], embedder.identity), queries, vectors[query_rows]
+    embedded = EmbeddedHistory(rest, embed_with_progress(embedder, rest.texts, "history"), embedder.identity)
+    # if another text than the prompt is embedded, messages must carry the embedding
+    carry = options.embed_queries or queries.embed_texts is not None
+    return embedded, queries, embed_with_progress(embedder, queries.texts, "queries") if carry else None
 
 
-def _demo(given: argparse.Namespace):  # type: ignore[no-untyped-def]
-    from routing.datasets import load_demo, load_demo_vectors
+def _demo(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+    from routing.datasets.demo import load_demo, load_demo_vectors
 
     history, queries = load_demo()
     vectors = load_demo_vectors()
-    if given.queries is not None:
-        rows = range(min(given.queries, len(queries)))
+    if options.queries is not None:
+        rows = range(min(options.queries, len(queries)))
         queries, vectors = queries.select(rows), vectors[: len(rows)]
     return history, queries, vectors
 

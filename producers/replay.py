@@ -1,8 +1,9 @@
-"""`python -m producers.replay`: puts a prepared data set on the stream and says what the routing achieved."""
+"""`python -m producers.replay`: send a prepared data set to the router and report the results."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import platform
 import sys
@@ -11,226 +12,272 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from routing.extras import require_extra
+
+if __name__ == "__main__":
+    require_extra("replay")
+
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from producers.accounting import achieve, latencies, place_all
-from producers.asked import Asked, ask
-from producers.collecting import Collector
-from producers.comparing import Reached, reach_approximate_optimum, reach_best_single, reach_random
-from producers.paid import Paid, read_paid
-from producers.prepared import VARIABLES, VECTORS, Prepared, save_vectors
-from producers.producing import Load, encode_query
-from producers.report import Report, per_second
-from producers.vectors import embed_with_progress
-from routing.arguments import count, positive, rate, whole
-from routing.catalogue import Catalogue
-from routing.embedding import load_embedder
-from routing.history import EmbeddedHistory, HistoryError
-from streams.command_line import load_variables, told_in_a_line
-from streams.kafka import reach_broker
-from streams.settings import Settings
-from streams.topics import end_offsets, existing_partitions
+from producers.evaluation.accounting import latencies, locate_queries, score_replay
+from producers.evaluation.baselines import (
+    BaselineScore,
+    score_approximate_optimum,
+    score_best_single,
+    score_random,
+)
+from producers.evaluation.budgets import budget_form, budgets_of, over_periods
+from producers.evaluation.embeddings import embed_with_progress
+from producers.evaluation.outcomes import OutcomesByPosition, read_outcome_costs
+from producers.evaluation.prepared_data import VARIABLES, VECTORS, Prepared, save_vectors
+from producers.evaluation.queries import ReplayQueries, select_queries
+from producers.evaluation.report import Report, per_second
+from producers.query_producer import QueryProducer, encode_query
+from producers.result_collector import ResultCollector
+from routing.arguments import non_negative_int, positive_float, positive_int, rate_per_second
+from routing.budgets.catalogue import Catalogue
+from routing.budgets.counters import Counters
+from routing.embedding.embedder import load_embedder
+from routing.history.history import EmbeddedHistory
+from routing.history.rules import HistoryError
+from routing.progress import Progress
+from streams.commands.program import add_env_file, apply_env_file, program_name, run_command
+from streams.config.cpus import library_threads
+from streams.config.env_files import read_variables, set_variables
+from streams.config.planning_settings import few_samples_warning
+from streams.config.settings import Settings
+from streams.kafka.clients import reach_broker
+from streams.kafka.topics import end_offsets, existing_partitions
 
 POLL_SECONDS = 0.2
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command can be told."""
-    parser = argparse.ArgumentParser(prog="python -m producers.replay", description=__doc__)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="made by `python -m producers.prepare`")
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog=program_name("producers.replay"), description=__doc__)
     parser.add_argument(
-        "--rate", type=rate, metavar="Q", help="queries a second; 0, the default: as fast as it goes"
+        "folder", type=Path, metavar="FOLDER", help="folder written by `python -m producers.prepare`"
     )
     parser.add_argument(
-        "--limit", type=count, metavar="N", help="only the first N, in the order of the replay"
+        "--rate",
+        type=rate_per_second,
+        metavar="Q",
+        help="queries per second; 0: no limit [0]",
+    )
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="send only the first N queries")
+    parser.add_argument(
+        "--repeat",
+        type=positive_int,
+        default=1,
+        metavar="R",
+        help="repeat the whole replay R times [%(default)s]",
     )
     parser.add_argument(
-        "--repeat", type=count, default=1, metavar="R", help="all of it R times [%(default)s]"
+        "--order", choices=["file", "random", "task"], default="file", help="order of sending [%(default)s]"
     )
     parser.add_argument(
-        "--order", choices=["file", "random", "task"], default="file", help="of sending [%(default)s]"
+        "--seed", type=non_negative_int, default=0, help="seed of --order random [%(default)s]"
     )
-    parser.add_argument("--seed", type=whole, default=0, help="of --order random [%(default)s]")
     parser.add_argument(
-        "--carry-embeddings", action="store_true", help="messages carry embeddings: the router makes none"
+        "--carry-embeddings",
+        action="store_true",
+        help="send embeddings with the queries, so that the router computes none",
     )
     parser.add_argument(
         "--deadline",
-        type=positive,
+        type=positive_float,
         default=120.0,
         metavar="S",
-        help="give up when no query came for S seconds [%(default)s]",
+        help="give up after S seconds without a result [%(default)s]",
     )
-    parser.add_argument("--no-optimum", action="store_true", help="leave out the linear programme")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there too")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument(
+        "--no-optimum",
+        action="store_true",
+        help="do not solve the linear program for the approximate optimum",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    add_env_file(parser)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; 1 when a query was not delivered, is missing or twice, or a budget is broken."""
-    given = parser().parse_args(arguments)
-    return told_in_a_line(lambda: run(given))
+    """Run the command; return 1 if a query is undelivered, missing or duplicated, or a budget exceeded."""
+    command = parser()
+    options = command.parse_args(arguments)
+    apply_env_file(command, options)
+    return run_command(lambda: run(options))
 
 
-def run(given: argparse.Namespace) -> int:
-    """Replays, collects, accounts and reports."""
-    prepared = Prepared.load(given.folder)
-    load_variables(str(given.folder / VARIABLES))
+def run(options: argparse.Namespace) -> int:
+    """Replay the data set, collect the results, and print the report."""
+    prepared = Prepared.load(options.folder)
+    if (options.folder / VARIABLES).exists():
+        set_variables(read_variables(options.folder / VARIABLES))
     settings = Settings()
     catalogue = settings.read_catalogue()
-    if given.json:  # before the replay: a folder that cannot be made is not found after an hour
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-    report = replay(settings, catalogue, prepared, given)
-    if given.json:  # before it is printed: who reads that may leave early
-        given.json.write_bytes(orjson.dumps(report.to_dict(), option=orjson.OPT_INDENT_2) + b"\n")
+    if options.json:  # before the replay, so that an invalid path fails at once
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+    report = replay(settings, catalogue, prepared, options)
+    if options.json:  # before printing, because a closed pipe ends the program
+        options.json.write_bytes(orjson.dumps(report.to_dict(), option=orjson.OPT_INDENT_2) + b"\n")
     print(report.text())
     return 1 if report.problems else 0
 
 
-def replay(settings: Settings, catalogue: Catalogue, prepared: Prepared, given: argparse.Namespace) -> Report:
-    """The replay itself.
+def replay(
+    settings: Settings, catalogue: Catalogue, prepared: Prepared, options: argparse.Namespace
+) -> Report:
+    """Replay a prepared data set.
 
     Raises
     ------
     BrokerUnreachable, ValueError
-        The broker does not answer; a topic is not there; the catalogue has other LLMs than the data set.
+        The broker does not answer, a topic does not exist, or the catalogue has LLMs unknown to the data set.
     """
-    history = _with_all(prepared.history, catalogue)
-    asked = ask(
-        prepared.queries.with_models(catalogue.names), given.order, given.seed, given.limit, given.repeat
+    history = _with_models_of(prepared.history, catalogue)
+    queries = select_queries(
+        prepared.queries.with_models(catalogue.names),
+        options.order,
+        options.seed,
+        options.limit,
+        options.repeat,
     )
     vectors = None
-    if given.carry_embeddings:
-        vectors = query_vectors(prepared, given.folder) if prepared.carried is None else prepared.carried
-    load, collector, seconds, paid = send_and_collect(settings, catalogue, asked, vectors, given)
-    places = place_all(asked.ids, collector.arrivals)
-    budgets = catalogue.budgets(history.history.quality.mean(0), history.history.cost.mean(0))
-    achieved = achieve(places.first, asked, budgets, paid)
-    best, baselines = compare(asked, history, achieved.budgets)
-    if not given.no_optimum:
-        vectors = query_vectors(prepared, given.folder)
-        baselines["approx-optimum"] = reach_approximate_optimum(
-            asked, vectors[asked.rows], history, achieved.budgets
+    if options.carry_embeddings:
+        vectors = query_vectors(prepared, options.folder) if prepared.carried is None else prepared.carried
+    producer, collector, seconds, outcomes = send_and_collect(settings, catalogue, queries, vectors, options)
+    placements = locate_queries(queries.ids, collector.results)
+    counters = budgets_of(catalogue, history.history)
+    score = score_replay(placements.last, queries, counters, outcomes)
+    warning = few_samples_warning(settings, len(catalogue.models), catalogue.period)
+    counters = over_periods(counters, score.periods)
+    best, baselines = compare(queries, history, counters)
+    if not options.no_optimum:
+        vectors = query_vectors(prepared, options.folder)
+        baselines["approx-optimum"] = score_approximate_optimum(
+            queries, vectors[queries.rows], history, counters
         )
     return Report(
         models=catalogue.names,
-        places=places,
-        achieved=achieved,
-        latencies=latencies(places.first, load.produced_at),
-        delivery_errors=load.errors,
-        produce_seconds=load.seconds,
+        placements=placements,
+        score=score,
+        latencies=latencies(placements.first, producer.produced_at),
+        delivery_errors=producer.errors,
+        produce_seconds=producer.seconds,
         total_seconds=seconds,
         baselines=baselines,
         best_single=best,
-        run=_description(given, settings, prepared),
+        budget_form=budget_form(counters, prepared.origin.get("split")),
+        run=_description(options, settings, prepared),
+        warnings=[warning] if warning else [],
     )
 
 
 def send_and_collect(
     settings: Settings,
     catalogue: Catalogue,
-    asked: Asked,
+    queries: ReplayQueries,
     vectors: NDArray[np.float32] | None,
-    given: argparse.Namespace,
-) -> tuple[Load, Collector, float, Paid]:
-    """Sends all, and reads until each is accounted for or none came for long.
+    options: argparse.Namespace,
+) -> tuple[QueryProducer, ResultCollector, float, OutcomesByPosition]:
+    """Send all queries, and read until each is found or none was found for `--deadline` seconds.
 
     Returns
     -------
-    load : Load
-    collector : Collector
-        Stopped.
+    producer : QueryProducer
+    collector : ResultCollector
+        The stopped collector.
     seconds : float
-        Until the last query was accounted for.
-    paid : mapping
-        The outcomes that were written meanwhile.
+        Time until the last query was found.
+    outcomes : mapping
+        The outcomes written meanwhile.
     """
     admin = reach_broker(settings)
     partitions = existing_partitions(admin).get(settings.topics.queries, 0)
     if not partitions:
         raise ValueError(
-            f"topic {settings.topics.queries}: is not there; run `python -m streams topics create`"
+            f"topic {settings.topics.queries}: does not exist; run `python -m streams topics create`"
         )
     before = end_offsets(admin, [settings.topics.outcomes])
-    load = Load(settings, partitions, given.rate)
-    collector = Collector(settings, catalogue, admin, load.places)
+    producer = QueryProducer(settings, partitions, options.rate)
+    collector = ResultCollector(settings, catalogue, admin, producer.positions)
     began = time.monotonic()
     try:
-        with tqdm(total=len(asked), unit="query", disable=given.quiet) as bar:
-            load.run(_messages(asked, vectors), lambda: _show(bar, load, collector))
-            collector.until(asked.ids)
-            while collector.running and time.monotonic() - collector.newest < given.deadline:
-                _show(bar, load, collector)
+        with Progress(len(queries), "arrived", "queries", quiet=options.quiet) as progress:
+            producer.run(_messages(queries, vectors), lambda: _show(progress, producer, collector))
+            collector.stop_after(queries.ids)
+            while collector.running and time.monotonic() - collector.newest < options.deadline:
+                _show(progress, producer, collector)
                 time.sleep(POLL_SECONDS)
-            _show(bar, load, collector)
+            _show(progress, producer, collector)
     finally:
         collector.stop()
     if collector.failure:
         raise ValueError(f"bootstrap_servers: reading from {settings.bootstrap_servers}: {collector.failure}")
-    return load, collector, collector.newest - began, read_paid(settings, before)
+    return producer, collector, collector.newest - began, read_outcome_costs(settings, before)
 
 
 def compare(
-    asked: Asked, history: EmbeddedHistory, budgets: NDArray[np.float64]
-) -> tuple[str, dict[str, Reached]]:
-    """What simpler ways reach, by name, and which LLM is the best single one."""
-    name, best = reach_best_single(asked, history.history, budgets)
-    return name, {"random": reach_random(asked, budgets), "best-single": best}
+    queries: ReplayQueries, history: EmbeddedHistory, counters: Counters
+) -> tuple[str, dict[str, BaselineScore]]:
+    """Return the name of the best single LLM, and the scores of simple baselines by name."""
+    name, best = score_best_single(queries, history.history, counters)
+    return name, {"random": score_random(queries, counters), "best-single": best}
 
 
 def query_vectors(prepared: Prepared, folder: Path) -> NDArray[np.float32]:
-    """Embeddings of all prepared queries, [rows, d]; made and kept in the folder where it has none.
+    """Return the embeddings of all prepared queries, [rows, d]; compute and save them if missing.
 
     Raises
     ------
     ValueError
-        They would be another embedder's than the history's.
+        The history was embedded by another model.
     """
     if prepared.embeddings is not None:
         return prepared.embeddings
     if (folder / VECTORS).exists():
         return Prepared.load(folder).embeddings  # type: ignore[return-value]
-    embedder = load_embedder(prepared.origin["embedder"])
+    embedder = load_embedder(prepared.origin["embedder"], threads=library_threads())
     if embedder.identity != prepared.history.embedder:
         raise ValueError(
-            f"embedder: {prepared.origin['embedder']} is not what embedded the history; prepare the data "
-            "anew, or leave the linear programme out (--no-optimum)"
+            f"embedder: {prepared.origin['embedder']} did not embed the history; prepare the data "
+            "again, or skip the linear program (--no-optimum)"
         )
     vectors = embed_with_progress(embedder, prepared.queries.texts, "embedding queries")
     save_vectors(folder, vectors)
     return vectors
 
 
-def _with_all(history: EmbeddedHistory, catalogue: Catalogue) -> EmbeddedHistory:
-    if lacking := sorted(set(catalogue.names) - set(history.models)):
-        raise HistoryError(f"catalogue: the data set knows nothing of {', '.join(lacking)}; remove them")
+def _with_models_of(history: EmbeddedHistory, catalogue: Catalogue) -> EmbeddedHistory:
+    if missing := sorted(set(catalogue.names) - set(history.models)):
+        raise HistoryError(f"catalogue: the data set has no answers of {', '.join(missing)}; remove them")
     return history.with_models(catalogue.names)
 
 
-def _messages(asked: Asked, vectors: NDArray[np.float32] | None) -> Iterator[tuple[str, bytes]]:
-    for number, (identity, row) in enumerate(zip(asked.ids, asked.rows, strict=True)):
+def _messages(queries: ReplayQueries, vectors: NDArray[np.float32] | None) -> Iterator[tuple[str, bytes]]:
+    for number, (identity, row) in enumerate(zip(queries.ids, queries.rows, strict=True)):
         embedding = None if vectors is None else vectors[row]
-        task = {"task": asked.data.tasks[row]}
-        yield identity, encode_query(identity, asked.prompts[number], embedding, metadata=task)
+        task = {"task": queries.data.tasks[row]}
+        yield identity, encode_query(identity, queries.prompts[number], embedding, metadata=task)
 
 
-def _show(bar: Any, load: Load, collector: Collector) -> None:
-    bar.n = min(collector.count, bar.total)
-    rate = per_second(load.sent, load.seconds)
-    bar.set_postfix_str(f"sent {load.sent} at {rate:.0f}/s, lag {max(0, load.sent - collector.count)}")
+def _show(progress: Progress, producer: QueryProducer, collector: ResultCollector) -> None:
+    sent, rate = producer.sent, per_second(producer.sent, producer.seconds)
+    arrived = collector.count
+    progress.move_to(arrived, f"sent {sent} at {rate:.0f}/s, lag {max(0, sent - arrived)}")
 
 
-def _description(given: argparse.Namespace, settings: Settings, prepared: Prepared) -> dict[str, Any]:
+def _description(options: argparse.Namespace, settings: Settings, prepared: Prepared) -> dict[str, Any]:
     names = ("rate", "limit", "repeat", "order", "seed", "carry_embeddings")
-    told = ("partitions", "horizon", "preset", "warmup", "resolve", "eps", "reserve", "lockstep")
+    setting_names = ("partitions", "horizon", "preset", "warmup", "resolve", "eps", "reserve", "lockstep")
     return {
         "data": prepared.origin,
-        "replay": {name: getattr(given, name) for name in names},
-        "settings": {name: getattr(settings, name) for name in told},
+        "replay": {name: getattr(options, name) for name in names},
+        "settings": {name: getattr(settings, name) for name in setting_names},
+        "torch": importlib.util.find_spec("torch") is not None,
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}",
     }
 

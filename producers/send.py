@@ -1,9 +1,9 @@
-"""`python -m producers.send`: puts prompts of one's own on the stream, and shows where each went."""
+"""`python -m producers.send`: send your own prompts to the router, and show where each one goes."""
 
 from __future__ import annotations
 
 import argparse
-import io
+import contextlib
 import sys
 import time
 import uuid
@@ -13,161 +13,214 @@ from typing import Any
 
 import orjson
 
-from producers.collecting import DEAD, UNSERVED, Arrival, Collector
-from producers.producing import Load, encode_query
-from routing.arguments import count, positive, rate
-from routing.catalogue import Catalogue
-from streams.command_line import add_env_file, take_env_file, told_in_a_line
-from streams.kafka import reach_broker
-from streams.settings import Settings
-from streams.topics import existing_partitions
+from producers.input_files import STANDARD_INPUT, InputFile, has_json_lines
+from producers.query_producer import QueryProducer, encode_query
+from producers.result_collector import DEAD, UNSERVED, CollectedResult, ResultCollector
+from producers.warmup_notice import WaitReport
+from routing.arguments import positive_float, positive_int, rate_per_second
+from routing.budgets.catalogue import Catalogue
+from routing.budgets.model import Model
+from streams.commands.program import add_env_file, apply_env_file, program_name, run_command
+from streams.config.settings import Settings
+from streams.kafka.clients import reach_broker
+from streams.kafka.topics import existing_partitions
+from streams.messages.json_bytes import remove_members
+from streams.messages.message_text import MessagesError, message_text
 
-SHOWN = 60
+MAX_PROMPT_CHARACTERS = 60
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command can be told."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m producers.send",
+        prog=program_name("producers.send"),
         description=__doc__,
-        epilog="A line of JSON may have any field of a query: "
+        epilog="A JSON line may have any field of a query: "
         '{"id": "a1", "prompt": "Why?", "max_tokens": 100, "metadata": {"team": "x"}}. '
-        "Without arguments and --file, standard input is read.",
+        "Without PROMPT and --file, prompts are read from standard input.",
     )
     parser.add_argument("prompts", nargs="*", metavar="PROMPT")
-    parser.add_argument("--file", type=Path, metavar="FILE", help="a prompt a line; .jsonl: a query a line")
-    parser.add_argument("--jsonl", action="store_true", help="lines are JSON, whatever the file is called")
-    parser.add_argument("--max-tokens", type=count, metavar="N", help="most tokens of each answer")
-    parser.add_argument("--rate", type=rate, metavar="Q", help="queries a second; 0: as fast as it goes")
-    parser.add_argument("--follow", action="store_true", help="show where each went")
+    parser.add_argument(
+        "--file",
+        type=Path,
+        metavar="FILE",
+        help="one prompt per line; .jsonl or .ndjson: one query per line; -: standard input",
+    )
+    parser.add_argument("--jsonl", action="store_true", help="lines are JSON, regardless of the file name")
+    parser.add_argument("--max-tokens", type=positive_int, metavar="N", help="maximum tokens of each answer")
+    parser.add_argument(
+        "--rate", type=rate_per_second, metavar="Q", help="queries per second; 0: no limit [0]"
+    )
+    parser.add_argument("--follow", action="store_true", help="wait for each query and show where it went")
     parser.add_argument(
         "--deadline",
-        type=positive,
+        type=positive_float,
         default=120.0,
         metavar="S",
-        help="give up after S quiet seconds [%(default)s]",
+        help="with --follow, give up after S seconds without a result [%(default)s]",
     )
     add_env_file(parser)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; 1 when a query was not delivered, or with --follow did not arrive."""
-    given = parser().parse_args(arguments)
-    take_env_file(parser(), given)
-    return told_in_a_line(lambda: run(given))
+    """Run the command; return 1 if a query was not delivered or, with --follow, not found."""
+    options = parser().parse_args(arguments)
+    apply_env_file(parser(), options)
+    return run_command(lambda: run(options))
 
 
-def run(given: argparse.Namespace) -> int:
-    """Sends, and follows where asked to."""
-    queries = list(read_queries(given))
+def run(options: argparse.Namespace) -> int:
+    """Send the queries, and follow them if requested."""
+    queries = list(read_queries(options))
     if not queries:
-        raise ValueError("PROMPT: there is none; give prompts, a --file, or lines on standard input")
+        raise ValueError("PROMPT: missing; give prompts, a --file, or lines on standard input")
     settings = Settings()
     admin = reach_broker(settings)
-    partitions = existing_partitions(admin).get(settings.topics.queries, 0)
+    existing = existing_partitions(admin)
+    partitions = existing.get(settings.topics.queries, 0)
     if not partitions:
         raise ValueError(
-            f"topic {settings.topics.queries}: is not there; run `python -m streams topics create`"
+            f"topic {settings.topics.queries}: does not exist; run `python -m streams topics create`"
         )
-    load = Load(settings, partitions, given.rate)
-    if not given.follow:
-        load.run(queries)
-        print(f"{load.delivered} of {len(queries)} queries are on {settings.topics.queries}", file=sys.stderr)
-        return _told(load)
-    catalogue = settings.read_catalogue()
-    collector = Collector(settings, catalogue, admin, load.places)
+    producer = QueryProducer(settings, partitions, options.rate)
+    if not options.follow:
+        producer.run(queries)
+        print(
+            f"{producer.delivered} of {len(queries)} queries were sent to {settings.topics.queries}",
+            file=sys.stderr,
+        )
+        return _report_errors(producer)
+    catalogue = _with_topics(settings, existing)
+    collector = ResultCollector(settings, catalogue, admin, producer.positions)
     try:
-        load.run(queries)
-        missing = follow(collector, catalogue, dict(queries), given.deadline)
+        producer.run(queries)
+        report = WaitReport(settings, options.deadline)
+        missing = follow(collector, catalogue, dict(queries), options.deadline, report)
     finally:
         collector.stop()
     for identity in missing:
-        print(f"{identity}  is nowhere yet", file=sys.stderr)
-    return _told(load) or bool(missing)
+        print(f"{identity}  not found yet", file=sys.stderr)
+    return _report_errors(producer) or bool(missing)
+
+
+def _with_topics(settings: Settings, existing: Iterable[str]) -> Catalogue:
+    """Return a catalogue of every LLM that has a topic, by slug; this machine may have no catalogue file."""
+    prefix = settings.topics.llm("")
+    slugs = [name.removeprefix(prefix) for name in sorted(existing) if name.startswith(prefix)]
+    if not slugs:
+        raise ValueError(f"topics: none begins with {prefix}; run `python -m streams topics create`")
+    return Catalogue(tuple(Model(slug, budget_usd=0.0) for slug in slugs))
 
 
 def follow(
-    collector: Collector, catalogue: Catalogue, queries: dict[str, bytes], deadline: float
+    collector: ResultCollector,
+    catalogue: Catalogue,
+    queries: dict[str, bytes],
+    deadline: float,
+    report: WaitReport,
 ) -> list[str]:
-    """Prints each query's place as it is read; returns the ids that did not come."""
-    collector.until(queries)
+    """Print where each query went, or why queries wait; return the ids of the queries not found."""
+    collector.stop_after(queries)
     shown = 0
     while True:
         running = collector.running
-        arrivals = collector.arrivals
-        for arrival in arrivals[shown:]:
-            if arrival.id in queries:
-                print(describe(arrival, catalogue, queries[arrival.id]), flush=True)
-        shown = len(arrivals)
+        results = collector.results
+        for result in results[shown:]:
+            if result.id in queries:
+                print(describe(result, catalogue, queries[result.id]), flush=True)
+        shown = len(results)
         if not running or time.monotonic() - collector.newest > deadline:
             break
+        if not shown:
+            report.refresh()
         time.sleep(0.05)
     if collector.failure:
-        raise ValueError(f"reading stopped: {collector.failure}")
-    seen = {arrival.id for arrival in collector.arrivals}
+        raise ValueError(f"reading results failed: {collector.failure}")
+    seen = {result.id for result in collector.results}
     return [identity for identity in queries if identity not in seen]
 
 
-def describe(arrival: Arrival, catalogue: Catalogue, value: bytes) -> str:
-    """One line about where a query went."""
-    prompt = " ".join(str(orjson.loads(value).get("prompt", "")).split())
-    prompt = prompt if len(prompt) <= SHOWN else prompt[: SHOWN - 3] + "..."
-    routing = arrival.routing
-    if arrival.where == DEAD:
-        place = f"dead letter: {routing.get('exception.message', 'no reason given')}"
-    elif arrival.where == UNSERVED:
-        place = f"unserved: {routing.get('reason') or 'no reason given'}"
+def describe(result: CollectedResult, catalogue: Catalogue, value: bytes) -> str:
+    """Return one line about where a query went."""
+    prompt = " ".join(_shown_prompt(orjson.loads(value)).split())
+    prompt = prompt if len(prompt) <= MAX_PROMPT_CHARACTERS else prompt[: MAX_PROMPT_CHARACTERS - 3] + "..."
+    routing = result.routing
+    if result.where == DEAD:
+        place = f"dead letter: {result.reason or 'no reason given'}"
+    elif result.where == UNSERVED:
+        place = f"unserved: {result.reason or 'no reason given'}"
     else:
-        place = catalogue.names[arrival.where]
+        place = (routing.model if routing is not None else None) or catalogue.names[result.where]
     figures = ""
-    if arrival.where >= 0:
-        quality, cost = float(routing.get("quality", 0)), float(routing.get("cost", 0))
+    if result.where >= 0:
+        quality, cost = (0.0, 0.0) if routing is None else (routing.quality or 0.0, routing.cost or 0.0)
         figures = f"  quality {quality:.3f}, cost {cost:.3g} USD"
-    return f"{arrival.id}  {place}{figures}  {prompt}"
+    return f"{result.id}  {place}{figures}  {prompt}"
 
 
-def read_queries(given: argparse.Namespace) -> Iterator[tuple[str, bytes]]:
-    """The queries of arguments, file or standard input: id and message.
+def _shown_prompt(fields: dict[str, Any]) -> str:
+    if fields.get("prompt") is None and fields.get("messages") is not None:
+        with contextlib.suppress(MessagesError):
+            return message_text(fields["messages"])
+    return str(fields.get("prompt", ""))
+
+
+def read_queries(options: argparse.Namespace) -> Iterator[tuple[str, bytes]]:
+    """Yield id and message of the queries from arguments, file or standard input.
 
     Raises
     ------
     ValueError
-        A line is no JSON object, or an id is there twice.
+        A line is not a JSON object, or an id is a duplicate.
     """
     seen: set[str] = set()
-    for identity, value in _read_all(given):
+    for identity, value in _read_all(options):
         if identity in seen:
-            raise ValueError(f"id: {identity!r} is there twice; ids tell queries apart")
+            raise ValueError(f"id: {identity!r} is a duplicate; make ids unique")
         seen.add(identity)
         yield identity, value
 
 
-def _read_all(given: argparse.Namespace) -> Iterator[tuple[str, bytes]]:
-    for number, prompt in enumerate(given.prompts, 1):
-        yield _from_prompt(prompt, f"PROMPT {number}", given.max_tokens)
-    if given.file is not None:
-        # bytes that are not UTF-8 are found in their line, as are those of standard input
-        with open(given.file, encoding="utf-8", errors="surrogateescape") as lines:
-            yield from _from_lines(lines, given.jsonl or given.file.suffix == ".jsonl", given.max_tokens)
-    elif not given.prompts:
-        if isinstance(sys.stdin, io.TextIOWrapper):
-            sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
-        yield from _from_lines(sys.stdin, given.jsonl, given.max_tokens)
+def _read_all(options: argparse.Namespace) -> Iterator[tuple[str, bytes]]:
+    for number, prompt in enumerate(options.prompts, 1):
+        yield _from_prompt(prompt, f"PROMPT {number}", options.max_tokens)
+    path = options.file
+    if path is None and not options.prompts:
+        path = STANDARD_INPUT
+    if path is not None:
+        yield from _from_file(path, options.jsonl or has_json_lines(path), options.max_tokens)
 
 
-def _from_lines(lines: Iterable[str], jsonl: bool, max_tokens: int | None) -> Iterator[tuple[str, bytes]]:
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if not text:
-            continue
+def _from_file(path: Path, jsonl: bool, max_tokens: int | None) -> Iterator[tuple[str, bytes]]:
+    for number, raw in InputFile(path).lines():
         where = f"line {number}"
-        yield _from_json(text, where, max_tokens) if jsonl else _from_prompt(text, where, max_tokens)
+        # bytes that are not UTF-8 are reported with their line
+        line = raw.decode("utf-8", "surrogateescape").strip()
+        if jsonl:
+            yield _from_json(line, where, max_tokens)
+            continue
+        for prompt in filter(None, map(str.strip, line.split("\r"))):
+            yield _from_prompt(prompt, where, max_tokens)
+
+
+def _is_object(line: str) -> bool:
+    if not line.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(orjson.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _from_prompt(prompt: str, where: str, max_tokens: int | None) -> tuple[str, bytes]:
-    identity = str(uuid.uuid4())
-    return identity, encode_query(identity, _utf8(prompt, where), max_tokens=max_tokens)
+    identity, prompt = str(uuid.uuid4()), _utf8(prompt, where)
+    if _is_object(prompt):
+        raise ValueError(
+            f"{where}: is a JSON object; use --jsonl with a file or standard input to send each line as a "
+            'query, or write {"prompt": "..."} around a prompt that is JSON'
+        )
+    return identity, encode_query(identity, prompt, max_tokens=max_tokens)
 
 
 def _from_json(text: str, where: str, max_tokens: int | None) -> tuple[str, bytes]:
@@ -177,34 +230,41 @@ def _from_json(text: str, where: str, max_tokens: int | None) -> tuple[str, byte
         raise ValueError(f"{where}: is not JSON ({error})") from None
     if not isinstance(fields, dict):
         raise ValueError(f"{where}: is a {type(fields).__name__}; give an object with a prompt")
-    # the router is who judges a query; only what it would count on is added, and the rest stays as it is
-    # written: numbers may have more digits, and objects be deeper, than what is read can be written again
-    added: dict[str, Any] = {} if "id" in fields else {"id": str(uuid.uuid4())}
-    if max_tokens is not None and "max_tokens" not in fields:
+    # The router validates queries. Only missing fields are added to the original text: decoding and encoding
+    # it again could lose digits of numbers, or fail on deeply nested objects.
+    added: dict[str, Any] = {} if fields.get("id") is not None else {"id": str(uuid.uuid4())}
+    if max_tokens is not None and fields.get("max_tokens") is None:
         added["max_tokens"] = max_tokens
     value = text.encode()
+    if nulls := added.keys() & fields.keys():
+        value = remove_members(value, nulls)
     if added:
-        value = value[:-1] + (b"," if fields else b"") + orjson.dumps(added)[1:]
+        value = value[:-1] + (b"," if len(fields) > len(nulls) else b"") + orjson.dumps(added)[1:]
     try:
         return str(added.get("id", fields.get("id"))), value
     except RecursionError:
-        raise ValueError(f"{where}: id: is nested too deeply to tell queries apart; give a text") from None
+        raise ValueError(f"{where}: id: is nested too deeply; give a string") from None
 
 
 def _utf8(text: str, where: str) -> str:
-    """The text, unless it stands for bytes that are no UTF-8."""
+    """Return the text; raise ValueError if it holds bytes that are not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         shown = repr(text[max(0, error.start - 20) : error.end].encode("utf-8", "surrogateescape"))[2:-1]
-        raise ValueError(f"{where}: is not UTF-8 at ...{shown}; convert it, as by `iconv -t utf-8`") from None
+        raise ValueError(
+            f"{where}: is not UTF-8 at ...{shown}; convert it, for example with `iconv -t utf-8`"
+        ) from None
     return text
 
 
-def _told(load: Load) -> bool:
-    if load.errors:
-        print(f"error: {len(load.errors)} queries were not delivered: {load.errors[-1]}", file=sys.stderr)
-    return bool(load.errors)
+def _report_errors(producer: QueryProducer) -> bool:
+    if producer.errors:
+        print(
+            f"error: {len(producer.errors)} queries were not delivered: {producer.errors[-1]}",
+            file=sys.stderr,
+        )
+    return bool(producer.errors)
 
 
 if __name__ == "__main__":

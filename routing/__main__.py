@@ -1,77 +1,100 @@
-"""`python -m routing fit`: fits a preset to a history and saves it for router and stream."""
+"""`python -m routing`: fit a preset to a history and save it for the router, or import prices."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
+
+from routing.extras import require_extra
+
+if __name__ == "__main__":
+    require_extra("fit")
 
 import numpy as np
 import structlog
 from tqdm import tqdm
 
-from routing.arguments import count
-from routing.bytes_embedder import vocabulary_size
-from routing.datasets import load_dataset
-from routing.embedding import DEFAULT, Embedder, load_embedder
-from routing.fitting import FitFacts, Fitted, fit, has_words, plan_fit, save_fitted
-from routing.history import History
-from routing.presets import NAMES, Preset, choose_preset
-from routing.unit import normalised
+from routing.arguments import positive_int
+from routing.datasets.load import load_dataset
+from routing.datasets.routerbench_table import Incomplete
+from routing.embedding.bytes_embedder import vocabulary_size
+from routing.embedding.embedder import Embedder, load_embedder
+from routing.embedding.model_files import DEFAULT, model_folder
+from routing.embedding.static_embedder import BATCH, TOKENIZER
+from routing.embedding.stored_vectors import stored_vectors
+from routing.fitting.effort import has_words, plan_fit
+from routing.fitting.fit import fit
+from routing.fitting.presets import MIN_MEASURED_ROWS, NAMES, Preset, choose_preset, short_history
+from routing.fitting.saved_fit import FitFacts, Fitted, save_fitted
+from routing.history.history import History
+from routing.history_extension import add_extend, extend_history
+from routing.price_import import add_prices, import_prices
 
 log = structlog.get_logger()
 
-_PROBE = 48  # texts embedded to tell how long the rest will take
-_FEW = 16  # prompts that are decided first when a rate is measured
-_SIZE = 1024  # of the matrix product that tells how fast this machine is
+PROBE_GROUPS, TEXTS_PER_PROBE = 4, 16  # texts that are embedded to forecast the rest
+REPORT_SECONDS = 15.0  # between two reports of the remaining time
+MIN_RATE_PROMPTS = 16  # prompts of the first measurement of a rate
+PRODUCT_SIZE = 1024  # of the matrix product that measures this machine's speed
+
+
+FIT = "Fit a preset to a history and save it for the router."
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command can be told."""
+    """Return the parser of the command's arguments."""
     parser = argparse.ArgumentParser(prog="python -m routing", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    fitting = commands.add_parser("fit", help="fit a preset to a history", description=__doc__)
+    fitting = commands.add_parser("fit", help="fit a preset to a history", description=FIT)
     fitting.add_argument(
-        "--dataset", required=True, type=Path, metavar="FILE", help="answered queries, in any form we know"
+        "--dataset", required=True, type=Path, metavar="FILE", help="answered queries, in any known format"
     )
-    fitting.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where the result goes")
+    fitting.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="folder of the result")
     fitting.add_argument(
-        "--preset", choices=NAMES, default="auto", help="auto: what the history's size allows [%(default)s]"
+        "--preset", choices=NAMES, default="auto", help="auto: by the history's size [%(default)s]"
     )
     fitting.add_argument(
-        "--embeddings", type=Path, metavar="NPY", help="the model's embeddings of the rows, when at hand"
+        "--embeddings", type=Path, metavar="NPY", help="the model's embeddings of the rows, if available"
     )
     fitting.add_argument(
         "--model", default=DEFAULT, help="sentence-transformers model, name or folder [%(default)s]"
     )
-    fitting.add_argument("--max-tokens", type=count, metavar="N", help="at which the model cuts texts")
+    fitting.add_argument(
+        "--max-tokens", type=positive_int, metavar="N", help="length at which the model cuts texts"
+    )
+    fitting.add_argument(
+        "--incomplete",
+        choices=get_args(Incomplete),
+        default="error",
+        help="handling of rows with gaps [%(default)s]",
+    )
     fitting.add_argument("--models", metavar="A,B", help="LLMs to keep, by their names in the data set")
-    fitting.add_argument("--rows", type=count, metavar="N", help="only the first N rows")
-    fitting.add_argument("--threads", type=count, metavar="N", help="of the embedding model")
+    fitting.add_argument("--rows", type=positive_int, metavar="N", help="use the first N rows only")
+    fitting.add_argument("--threads", type=positive_int, metavar="N", help="threads of the embedding model")
+    add_prices(commands)
+    add_extend(commands)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command and return the exit status."""
     given = parser().parse_args(arguments)
     try:
-        return _fit(given)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"fit: {error}", file=sys.stderr)
+        if given.command == "history":
+            return extend_history(given)
+        return _fit(given) if given.command == "fit" else import_prices(given)
+    except (ValueError, OSError) as error:
+        print(f"{given.command}: {error}", file=sys.stderr)
         return 2
 
 
 def _fit(given: argparse.Namespace) -> int:
-    history = load_dataset(given.dataset)
-    vectors = None
-    if given.embeddings is not None:
-        vectors = np.load(given.embeddings, allow_pickle=False)
-        if len(vectors) != len(history):
-            raise ValueError(
-                f"embeddings: {given.embeddings} has {len(vectors)} rows, the data set {len(history)}"
-            )
-        vectors = normalised(vectors)
+    history = load_dataset(given.dataset, given.incomplete)
+    vectors = None if given.embeddings is None else stored_vectors(given.embeddings, len(history))
     if given.models:
         history = history.with_models(given.models.split(","))
     if given.rows is not None:
@@ -79,15 +102,22 @@ def _fit(given: argparse.Namespace) -> int:
         vectors = None if vectors is None else vectors[: given.rows]
     preset, reason = choose_preset(len(history), given.preset)
     log.info("preset_chosen", preset=preset.name, reason=reason, summary=preset.summary)
-    loaded = _tell_before(given, history, preset, embedded=vectors is not None)
+    warning = short_history(len(history))
+    if warning is not None:
+        log.warning("history_short", rows=len(history), enough=MIN_MEASURED_ROWS, reason=warning)
+    loaded, closed_forms = _forecast(given, history, preset, embedded=vectors is not None)
     begun = time.perf_counter()
     with tqdm(desc="embedding", unit="text", disable=None, delay=0.5) as bar:
+        remaining = RemainingTime(time.perf_counter(), closed_forms)
 
-        def counted(done: int, of: int) -> None:
+        def report_progress(done: int, of: int) -> None:
             bar.total = of
             bar.update(done - bar.n)
+            seconds = remaining.after(done, of, time.perf_counter())
+            if seconds is not None:
+                log.info("fit_progress", embedded=done, of=of, seconds_left=round(seconds))
 
-        def said(step: str) -> None:
+        def report_step(step: str) -> None:
             log.info("fit_step_done", step=step, seconds=round(time.perf_counter() - begun, 1))
 
         fitted = fit(
@@ -99,8 +129,8 @@ def _fit(given: argparse.Namespace) -> int:
             max_tokens=given.max_tokens,
             threads=given.threads,
             loaded=loaded,
-            counted=counted,
-            said=said,
+            on_progress=report_progress,
+            on_step=report_step,
         )
     rate = measured_rate(fitted)
     facts = FitFacts(
@@ -117,54 +147,144 @@ def _fit(given: argparse.Namespace) -> int:
     return 0
 
 
-def _tell_before(
+class RemainingTime:
+    """Forecast of the remaining time, updated while texts are embedded.
+
+    Parameters
+    ----------
+    begun : float
+        Seconds, when embedding began.
+    afterwards : float
+        Seconds that follow the embedding.
+    """
+
+    def __init__(self, begun: float, afterwards: float) -> None:
+        self._reported = begun
+        self._afterwards = afterwards
+        self._first: tuple[int, float] | None = None
+
+    def after(self, done: int, of: int, now: float) -> float | None:
+        """Return the seconds left at `now` with `done` texts of `of`; None if it is too early to report.
+
+        Examples
+        --------
+        >>> remaining = RemainingTime(begun=0.0, afterwards=5.0)
+        >>> remaining.after(10, 100, now=10.0) is None, remaining.after(50, 100, now=50.0)
+        (True, 55.0)
+        """
+        if self._first is None:
+            # The first batch loads the model and is the longest, so it does not predict the others.
+            self._first = done, now
+            return None
+        if now - self._reported < REPORT_SECONDS:
+            return None
+        self._reported = now
+        first, then = self._first
+        return (now - then) * (of - done) / (done - first) + self._afterwards
+
+
+def _forecast(
     given: argparse.Namespace, history: History, preset: Preset, *, embedded: bool
-) -> Embedder | None:
-    """Time and memory, from a short measurement of this machine; the model, where it had to be loaded."""
+) -> tuple[Embedder | None, float]:
+    """Log time and memory, from a short measurement of this machine.
+
+    Returns
+    -------
+    embedder : Embedder or None
+        The model, if it had to be loaded.
+    closed_forms : float
+        Seconds that follow the embedding.
+    """
     words = vocabulary_size(history.texts) if has_words(len(history), preset) else None
-    plan = plan_fit(len(history), len(history.models), preset, embedded, words)
-    seconds = plan.operations / _operations_per_second()
-    embedder, texts = None, plan.embed + plan.tokens
-    if preset.embedder == "model":
-        texts += 3 * _FEW  # the measurement after the fit embeds as well
-    if texts:
+    tokens = tokenizer_size(given.model) if preset.embedder == "static" else 0
+    plan = plan_fit(len(history), len(history.models), preset, embedded, words, tokens)
+    closed_forms = plan.operations / _operations_per_second()
+    seconds, embedder = closed_forms, None
+    if plan.tokens:
+        # The distillation embeds many tokens at once, too.
+        probe = load_embedder(given.model, batch_size=BATCH, threads=given.threads)
+        loading, measured = measure_embedding(probe, [["word"] * min(BATCH, plan.tokens)])
+        seconds += loading + measured * plan.tokens
+    elif plan.embed or preset.embedder == "model":
         embedder = load_embedder(given.model, given.max_tokens, threads=given.threads)
-        sample = list(history.texts[:: max(1, len(history) // _PROBE)][:_PROBE])
-        if plan.tokens:
-            sample = ["word"] * _PROBE
-        begun = time.perf_counter()
-        embedder.embed(sample[:1])
-        loading = time.perf_counter() - begun
-        begun = time.perf_counter()
-        embedder.embed(sample)
-        seconds += (time.perf_counter() - begun) / len(sample) * texts
-        # a token table is distilled by the network itself, loaded once more
-        seconds += loading if plan.tokens else 0.0
+        _, measured = measure_embedding(embedder, probes(history.texts))
+        # The measurement after the fit embeds texts, too.
+        seconds += measured * (plan.embed + (3 * MIN_RATE_PROMPTS if preset.embedder == "model" else 0))
     log.info(
         "fit_expected",
         rows=len(history),
         texts_to_embed=plan.embed,
+        tokens_to_embed=plan.tokens,
         seconds=round(seconds),
         memory_mb=round(plan.memory / 1e6),
     )
-    return embedder
+    return embedder, closed_forms
+
+
+def tokenizer_size(model: str) -> int:
+    """Return the number of tokens of a model's tokenizer."""
+    from tokenizers import Tokenizer
+
+    return int(Tokenizer.from_file(str(model_folder(model) / TOKENIZER)).get_vocab_size())
+
+
+def probes(texts: Sequence[str]) -> list[list[str]]:
+    """Choose groups of texts of similar length from the middle of each part of the lengths.
+
+    Examples
+    --------
+    >>> [len(group[0]) for group in probes(["x" * length for length in range(1600)])]
+    [192, 592, 992, 1392]
+    """
+    ordered = sorted(texts, key=len)
+    part = len(ordered) / PROBE_GROUPS
+    starts = [max(0, int(part * (i + 0.5)) - TEXTS_PER_PROBE // 2) for i in range(PROBE_GROUPS)]
+    return [ordered[start : start + TEXTS_PER_PROBE] for start in starts]
+
+
+def measure_embedding(embedder: Embedder, groups: Sequence[Sequence[str]]) -> tuple[float, float]:
+    """Measure the speed of an embedder.
+
+    Parameters
+    ----------
+    embedder : Embedder
+    groups : sequence of sequence of str
+        Texts to embed; each group stands for the same share of all texts.
+
+    Returns
+    -------
+    loading : float
+        Seconds of the first call, which loads the model.
+    each : float
+        Seconds a text, without that call.
+    """
+    begun = time.perf_counter()
+    embedder.embed(groups[0][:1])
+    loading = time.perf_counter() - begun
+    embedder.embed(groups[-1])  # The first call with a batch size is slow, too.
+    rates = []
+    for group in groups:
+        begun = time.perf_counter()
+        embedder.embed(group)
+        rates.append((time.perf_counter() - begun) / len(group))
+    return loading, sum(rates) / len(rates)
 
 
 def _operations_per_second() -> float:
-    """Floating point operations a second of a single-precision product here; factorisations reach half."""
-    matrix = np.ones((_SIZE, _SIZE), np.float32)
+    """Measure the operations per second of a single-precision product; factorisations reach half of it."""
+    matrix = np.ones((PRODUCT_SIZE, PRODUCT_SIZE), np.float32)
     matrix @ matrix
     begun = time.perf_counter()
     matrix @ matrix
-    return _SIZE**3 / (time.perf_counter() - begun)
+    return PRODUCT_SIZE**3 / (time.perf_counter() - begun)
 
 
 def measured_rate(fitted: Fitted, batch: int = 256) -> float:
-    """Decisions a second from the raw prompt, in one batch of the history's own prompts."""
+    """Measure decisions per second from the raw prompt, in one batch of the history's prompts."""
     prompts = fitted.history.history.prompts[: min(batch, len(fitted.history))]
     if not len(prompts):
         return 0.0
-    few = prompts[:_FEW]
+    few = prompts[:MIN_RATE_PROMPTS]
     fitted.estimator.estimate(fitted.embedder.embed(few))
     begun = time.perf_counter()
     fitted.estimator.estimate(fitted.embedder.embed(few))

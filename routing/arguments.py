@@ -1,61 +1,86 @@
-"""Numbers on command lines: types for argparse that say what a number must be."""
+"""Argument types for numbers on command lines, with errors that state the valid range."""
 
 from __future__ import annotations
 
 import math
 from argparse import ArgumentTypeError
 
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
-def count(text: str) -> int:
-    """A whole number, 1 or more.
+
+def positive_int(text: str) -> int:
+    """Parse a whole number, 1 or more.
 
     Raises
     ------
     ArgumentTypeError
-        As all of these: it is something else.
+        The text is anything else. All functions here raise it.
     """
     return _whole(text, 1)
 
 
-def whole(text: str) -> int:
-    """A whole number, 0 or more."""
+def non_negative_int(text: str) -> int:
+    """Parse a whole number, 0 or more."""
     return _whole(text, 0)
 
 
-def positive(text: str) -> float:
-    """A number above 0, and not infinite."""
+def port(text: str) -> int:
+    """Parse a TCP port; 0 means any free port."""
+    number = _whole(text, 0)
+    if number > 65535:
+        raise ArgumentTypeError(f"{text!r} must be a port, 0 to 65535")
+    return number
+
+
+def positive_float(text: str) -> float:
+    """Parse a finite number above 0."""
     number = _number(text)
     if number is None or number <= 0:
         raise ArgumentTypeError(f"{text!r} must be a number above 0")
     return number
 
 
-def not_negative(text: str) -> float:
-    """A number, 0 or more, and not infinite."""
+def non_negative_float(text: str) -> float:
+    """Parse a finite number, 0 or more."""
     number = _number(text)
     if number is None or number < 0:
         raise ArgumentTypeError(f"{text!r} must be a number, 0 or more")
     return number
 
 
-def rate(text: str) -> float | None:
-    """So many a second; 0 is as fast as it goes, which is None.
+def duration(text: str) -> float:
+    """Parse a time span with its unit (s, m, h or d) and return seconds.
 
     Examples
     --------
-    >>> rate("2.5"), rate("0")
+    >>> duration("90m"), duration("1.5h"), duration("30")
+    (5400.0, 5400.0, 30.0)
+    """
+    unit = _SECONDS.get(text[-1:])
+    number = _number(text if unit is None else text[:-1])
+    if number is None or number <= 0:
+        raise ArgumentTypeError(f"{text!r} must be a time above 0, such as 30s, 10m, 24h or 2d")
+    return number * (unit or 1.0)
+
+
+def rate_per_second(text: str) -> float | None:
+    """Parse a rate per second; 0 means as fast as possible and returns None.
+
+    Examples
+    --------
+    >>> rate_per_second("2.5"), rate_per_second("0")
     (2.5, None)
     """
-    return not_negative(text) or None
+    return non_negative_float(text) or None
 
 
-def _whole(text: str, least: int) -> int:
+def _whole(text: str, minimum: int) -> int:
     try:
         number = int(text)
     except ValueError:
-        number = least - 1
-    if number < least:
-        raise ArgumentTypeError(f"{text!r} must be a whole number, {least} or more")
+        number = minimum - 1
+    if number < minimum:
+        raise ArgumentTypeError(f"{text!r} must be a whole number, {minimum} or more")
     return number
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
-from streams.command_line import add_env_file, take_env_file, told_in_a_line
+from streams.commands.program import add_env_file, apply_env_file, program_name, run_command
 
 COMMANDS = {
     "config": "check the settings and show where each comes from",
@@ -16,29 +17,36 @@ COMMANDS = {
     "plan": "show the plan in force, or apply another catalogue while workers run",
     "bill": "show what each period cost, by LLM",
     "explain": "show why a query went where it went",
+    "history": "export answered queries with their quality, to grow the history by",
+    "decisions": "export logged decisions with the reported quality, for off-line evaluation",
+    "shadow": "compare a shadow's decisions with those in force",
     "acls": "list what a role must be granted on the broker",
     "dlq": "count, show or replay dead letters",
+    "schema": "print the JSON Schema of a message, or the AsyncAPI document",
 }
 """Name and help; streams.commands.NAME has `add_arguments(parser)` and `run(arguments) -> int`."""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0 fine, 1 something is wrong, 2 called wrongly."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status: 0 fine, 1 something is wrong, 2 called wrongly."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return run_command(lambda: _run(given))
+
+
+def _run(given: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m streams",
+        prog=program_name("streams"),
         description="The streaming router. Settings come from PORT_... variables; `config check` lists them.",
     )
-    add_env_file(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    given = sys.argv[1:] if arguments is None else arguments
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text.capitalize() + ".")
         if name in given:
             import_module(f"streams.commands.{name}").add_arguments(command)
+    add_env_file(parser)
     chosen = parser.parse_args(given)
-    take_env_file(parser, chosen)
-    module = import_module(f"streams.commands.{chosen.command}")
-    return told_in_a_line(lambda: int(module.run(chosen)))
+    apply_env_file(parser, chosen)
+    return int(import_module(f"streams.commands.{chosen.command}").run(chosen))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""What every test may ask for: one Kafka broker a run, names and topics of its own, data sets."""
+"""Fixtures of all tests: one Kafka broker per run, unique names and topics, data sets."""
 
 import logging
 import os
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,20 +12,51 @@ import pytest
 import structlog
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, NewTopic
+from hypothesis import settings as hypothesis_settings
 
-from infra.broker import MissingToolError, NativeCluster, Record, native_cluster
 from infra.broker.docker import COMPOSE_FILE, SERVICE, require_docker, require_image
-from infra.broker.given import check_given, given
+from infra.broker.errors import MissingToolError
+from infra.broker.external import check_external, external_broker
+from infra.broker.native import JVM_VARIABLE, NativeCluster, native_cluster
 from infra.broker.ports import free_ports
-from infra.broker.ready import wait_until_answers
-from tests.missing_broker import no_broker
-from tests.reading import read_to_end
+from infra.broker.readiness import wait_until_answers
+from infra.broker.state_file import BrokerState
+from tests.read_topics import read_to_end
+from tests.require_broker import no_broker
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# No deadline per example: the default of 200 ms fails on a busy machine.
+hypothesis_settings.register_profile("port-router", deadline=None)
+hypothesis_settings.load_profile("port-router")
+
+# Brokers of tests live for seconds: the second compiler would cost more processor time than it saves.
+os.environ.setdefault(JVM_VARIABLE, "-XX:+UseG1GC -XX:TieredStopAtLevel=1")
 
 TopicMaker = Callable[..., str]
 TopicReader = Callable[..., list[Message]]
 ClusterStarter = Callable[..., NativeCluster]
+
+
+# --- the order of the run -----------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes, put files with brokers or long time limits first, then those with most tests.
+
+    They wait more than they compute, and some are long: at the end, the other processes would idle.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    tests = Counter(item.path for item in items)
+    first = {
+        item.path
+        for item in items
+        if not {"kafka", "start_cluster"}.isdisjoint(getattr(item, "fixturenames", ()))
+        or item.get_closest_marker("timeout")
+    }
+    items.sort(key=lambda item: (item.path not in first, item.path not in first and -tests[item.path]))
 
 
 # --- the broker ---------------------------------------------------------------------------------------------
@@ -41,11 +73,11 @@ def docker_setup() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def kafka(request: pytest.FixtureRequest) -> Iterator[Record]:
-    """The run's broker: the given one, else Docker's where it can be had, else a native Apache Kafka."""
-    outside = given(os.environ)
+def kafka(request: pytest.FixtureRequest) -> Iterator[BrokerState]:
+    """The run's broker: the one in the environment, or one in Docker, or a native Apache Kafka."""
+    outside = external_broker(os.environ)
     if outside is not None:
-        check_given(outside)
+        check_external(outside)
         yield outside
         return
     try:
@@ -54,7 +86,7 @@ def kafka(request: pytest.FixtureRequest) -> Iterator[Record]:
     except MissingToolError as no_docker:
         try:
             with native_cluster() as cluster:
-                yield Record(cluster.name, "native", cluster.bootstrap_servers)
+                yield BrokerState(cluster.name, "native", cluster.bootstrap_servers)
         except MissingToolError as no_native:
             no_broker(f"{no_native}; and {no_docker}")
         return
@@ -63,11 +95,11 @@ def kafka(request: pytest.FixtureRequest) -> Iterator[Record]:
         patch.setenv("KAFKA_PORT", str(port))
         request.getfixturevalue("docker_services")
         wait_until_answers(f"127.0.0.1:{port}")
-        yield Record("pytest", "docker", f"127.0.0.1:{port}")
+        yield BrokerState("pytest", "docker", f"127.0.0.1:{port}")
 
 
 @pytest.fixture(scope="session")
-def bootstrap_servers(kafka: Record) -> str:
+def bootstrap_servers(kafka: BrokerState) -> str:
     return kafka.bootstrap_servers
 
 
@@ -78,9 +110,9 @@ def admin(bootstrap_servers: str) -> AdminClient:
 
 @pytest.fixture
 def start_cluster() -> Iterator[ClusterStarter]:
-    """Start native clusters of the test's own, to be killed, frozen and secured.
+    """Start native clusters for one test, which may kill, freeze and secure them.
 
-    Takes what `native_cluster` takes.
+    The arguments are those of `native_cluster`.
     """
     with ExitStack() as clusters:
 
@@ -98,25 +130,25 @@ def start_cluster() -> Iterator[ClusterStarter]:
 
 @pytest.fixture
 def unique() -> Callable[[str], str]:
-    """Name topics, groups and transactions so that no other test, nor another run, has the same."""
+    """Return a function that makes names unique among all tests and runs."""
     return lambda prefix: f"{prefix}-{secrets.token_hex(4)}"
 
 
 @pytest.fixture
 def make_topic(admin: AdminClient, unique: Callable[[str], str]) -> Iterator[TopicMaker]:
-    """Create topics that end with the test: `make_topic(prefix, partitions, **config)` gives the name."""
-    made: list[str] = []
+    """Create topics for one test: `make_topic(prefix, partitions, **config)` returns the name."""
+    names: list[str] = []
 
     def make(prefix: str = "topic", partitions: int = 1, **config: str) -> str:
         name = unique(prefix)
         settings = {key.replace("_", "."): value for key, value in config.items()}
         create_topic(admin, name, partitions, settings)
-        made.append(name)
+        names.append(name)
         return name
 
     yield make
-    if made:
-        for future in admin.delete_topics(made).values():
+    if names:
+        for future in admin.delete_topics(names).values():
             future.result(30)
 
 
@@ -126,7 +158,7 @@ def create_topic(admin: AdminClient, name: str, partitions: int, config: dict[st
 
 @pytest.fixture
 def read_topics(bootstrap_servers: str) -> TopicReader:
-    """Read topics from their beginning to where they end now: `read_topics(names, isolation=, timeout=)`."""
+    """Read topics from beginning to current end: `read_topics(names, isolation=, timeout=)`."""
 
     def read(names: Sequence[str], isolation: str = "read_committed", timeout: float = 60.0) -> list[Message]:
         return read_to_end(bootstrap_servers, names, isolation, timeout)
@@ -139,7 +171,7 @@ def read_topics(bootstrap_servers: str) -> TopicReader:
 
 @pytest.fixture(scope="session")
 def shared_file() -> Callable[[str], Path]:
-    """Find a file that tests may use but the product does not need, e.g. `data/open_llm_v2.parquet`."""
+    """Find a file that only tests use, such as `data/open_llm_v2.parquet`; skip the test if it is missing."""
     folder = Path(os.environ.get("PORT_SHARED", ROOT.parent / "shared"))
 
     def find(name: str) -> Path:
@@ -152,8 +184,8 @@ def shared_file() -> Callable[[str], Path]:
 
 
 @pytest.fixture(autouse=True)
-def _variables_of_others() -> Iterator[None]:
-    """A command that reads a file of variables sets them for the whole process: not for the next test."""
+def _restore_variables() -> Iterator[None]:
+    """Restore variables after each test, because commands that read a file of variables change them."""
     before = {name: value for name, value in os.environ.items() if name.startswith(("PORT_", "KAFKA_"))}
     yield
     for name in [name for name in os.environ if name.startswith(("PORT_", "KAFKA_"))]:
@@ -163,8 +195,8 @@ def _variables_of_others() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _logs_of_others() -> Iterator[None]:
-    """A command that sets up logging does so for the whole process, to a stream that ends with its test."""
+def _restore_logging() -> Iterator[None]:
+    """Restore logging after each test, because commands set it up for the whole process."""
     root, handlers, level = logging.root, logging.root.handlers[:], logging.root.level
     configuration = structlog.get_config()
     yield

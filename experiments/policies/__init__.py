@@ -1,1 +1,1 @@
-"""Policies behind one interface; `experiments.registry` knows them by name."""
+"""Routing policies behind one interface; `experiments.policies.registry` creates them by name."""

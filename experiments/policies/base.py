@@ -1,24 +1,24 @@
-"""What every policy takes and gives: a case in, a decision for every query out."""
+"""The interface of policies: a case in, a decision for every query out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from experiments.split import Case, IntArray
-from routing.estimators.base import FloatArray
+from experiments.cases import Case
+from routing.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """What a policy did.
+    """Decisions of a policy.
 
     Parameters
     ----------
     choice : ndarray of int64, shape [n]
-        LLM of each query in order of arrival; -1: not sent.
+        LLM of each query in order of arrival, or -1 if the query is not sent.
     charged : ndarray of float64, shape [M], optional
-        USD that the policy believes to have spent; None for policies that keep no account.
+        USD that the policy accounts as spent; None for policies that keep no account.
     """
 
     choice: IntArray
@@ -26,18 +26,18 @@ class Decisions:
 
 
 class Policy(Protocol):
-    """Decides every query of a case; the same case and seed always give the same decisions."""
+    """Rule that decides every query of a case; equal cases and seeds give equal decisions."""
 
     @property
     def name(self) -> str:
-        """As it is asked for on the command line."""
+        """Name on the command line."""
         ...
 
     @property
     def block(self) -> int | None:
-        """Decisions up to a multiple of so many queries do not depend on later ones.
+        """Number of queries in a block; decisions on complete blocks do not depend on later queries.
 
-        None for policies that see the whole test set before they decide (oracles).
+        None for oracles, which see the whole test set before they decide.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Oracles: the linear program solved offline on all test queries, on estimates or on the truth."""
+"""Oracles: the linear program solved offline on all test queries, on estimates or on true values."""
 
 from __future__ import annotations
 
@@ -6,34 +6,38 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.cases import Case, EstimateSource
 from experiments.policies.base import Decisions
-from experiments.split import Case, Source
-from routing.prices import LPSolution, solve_lp
+from routing.budgets.money import to_usd
+from routing.estimators.base import Estimates
+from routing.planning.lp_prices import LPSolution, solve_lp
+from routing.planning.program import ProgramSolution, RoutingProgram, solve_program
 
 
 @dataclass(frozen=True)
 class Offline:
-    """Each query to its largest x_ij.
+    """Sends each query to the LLM with its largest x_ij.
 
     Parameters
     ----------
     name : str
-    source : Source, optional
-        Of the estimates; the truth when left out.
+    source : EstimateSource, optional
+        Source of the estimates; true values by default.
     """
 
     name: str
-    source: Source | None = None
+    source: EstimateSource | None = None
     block: int | None = None
 
     def decide(self, case: Case) -> Decisions:
         """See `experiments.policies.base.Policy`."""
-        share = self.solution(case).assignment
-        return Decisions(np.where(share.sum(axis=1) > 1e-6, share.argmax(axis=1), -1))
+        assignment = self.solution(case).assignment
+        return Decisions(np.where(assignment.sum(axis=1) > 1e-6, assignment.argmax(axis=1), -1))
 
-    def solution(self, case: Case) -> LPSolution:
-        """The program's solution, its objective included."""
-        if self.source is None:
-            return solve_lp(case.quality, case.cost, case.budgets)
-        estimates = case.estimates(self.source)
-        return solve_lp(estimates.quality, estimates.cost, case.budgets)
+    def solution(self, case: Case) -> LPSolution | ProgramSolution:
+        """Return the linear program's solution, including its objective."""
+        known = Estimates(case.quality, case.cost) if self.source is None else case.estimates(self.source)
+        if not case.shared:
+            return solve_lp(known.quality, known.cost, case.budgets)
+        counters = case.counters
+        return solve_program(RoutingProgram.of(counters, known, case.terms, to_usd(counters.limits())))

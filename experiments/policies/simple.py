@@ -9,15 +9,17 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
+from experiments.cases import Case, EstimateSource
 from experiments.policies.base import Decisions
-from experiments.split import Case, Source
-from routing.budgets import best_single
-from routing.estimators.base import FloatArray
+from routing.arrays import FloatArray
+from routing.budgets.splits import best_single
+
+_BATCH_QUERIES = 256
 
 
 @dataclass(frozen=True)
 class Random:
-    """Uniform over LLMs."""
+    """Sends each query to an LLM drawn uniformly."""
 
     name: str = "random"
     block: int | None = 1
@@ -30,14 +32,14 @@ class Random:
 
 @dataclass(frozen=True)
 class Single:
-    """One LLM for every query: that of `routing.budgets.best_single`, or the cheapest by the history."""
+    """Sends every query to one LLM: `routing.budgets.splits.best_single`, or the cheapest in the history."""
 
     rule: Literal["best-single", "cheapest"]
     block: int | None = 1
 
     @property
     def name(self) -> str:
-        """The rule's name."""
+        """Name of the rule."""
         return self.rule
 
     def decide(self, case: Case) -> Decisions:
@@ -45,7 +47,8 @@ class Single:
         past, data = case.split.past, case.split.data
         if self.rule == "best-single":
             quality, cost = data.quality[past].mean(0), data.cost[past].mean(0)
-            llm = best_single(quality, cost, case.budgets, case.horizon)
+            budgets = np.full(len(cost), case.total) if case.shared else case.budgets
+            llm = best_single(quality, cost, budgets, case.horizon)
         else:
             llm = int(data.cost[past].mean(0).argmin())
         return Decisions(np.full(len(case), llm))
@@ -53,10 +56,10 @@ class Single:
 
 @dataclass(frozen=True)
 class GreedyQuality:
-    """The LLM of the highest estimated quality, whatever its budget."""
+    """Sends each query to the LLM of the highest estimated quality, regardless of budgets."""
 
     name: str
-    source: Source
+    source: EstimateSource
     block: int | None = 1
 
     def decide(self, case: Case) -> Decisions:
@@ -66,72 +69,74 @@ class GreedyQuality:
 
 @dataclass(frozen=True)
 class GreedyBudget:
-    """The LLM with the most budget left, by the estimated cost charged so far.
+    """Sends each query to the LLM with the largest remaining budget by estimated cost.
 
-    As published it sends on when nothing is left; such queries are lost by the accounting rule.
+    As published, it keeps sending when budgets are exhausted; by the accounting rule such queries are lost.
     """
 
     name: str
-    source: Source
+    source: EstimateSource
     block: int | None = 1
 
     def decide(self, case: Case) -> Decisions:
         """See `experiments.policies.base.Policy`."""
+        case.require_per_llm(self.name)
         cost = case.estimates(self.source).cost
-        left = np.array(case.budgets)
+        remaining = np.array(case.budgets)
         choice = np.empty(len(case), np.int64)
         for j in range(len(case)):
-            choice[j] = llm = int(left.argmax())
-            left[llm] -= cost[j, llm]
+            choice[j] = llm = int(remaining.argmax())
+            remaining[llm] -= cost[j, llm]
         return Decisions(choice)
 
 
 @dataclass(frozen=True)
 class BatchSplit:
-    """Every 256 queries, the 0/1 assignment on the estimates within the estimated budgets left.
+    """Solves a 0/1 assignment for every 256 queries, within the remaining budgets by estimated cost.
 
     Parameters
     ----------
     gap : float
         Relative gap at which the integer program may stop.
     limit : float
-        Seconds a batch.
+        Time limit of a batch in seconds.
     """
 
-    source: Source
+    source: EstimateSource
     name: str = "batchsplit"
-    block: int | None = 256
+    block: int | None = _BATCH_QUERIES
     gap: float = 0.005
     limit: float = 20.0
 
     def decide(self, case: Case) -> Decisions:
         """See `experiments.policies.base.Policy`."""
+        case.require_per_llm(self.name)
         estimates = case.estimates(self.source)
-        left = np.array(case.budgets)
+        remaining = np.array(case.budgets)
         choice = np.full(len(case), -1)
-        for start in range(0, len(case), 256):
-            part = slice(start, min(start + 256, len(case)))
-            chosen = self._assign(estimates.quality[part], estimates.cost[part], left)
+        for start in range(0, len(case), _BATCH_QUERIES):
+            part = slice(start, min(start + _BATCH_QUERIES, len(case)))
+            chosen = self._assign(estimates.quality[part], estimates.cost[part], remaining)
             choice[part] = chosen
             served = np.flatnonzero(chosen >= 0)
-            np.subtract.at(left, chosen[served], estimates.cost[part][served, chosen[served]])
-        return Decisions(choice, case.budgets - left)
+            np.subtract.at(remaining, chosen[served], estimates.cost[part][served, chosen[served]])
+        return Decisions(choice, case.budgets - remaining)
 
     def _assign(self, quality: FloatArray, cost: FloatArray, budgets: FloatArray) -> np.ndarray:
         n, models = quality.shape
         query, llm = np.repeat(np.arange(n), models), np.tile(np.arange(models), n)
         unit = np.maximum(cost.mean(axis=0), 1e-15)
         column = np.arange(n * models)
-        places = (np.r_[llm, models + query], np.r_[column, column])
+        indices = (np.r_[llm, models + query], np.r_[column, column])
         values = np.r_[(cost / unit).ravel(), np.ones(n * models)]
-        rows = coo_array((values, places), shape=(models + n, n * models)).tocsc()
-        most = np.r_[np.maximum(budgets, 0) / unit, np.ones(n)]
-        payable = (cost <= np.maximum(budgets, 0)).ravel().astype(float)
+        rows = coo_array((values, indices), shape=(models + n, n * models)).tocsc()
+        limits = np.r_[np.maximum(budgets, 0) / unit, np.ones(n)]
+        affordable = (cost <= np.maximum(budgets, 0)).ravel().astype(float)
         solved = milp(
             -quality.ravel(),
-            constraints=LinearConstraint(rows, -np.inf, most),
+            constraints=LinearConstraint(rows, -np.inf, limits),
             integrality=np.ones(n * models),
-            bounds=Bounds(0, payable),
+            bounds=Bounds(0, affordable),
             options={"mip_rel_gap": self.gap, "time_limit": self.limit},
         )
         if solved.x is None:

@@ -1,32 +1,34 @@
-"""The broker of docker-compose.yml, where a Docker engine answers."""
+"""The broker of docker-compose.yml, run by Docker Compose."""
 
 import os
-import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 
 import yaml
 
 from infra.broker.errors import BrokerError, MissingToolError
+from infra.broker.kind import BrokerKind
 from infra.broker.ports import free_ports
-from infra.broker.ready import wait_until_answers
-from infra.broker.record import ROOT, Record, forget
+from infra.broker.processes import ProcessId
+from infra.broker.readiness import count_brokers, wait_until_answers
+from infra.broker.state_file import ROOT, BrokerState, delete_files
 
 COMPOSE_FILE = ROOT / "docker-compose.yml"
 SERVICE = "kafka"
+MAX_QUOTED = 2000
+"""Characters of Docker's output that an error message quotes."""
 
 
 def require_docker() -> None:
-    """Return when `docker compose` can be used.
+    """Check that `docker compose` can be used.
 
     Raises
     ------
     MissingToolError
-        When the client, its compose plugin, or an engine that answers is missing; the message says which.
+        The client, its compose plugin or a reachable engine is missing; the message says which.
     """
-    other = "or take --kind native or --kind embedded"
+    other = "or use --kind native or --kind embedded"
     if shutil.which("docker") is None:
         raise MissingToolError(
             f"no `docker` on the PATH: install Docker Engine with its compose plugin, {other}"
@@ -38,18 +40,18 @@ def require_docker() -> None:
     engine = _docker("info", "--format", "{{.ServerVersion}}")
     if engine.returncode != 0:
         raise MissingToolError(
-            f"no Docker engine answers ({engine.stderr.strip()}): start it, or let this user reach it, "
+            f"no Docker engine answers ({engine.stderr.strip()}): start one, or allow this user to reach it, "
             f"{other}"
         )
 
 
 def require_image() -> None:
-    """Return when the compose file's broker is on this machine, or could be brought.
+    """Check that the image of the compose file's broker is on this machine; pull it if not.
 
     Raises
     ------
     MissingToolError
-        When it cannot be brought.
+        The image cannot be pulled.
     """
     image = yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8"))["services"][SERVICE]["image"]
     if _docker("image", "inspect", "--format", "{{.Id}}", image).returncode == 0:
@@ -57,68 +59,58 @@ def require_image() -> None:
     pulled = _docker("pull", "--quiet", image)
     if pulled.returncode != 0:
         raise MissingToolError(
-            f"Docker cannot bring the image {image} ({pulled.stderr.strip()[-500:]}): pull it where its "
-            "registry can be reached, or take --kind native or --kind embedded"
+            f"Docker cannot pull the image {image} ({pulled.stderr.strip()[-500:]}): pull it where its "
+            "registry can be reached, or use --kind native or --kind embedded"
         )
 
 
-def start_docker(name: str) -> Record:
-    """Start the compose file's broker under a name and wait until it answers.
+class DockerBroker(BrokerKind):
+    """The broker of docker-compose.yml; the compose project is `port-NAME`."""
 
-    Parameters
-    ----------
-    name : str
-        Name among the brokers of this checkout; the compose project is `port-NAME`.
+    name = "docker"
 
-    Returns
-    -------
-    Record
-        The broker, answering on a free port of 127.0.0.1. It stays until `stop_docker`.
+    def start(self, name: str, brokers: int = 1, *, owner: ProcessId | None = None) -> BrokerState:
+        """Start the container on a free port of 127.0.0.1. It outlives `owner`; `remove` ends it."""
+        require_docker()
+        state = BrokerState(name, self.name, f"127.0.0.1:{free_ports(1)[0]}")
+        state.save()
+        try:
+            self.resume(state)
+        except BaseException:
+            self.remove(state)
+            raise
+        return state
 
-    Raises
-    ------
-    MissingToolError
-        When Docker cannot be used here.
-    BrokerError
-        When the container does not come up.
-    """
-    require_docker()
-    port = free_ports(1)[0]
-    record = Record(name, "docker", f"127.0.0.1:{port}")
-    record.save()
-    up = _compose(name, "up", "--detach", "--wait", SERVICE, environment={"KAFKA_PORT": str(port)})
-    try:
+    def resume(self, state: BrokerState) -> None:
+        """Start the container on the same port and data."""
+        port = state.bootstrap_servers.rpartition(":")[2]
+        up = _compose(state.name, "up", "--detach", "--wait", SERVICE, environment={"KAFKA_PORT": port})
         if up.returncode != 0:
-            raise BrokerError(f"docker compose could not start the broker:\n{up.stderr[-2000:]}")
-        wait_until_answers(record.bootstrap_servers)
-    except BaseException:
-        stop_docker(name)
-        raise
-    return record
+            raise BrokerError(f"docker compose could not start the broker:\n{up.stderr[-MAX_QUOTED:]}")
+        wait_until_answers(state.bootstrap_servers)
+        replace(state, stopped=False).save()
 
+    def stop(self, state: BrokerState) -> None:
+        """Stop the container and keep its data."""
+        stopped = _compose(state.name, "stop", "--timeout", "30", SERVICE, environment={})
+        if stopped.returncode != 0:
+            raise BrokerError(
+                f"docker compose could not stop the broker {state.name}:\n{stopped.stderr[-MAX_QUOTED:]}"
+            )
+        replace(state, stopped=True).save()
 
-@contextmanager
-def docker_broker() -> Iterator[Record]:
-    """Run the compose file's broker for the length of a `with` block.
+    def remove(self, state: BrokerState) -> None:
+        """Stop the container and delete its data."""
+        down = _compose(state.name, "down", "--volumes", "--timeout", "10", environment={})
+        if down.returncode != 0:
+            raise BrokerError(
+                f"docker compose could not stop the broker {state.name}:\n{down.stderr[-MAX_QUOTED:]}"
+            )
+        delete_files(state.name)
 
-    Yields
-    ------
-    Record
-        The broker, answering at its `bootstrap_servers`.
-    """
-    record = start_docker(f"docker-{os.getpid()}-{secrets.token_hex(3)}")
-    try:
-        yield record
-    finally:
-        stop_docker(record.name)
-
-
-def stop_docker(name: str) -> None:
-    """Stop a broker that `start_docker` started, and delete its data."""
-    down = _compose(name, "down", "--volumes", "--timeout", "10", environment={})
-    if down.returncode != 0:
-        raise BrokerError(f"docker compose could not stop the broker {name}:\n{down.stderr[-2000:]}")
-    forget(name)
+    def running(self, state: BrokerState) -> bool:
+        """Return whether the broker answers; Docker manages its processes."""
+        return count_brokers(state.bootstrap_servers) > 0
 
 
 def _compose(name: str, *arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -128,7 +120,7 @@ def _compose(name: str, *arguments: str, environment: dict[str, str]) -> subproc
 
 
 def _docker(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    # Pulling an image takes minutes; asking the engine does not.
+    # The timeout allows for pulling an image.
     return subprocess.run(
         ["docker", *arguments],
         capture_output=True,

@@ -1,9 +1,9 @@
-"""What can go wrong with a broker: something is missing, or it does not start."""
+"""Errors of starting, reaching and stopping brokers."""
 
 
 class BrokerError(RuntimeError):
-    """A broker that could not be started, reached or stopped; the message says why and what to do."""
+    """A broker could not be started, reached or stopped; the message says why and names the remedy."""
 
 
 class MissingToolError(BrokerError):
-    """A program that a kind of broker needs is not on this machine; the message says how to get it."""
+    """A program that a broker kind needs is not installed; the message says how to install it."""

@@ -5,13 +5,13 @@ import socket
 
 from infra.broker.errors import BrokerError
 
-# Below Linux's range for outgoing connections (32768 on): a port from there could be taken by somebody's
-# outgoing connection while its broker is down, and the broker could not come back.
-FIRST, LAST = 20_000, 32_000
+# Below Linux's range for outgoing connections (from 32768). An outgoing connection could take a port of that
+# range while its broker is down, and the broker could not start again.
+FIRST_PORT, LAST_PORT = 20_000, 32_000
 
 
 def is_free(port: int) -> bool:
-    """Say whether a listener could take this port of 127.0.0.1 now."""
+    """Return whether a listener can bind this port of 127.0.0.1 now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -22,31 +22,31 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Pick distinct ports of 127.0.0.1 that nobody listens on.
+    """Return distinct ports of 127.0.0.1 that have no listener.
 
     Parameters
     ----------
     count : int
-        How many.
+        Number of ports.
 
     Returns
     -------
     list of int
-        The ports, in no order. Nothing reserves them: take them soon.
+        The ports, in random order. They are not reserved, so bind them soon.
 
     Raises
     ------
     BrokerError
-        When fewer are free in the range that brokers use.
+        Fewer ports are free in the range for brokers.
     """
-    found: list[int] = []
-    for port in random.sample(range(FIRST, LAST), LAST - FIRST):
-        if len(found) == count:
+    ports: list[int] = []
+    for port in random.sample(range(FIRST_PORT, LAST_PORT), LAST_PORT - FIRST_PORT):
+        if len(ports) == count:
             break
         if is_free(port):
-            found.append(port)
-    if len(found) < count:
+            ports.append(port)
+    if len(ports) < count:
         raise BrokerError(
-            f"no {count} free ports between {FIRST} and {LAST} on 127.0.0.1; stop some listeners"
+            f"no {count} free ports between {FIRST_PORT} and {LAST_PORT} on 127.0.0.1; stop some listeners"
         )
-    return found
+    return ports

@@ -1,4 +1,4 @@
-"""Processes that outlive the program that started them: found again by id and time of birth, and ended."""
+"""Processes that can outlive the program that started them, identified by id and creation time."""
 
 import os
 import shutil
@@ -13,14 +13,14 @@ import psutil
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process of this machine that cannot be mistaken for another.
+    """Unique identity of a process of this machine.
 
     Parameters
     ----------
     pid : int
-        Process id. Ids are used again, so it names nobody alone.
+        Process id. The kernel reuses ids, so the id alone is not unique.
     created : float
-        When the process was born, in seconds since the epoch, as the kernel tells it.
+        Creation time as the kernel reports it, in seconds since the epoch.
     """
 
     pid: int
@@ -28,14 +28,14 @@ class ProcessId:
 
     @classmethod
     def of(cls, pid: int) -> "ProcessId":
-        """Name the process that has this id now."""
+        """Return the identity of the process that has this id now."""
         return cls(pid, psutil.Process(pid).create_time())
 
     def find(self) -> psutil.Process | None:
-        """Give the process, or None when it has ended (a zombie has)."""
+        """Return the process, or None if it has ended or is a zombie."""
         try:
             process = psutil.Process(self.pid)
-            # The kernel counts births in ticks of 10 ms from a boot time that may be corrected by the clock.
+            # The kernel counts ticks of 10 ms from the boot time, which clock corrections can change.
             same = abs(process.create_time() - self.created) < 1.0
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.NoSuchProcess:
@@ -43,32 +43,32 @@ class ProcessId:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs (a frozen one does)."""
+        """True if the process exists; a frozen one counts as alive."""
         return self.find() is not None
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal, if the process still runs."""
+        """Send a signal if the process still exists."""
         process = self.find()
         if process is not None:
             process.send_signal(number)
 
     def kill(self) -> None:
-        """End the process at once (SIGKILL) and wait until it is gone."""
-        self._end(signal.SIGKILL, patience=10.0)
+        """Kill the process (SIGKILL) and wait until it is gone."""
+        self._end(signal.SIGKILL, timeout=10.0)
 
-    def stop(self, patience: float = 15.0) -> None:
-        """End the process in order (SIGTERM); kill it when it has not ended after `patience` seconds."""
+    def stop(self, timeout: float = 15.0) -> None:
+        """Terminate the process (SIGTERM); kill it if it has not ended after `timeout` seconds."""
         self.send(signal.SIGCONT)  # a frozen process cannot act on SIGTERM
-        if not self._end(signal.SIGTERM, patience):
+        if not self._end(signal.SIGTERM, timeout):
             self.kill()
 
-    def _end(self, number: signal.Signals, patience: float) -> bool:
+    def _end(self, number: signal.Signals, timeout: float) -> bool:
         process = self.find()
         if process is None:
             return True
         try:
             process.send_signal(number)
-            process.wait(patience)  # also reaps it, where it is a child of ours
+            process.wait(timeout)  # also reaps a child of this process
         except psutil.NoSuchProcess:
             return True
         except psutil.TimeoutExpired:
@@ -79,31 +79,30 @@ class ProcessId:
 def spawn(
     command: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None, bound: bool = False
 ) -> ProcessId:
-    """Start a program in a session of its own, its output appended to a file.
+    """Start a program in its own session and append its output to a file.
 
     Parameters
     ----------
     command : sequence of str
         Program and arguments.
     log : Path
-        File that takes standard output and standard error.
+        File for standard output and standard error.
     environment : mapping, optional
-        All of its variables; by default this process's.
+        The program's complete environment; by default that of this process.
     bound : bool
-        Whether the program must not outlive this one, even when this one is killed. It needs `setpriv`
-        (util-linux) and holds only when called from the main thread, since the kernel binds a child to the
-        thread that made it.
+        Whether the program must not outlive this one, even if this one is killed. That needs `setpriv`
+        (util-linux) and a call from the main thread, because the kernel binds a child to its parent thread.
 
     Returns
     -------
     ProcessId
-        The process; it may have ended already when it could not start properly.
+        The process; it may have ended already if it could not start properly.
     """
     binder = (
         shutil.which("setpriv") if bound and threading.current_thread() is threading.main_thread() else None
     )
     argv = [binder, "--pdeathsig", "KILL", "--", *command] if binder else list(command)
-    # Not subprocess.Popen: its objects complain when they are dropped before their process ends.
+    # subprocess.Popen warns when its object is deleted before the process ends.
     pid = os.posix_spawnp(
         argv[0],
         argv,
@@ -119,7 +118,7 @@ def spawn(
 
 
 def log_tail(log: Path, lines: int = 20) -> str:
-    """Give the last lines of a log file, for an error message."""
+    """Return the last lines of a log file, for an error message."""
     if not log.exists():
         return "(no log)"
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) or "(empty log)"

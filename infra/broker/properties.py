@@ -7,30 +7,39 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Node:
-    """One broker's place in its cluster.
+    """One broker of a cluster.
 
     Parameters
     ----------
     node_id : int
-        1, 2, ...
+        Number of the broker, from 1.
     folder : Path
-        Where its data, settings and log are.
+        Folder of its data, settings and log.
     ports : dict
-        Port by listener name: `PLAINTEXT` and `CONTROLLER`, and whatever extra listeners there are.
+        Port by listener name: `PLAINTEXT`, `CONTROLLER` and the extra listeners.
     """
 
     node_id: int
     folder: Path
     ports: dict[str, int] = field(hash=False)
 
+    @classmethod
+    def load(cls, folder: Path) -> "Node":
+        """Read a node from the settings in its folder."""
+        lines = (folder / "server.properties").read_text().splitlines()
+        settings = dict(line.split("=", 1) for line in lines if "=" in line)
+        addresses = (listener.split("://", 1) for listener in settings["listeners"].split(","))
+        ports = {name: int(address.rsplit(":", 1)[1]) for name, address in addresses}
+        return cls(int(settings["node.id"]), folder, ports)
+
     @property
     def settings(self) -> Path:
-        """Its server.properties."""
+        """Path of its server.properties."""
         return self.folder / "server.properties"
 
     @property
     def log(self) -> Path:
-        """What it prints."""
+        """Path of the broker's output."""
         return self.folder / "broker.log"
 
 
@@ -41,24 +50,24 @@ def server_properties(
     listeners: Mapping[str, str] | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Give a broker's settings, fit for a machine of two cores and for tests.
+    """Return a broker's settings for tests on a small machine.
 
     Parameters
     ----------
     node : Node
-        The broker; each is broker and controller in one (KRaft's combined mode).
+        The broker. It is also a controller (KRaft's combined mode).
     nodes : list of Node
-        All of its cluster, itself included.
+        All brokers of the cluster, including `node`.
     listeners : mapping, optional
-        Security protocol (`SASL_SSL`, ...) by name of each listener beyond `PLAINTEXT`, which brokers and
-        tools of this machine use among themselves and which stays open.
+        Security protocol (`SASL_SSL`, ...) of each extra listener, by name. The unsecured listener
+        `PLAINTEXT` remains for the brokers and for tools of this machine.
     extra : mapping, optional
-        Settings that are added, or that replace those chosen here.
+        Settings that add to or replace those chosen here.
 
     Returns
     -------
     dict
-        Value by setting, all strings.
+        Value by setting; all values are strings.
     """
     protocols = {"PLAINTEXT": "PLAINTEXT", **(listeners or {}), "CONTROLLER": "PLAINTEXT"}
     addresses = {name: f"{name}://127.0.0.1:{node.ports[name]}" for name in protocols}
@@ -76,7 +85,7 @@ def server_properties(
             f"{name}:{protocol}" for name, protocol in protocols.items()
         ),
         "log.dirs": str(node.folder / "data"),
-        # An acknowledged record is on two of three brokers: a killed one loses nothing and stops nobody.
+        # An acknowledged record is on two of three brokers, so a killed broker loses and blocks nothing.
         "default.replication.factor": str(count),
         "min.insync.replicas": str(in_sync),
         "offsets.topic.replication.factor": str(count),
@@ -84,12 +93,12 @@ def server_properties(
         "transaction.state.log.min.isr": str(in_sync),
         "share.coordinator.state.topic.replication.factor": str(count),
         "share.coordinator.state.topic.min.isr": str(in_sync),
-        # Kafka's 50 partitions of each are for clusters of many disks; here they cost start-up and files.
+        # Kafka's default of 50 partitions is for clusters of many disks; here they cost time and files.
         "offsets.topic.num.partitions": "8",
         "transaction.state.log.num.partitions": "8",
-        # A topic that nobody created is a mistake in the settings, not a wish.
+        # An unknown topic is an error in the settings.
         "auto.create.topics.enable": "false",
-        # Kafka waits 3 s for more members to join a new group; here they come one by one, in tests.
+        # Kafka waits 3 s for more members to join a new group; in tests they join one by one.
         "group.initial.rebalance.delay.ms": "0",
         "group.min.session.timeout.ms": "1000",
         **(extra or {}),
@@ -97,7 +106,7 @@ def server_properties(
 
 
 def render(properties: Mapping[str, str]) -> str:
-    """Write settings in Java's properties format.
+    """Return settings in Java's properties format.
 
     Examples
     --------

@@ -11,44 +11,51 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from routing.datasets.list_prices import OPEN_LLM, Prices, priced
-from routing.datasets.pickled import read_pickled_values
-from routing.datasets.tables import read_schema, read_table
-from routing.history import History
-from routing.history_rules import HistoryError, named
+from routing.datasets.cells import read_identifiers, read_numbers, read_texts
+from routing.datasets.published_prices import OPEN_LLM, Prices, priced
+from routing.datasets.routerbench_table import Incomplete, rows_without_gaps
+from routing.datasets.safe_pickle import read_pickled_values
+from routing.datasets.table_files import read_schema, read_table
+from routing.history.history import History
+from routing.history.rules import HistoryError, check_numbers, named, row_name
 
 QUESTIONS = "data_QA.json"
 ANSWERS = "*leaderboard_processed*.pickle"
 SCENARIO = "leaderboard_"
 
 TokenCounter = Callable[[str, Sequence[str]], ArrayLike]
-"""From an LLM's name and texts to the tokens of each text."""
+"""Returns the tokens of each text, by an LLM's name and the texts."""
 
 
 def load_open_llm(
-    path: str | Path, prices: Prices | None = None, count_tokens: TokenCounter | None = None
+    path: str | Path,
+    prices: Prices | None = None,
+    count_tokens: TokenCounter | None = None,
+    incomplete: Incomplete = "error",
 ) -> History:
-    """The history in CARROT's Open LLM Leaderboard v2.
+    """Load the history in CARROT's Open LLM Leaderboard v2.
 
-    Either of its forms:
+    It reads two forms:
 
     - the published folder: `data_QA.json`, with questions `Qs` and full prompts `Ps` of each scenario,
       and `new_leaderboard_processed_*.pickle`, with `models` and `correctness` [models, questions];
     - the table made from it: `prompt` and a column of correctness for each LLM, under the LLM's name.
 
     Cost = input price x tokens of the prompt, as the leaderboard's answers are a choice of few tokens. The
-    text to embed is the question; the prompt is what is paid for.
+    question is embedded; the prompt is paid for.
 
     Parameters
     ----------
     path : path
         The folder, or the table.
     prices : mapping from LLM to (input, output)
-        USD per million tokens; list prices of the end of 2024 where not given.
+        USD per million tokens; by default list prices of the end of 2024.
     count_tokens : callable, optional
-        `count_tokens(llm, texts)`, one count a text. Where not given, a token is taken to be four UTF-8
-        bytes: right within some tens of per cent for a prompt, and exact for the ratio of two LLMs that share
-        a tokenizer.
+        `count_tokens(llm, texts)` returns one count per text. By default a token is four UTF-8 bytes. The
+        error is some tens of per cent for a prompt, and none for the ratio of two LLMs with the same
+        tokenizer.
+    incomplete : {"error", "drop"}
+        Raise an error for a row with a gap (no prompt, or no correctness of some LLM), or drop the row.
 
     Raises
     ------
@@ -60,14 +67,14 @@ def load_open_llm(
     count = count_tokens or (lambda _, texts: four_bytes_a_token(texts))
     try:
         if place.is_dir() and (place / QUESTIONS).exists():
-            return _from_folder(place, prices, count)
-        return _from_table(place, prices, count)
+            return _from_folder(place, prices, count, incomplete)
+        return _from_table(place, prices, count, incomplete)
     except HistoryError as error:
         raise HistoryError(f"{path}: {error}") from None
 
 
 def four_bytes_a_token(texts: Sequence[str]) -> NDArray[np.float64]:
-    """A count of tokens for want of a tokenizer.
+    """Estimate the number of tokens without a tokenizer.
 
     Examples
     --------
@@ -81,13 +88,16 @@ def four_bytes_a_token(texts: Sequence[str]) -> NDArray[np.float64]:
 
 
 def correctness_columns(schema: pa.Schema, prices: Prices | None = None) -> list[str]:
-    """The columns of a table that are an LLM of the price list."""
+    """Return the columns of a table that are LLMs of the price list."""
     prices = OPEN_LLM if prices is None else prices
     return [name for name in schema.names if name in prices]
 
 
-def _from_folder(place: Path, prices: Prices, count: TokenCounter) -> History:
-    questions = json.loads((place / QUESTIONS).read_text(encoding="utf-8"))
+def _from_folder(place: Path, prices: Prices, count: TokenCounter, incomplete: Incomplete) -> History:
+    try:
+        questions = json.loads((place / QUESTIONS).read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise HistoryError(f"{QUESTIONS}: not JSON ({error}); fetch it again") from None
     files = sorted(place.glob(ANSWERS))
     if not files:
         raise HistoryError(f"{ANSWERS} is missing beside {QUESTIONS}; fetch it too")
@@ -101,44 +111,66 @@ def _from_folder(place: Path, prices: Prices, count: TokenCounter) -> History:
         raise HistoryError(f"prices: none for {named(sorted(common))}; pass prices={{name: (input, output)}}")
     ids, prompts, texts, tasks, quality = [], [], [], [], []
     for scenario in scenarios:
-        asked, found = questions[scenario], answers[scenario]
-        matrix = np.asarray(found["correctness"], dtype=np.float64)
-        full = asked.get("Ps", asked["Qs"])
-        if not len(asked["Qs"]) == len(full) == matrix.shape[1]:
+        questions_of, graded = questions[scenario], answers[scenario]
+        matrix = np.asarray(graded["correctness"], dtype=np.float64)
+        full = questions_of.get("Ps", questions_of["Qs"])
+        if not len(questions_of["Qs"]) == len(full) == matrix.shape[1]:
             raise HistoryError(
-                f"scenario {scenario!r}: {len(asked['Qs'])} questions, {len(full)} prompts and "
+                f"scenario {scenario!r}: {len(questions_of['Qs'])} questions, {len(full)} prompts and "
                 f"{matrix.shape[1]} answers; the files do not belong together"
             )
-        names = [_llm(name) for name in found["models"]]
+        names = [_llm(name) for name in graded["models"]]
         quality.append(matrix[[names.index(model) for model in models]].T)
         task = scenario.removeprefix(SCENARIO)
         ids += [f"{task}.{row}" for row in range(len(full))]
         tasks += [task] * len(full)
         prompts += full
-        texts += asked["Qs"]
-    return History(
-        ids, prompts, tasks, models, np.concatenate(quality), _cost(models, prices, prompts, count), texts
-    )
+        texts += questions_of["Qs"]
+    correct = np.concatenate(quality)
+    gaps = {model: np.isnan(correct[:, place]) for place, model in enumerate(models)}
+    keep = rows_without_gaps(gaps, incomplete, row_name, "id", ids)
+    ids, prompts, tasks, texts = ([part[row] for row in keep] for part in (ids, prompts, tasks, texts))
+    return History(ids, prompts, tasks, models, correct[keep], _cost(models, prices, prompts, count), texts)
 
 
-def _from_table(place: Path, prices: Prices, count: TokenCounter) -> History:
+def _from_table(place: Path, prices: Prices, count: TokenCounter, incomplete: Incomplete) -> History:
     models = correctness_columns(read_schema(place), prices)
     if not models:
         raise HistoryError(
             f"no column is a priced LLM; there are {named(read_schema(place).names)}. Pass prices="
         )
-    table = read_table(place)
+    table, rows = read_table(place)
     if "prompt" not in table.column_names:
         raise HistoryError(f"column 'prompt' is missing; there are {named(table.column_names)}")
-    prompts = [str(text) for text in table.column("prompt").to_pylist()]
-    keys = next((name for name in ("sample_id", "index") if name in table.column_names), None)
-    ids = range(len(prompts)) if keys is None else table.column(keys).to_pylist()
-    task = table.column("eval_name").to_pylist() if "eval_name" in table.column_names else [""] * len(prompts)
-    quality = np.stack(
-        [np.asarray(table.column(name).to_pylist(), dtype=np.float64) for name in models], axis=1
+
+    def column(name: str, read: Callable[..., list[str | None]]) -> list[str | None]:
+        found = table.column(name)
+        return read(found.to_pandas(), name, rows.name, str(found.type))
+
+    prompts = column("prompt", read_texts)
+    key = next((name for name in ("sample_id", "index") if name in table.column_names), None)
+    ids = [str(row) for row in range(len(prompts))] if key is None else column(key, read_identifiers)
+    tasks = (
+        column("eval_name", read_identifiers) if "eval_name" in table.column_names else [""] * len(prompts)
     )
+    correct = {name: read_numbers(table.column(name).to_pandas(), name, rows.name) for name in models}
+    gaps = {
+        name: np.array([text is None for text in texts], bool)
+        for name, texts in ((key or "id", ids), ("prompt", prompts))
+    }
+    gaps |= {name: np.isnan(values) for name, values in correct.items()}
+    keep = rows_without_gaps(gaps, incomplete, rows.name, key or "id", ids)
+    kept = [prompts[row] or "" for row in keep]
+    quality = np.stack([correct[name][keep] for name in models], axis=1)
+    kept_ids = [ids[row] or "" for row in keep]
+    check_numbers("quality", quality, 1.0, kept_ids, models, lambda row: rows.name(int(keep[row])))
     return History(
-        [str(key) for key in ids], prompts, task, models, quality, _cost(models, prices, prompts, count)
+        kept_ids,
+        kept,
+        [tasks[row] or "" for row in keep],
+        models,
+        quality,
+        _cost(models, prices, kept, count),
     )
 
 
@@ -157,10 +189,10 @@ def _cost(
 
 
 def _is_matrix(found: Any) -> bool:
-    # instruction following has several kinds of correctness, and no single one to route by
+    # Instruction following has several kinds of correctness and no single one to route by.
     return isinstance(found, dict) and "models" in found and np.ndim(found.get("correctness", 0)) == 2
 
 
 def _llm(repository: str) -> str:
-    """The LLM of a repository, as `open-llm-leaderboard/Qwen__Qwen2-72B-Instruct-details`."""
+    """Return the LLM of a repository such as `open-llm-leaderboard/Qwen__Qwen2-72B-Instruct-details`."""
     return repository.removeprefix("open-llm-leaderboard/").removesuffix("-details").replace("__", "/")

@@ -1,16 +1,16 @@
-"""RouterBench's own file: a pickled DataFrame, read without running what is in it."""
+"""RouterBench's own file: a pickled DataFrame, read without running its code."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from routing.datasets.pickled import read_pickled_frame
-from routing.datasets.tabular import Incomplete, from_frame
-from routing.history import History
+from routing.datasets.routerbench_table import Incomplete, from_frame
+from routing.datasets.safe_pickle import read_pickled_frame
+from routing.history.history import History
 
 
-def load_routerbench(path: str | Path, incomplete: Incomplete = "refuse") -> History:
-    """The history in `routerbench_0shot.pkl` or `routerbench_5shot.pkl` (data set withmartian/routerbench).
+def load_routerbench(path: str | Path, incomplete: Incomplete = "error") -> History:
+    """Load `routerbench_0shot.pkl` or `routerbench_5shot.pkl` (data set withmartian/routerbench).
 
     The columns are those of `from_frame`; answers and the oracle's choice are left out.
 
@@ -18,8 +18,8 @@ def load_routerbench(path: str | Path, incomplete: Incomplete = "refuse") -> His
     ----------
     path : path
         The file.
-    incomplete : {"refuse", "drop"}
-        Whether a row without a value for some LLM is an error or left out; the 5-shot file has some.
+    incomplete : {"error", "drop"}
+        Raise an error for a row with a gap, or drop the row; the 5-shot file has gaps.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""Estimators of quality and cost, one file each; `base` holds what they take and give."""
+"""Estimators of quality and cost, one file each; `base` has their interface, `registry` lists them."""

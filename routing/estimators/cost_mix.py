@@ -11,19 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
-from routing.cues import COUNTS
-from routing.estimators.base import FloatArray
+from routing.arrays import FloatArray
+from routing.embedding.text_features import COUNTS
 from routing.estimators.neighbours import LEAST_COST, LENGTH_OFFSET
 
 NEIGHBOUR_PARTS = ("text-neighbours", "length-neighbours")
 KERNEL_PARTS = ("text-kernel", "length-kernel", "kernel")
 PARTS = NEIGHBOUR_PARTS + KERNEL_PARTS
 
-_LEAST_TEXT_COST = 1e-9  # USD; keeps the ratio to it finite
-_PULL = 20.0  # how strongly each LLM's weights are drawn to those common to all
-_FLOOR = 0.3  # of the smallest cost seen
+MIN_TEXT_COST = 1e-9  # USD; keeps the ratio to it finite
+COMMON_WEIGHT_PULL = 20.0  # strength that pulls each LLM's weights to those common to all
+FLOOR_SHARE = 0.3  # of the smallest cost in the history
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class TextCost:
 
     @classmethod
     def fit(cls, features: FloatArray, cost: FloatArray) -> TextCost:
-        """Least squares of relative errors: rows weighted by 1 / (characters + 20).
+        """Fit by least squares of relative errors: rows are weighted by 1 / (characters + 20).
 
         Parameters
         ----------
@@ -49,6 +48,8 @@ class TextCost:
         cost : ndarray of float64, shape [H, M]
             USD.
         """
+        from scipy.optimize import nnls
+
         counts = features[:, : len(COUNTS)]
         weight = 1 / lengths(features)
         rows = counts * weight
@@ -57,16 +58,16 @@ class TextCost:
         gram, right = (rows / scale).T @ (rows / scale), (rows / scale).T @ (cost * weight)
         factor = np.linalg.cholesky(gram + 1e-9 * np.trace(gram) / len(gram) * np.eye(len(gram)))
         reduced = np.linalg.solve(factor, right)
-        found = np.stack([nnls(factor.T, column)[0] for column in reduced.T], axis=1)
-        return cls(found / scale[:, None])
+        solution = np.stack([nnls(factor.T, column)[0] for column in reduced.T], axis=1)
+        return cls(solution / scale[:, None])
 
     def predict(self, features: FloatArray) -> FloatArray:
-        """USD, [n, M]."""
-        return np.maximum(features[:, : len(COUNTS)] @ self.coefficients, _LEAST_TEXT_COST)
+        """Return the cost in USD, [n, M]."""
+        return np.maximum(features[:, : len(COUNTS)] @ self.coefficients, MIN_TEXT_COST)
 
 
 def lengths(features: FloatArray) -> FloatArray:
-    """Characters + 20 of each text, as a column [n, 1]."""
+    """Return characters + 20 of each text as a column, [n, 1]."""
     return features[:, :1] + LENGTH_OFFSET
 
 
@@ -93,15 +94,16 @@ class CostMix:
     floor: FloatArray
 
     def combine(self, candidates: Sequence[FloatArray]) -> FloatArray:
-        """Cost in USD, [n, M], of candidates in the order of `parts`."""
+        """Return the cost in USD, [n, M], of candidates in the order of `parts`."""
         out = np.broadcast_to(self.mean * (1 - self.weights.sum(axis=1)), candidates[0].shape).copy()
         for candidate, weight in zip(candidates, self.weights.T, strict=True):
             out += candidate * weight
-        return np.maximum(out, self.floor)
+        cost: FloatArray = np.maximum(out, self.floor)
+        return cost
 
 
 def ratio_base(part: str, features: FloatArray, text: FloatArray, mean: FloatArray) -> FloatArray:
-    """What a part's ratio is multiplied by: the text's cost, its length, or the mean cost; [n, M]."""
+    """Return the factor of a part's ratio: the text's cost, its length, or the mean cost; [n, M]."""
     if part.startswith("text"):
         return text
     if part.startswith("length"):
@@ -112,7 +114,7 @@ def ratio_base(part: str, features: FloatArray, text: FloatArray, mean: FloatArr
 def fit_mix(
     text: TextCost, parts: Sequence[str], leave_one_out: Sequence[FloatArray], cost: FloatArray
 ) -> tuple[CostMix, FloatArray]:
-    """Weigh the candidates.
+    """Fit the weights of the candidates.
 
     Parameters
     ----------
@@ -134,19 +136,22 @@ def fit_mix(
     unit = np.maximum(mean, LEAST_COST)
     centred = np.stack([(candidate - mean) / unit for candidate in leave_one_out], axis=2)
     truth = (cost - mean) / unit
-    models, many = cost.shape[1], len(parts)
+    models, count = cost.shape[1], len(parts)
     common = _nnls(np.einsum("hmc,hmd->cd", centred, centred), np.einsum("hmc,hm->c", centred, truth))
-    weights = np.empty((models, many))
+    weights = np.empty((models, count))
     for i in range(models):
         gram, right = centred[:, i].T @ centred[:, i], centred[:, i].T @ truth[:, i]
-        pull = _PULL * np.trace(gram) / len(cost) / many
-        weights[i] = _nnls(gram + pull * np.eye(many), right + pull * common)
-    floor = np.maximum(_FLOOR * cost.min(axis=0), LEAST_COST)
+        pull = COMMON_WEIGHT_PULL * np.trace(gram) / len(cost) / count
+        weights[i] = _nnls(gram + pull * np.eye(count), right + pull * common)
+    floor = np.maximum(FLOOR_SHARE * cost.min(axis=0), LEAST_COST)
     mix = CostMix(text, tuple(parts), weights, mean, floor)
     return mix, mix.combine(leave_one_out)
 
 
 def _nnls(gram: FloatArray, right: FloatArray) -> FloatArray:
-    """Non-negative least squares from the normal equations."""
+    """Solve non-negative least squares by the normal equations."""
+    from scipy.optimize import nnls
+
     factor = np.linalg.cholesky(gram + (1e-9 * np.trace(gram) / len(gram) + 1e-300) * np.eye(len(gram)))
-    return nnls(factor.T, np.linalg.solve(factor, right))[0]
+    solution: FloatArray = nnls(factor.T, np.linalg.solve(factor, right))[0]
+    return solution

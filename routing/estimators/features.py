@@ -1,17 +1,15 @@
-"""The features that kernels work on: the embedding beside standardised cues of the prompt's form."""
+"""Features of the kernels: the embedding and standardised cues of the prompt's form."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from routing.bytes_embedder import BytesEmbedder
-from routing.cues import COUNTS, CUES, text_features
-from routing.estimators.base import FloatArray, QueryBatch
-
-Float32Array = NDArray[np.float32]
+from routing.arrays import Float32Array, FloatArray
+from routing.embedding.bytes_embedder import BytesEmbedder
+from routing.embedding.query_batch import QueryBatch
+from routing.embedding.text_features import COUNTS, CUES, text_features
 
 CUE_WEIGHT = 0.2
 """Weight of a standardised cue beside the unit embedding."""
@@ -20,7 +18,7 @@ CLIP = 4.0
 
 
 def features_of_batch(batch: QueryBatch) -> FloatArray:
-    """Counts and cues [n, 38] of a batch: the embedder's, where it had them, else made here."""
+    """Return counts and cues, [n, 38], of a batch; those of the embedder if it has them."""
     if batch.counts is not None:
         return batch.counts
     return text_features(batch.prompts)
@@ -28,10 +26,10 @@ def features_of_batch(batch: QueryBatch) -> FloatArray:
 
 @dataclass(frozen=True)
 class FormFeatures:
-    """Puts z = [e, w c] together: unit embedding e, and w times the cues c, standardised on the history.
+    """Builds z = [e, w c]: unit embedding e, and w times the cues c, standardised on the history.
 
-    With a table of words, e is [e, b] / sqrt(2), b the unit embedding of the prompt's words: a second opinion
-    on what a prompt is about, which a neural model that reads only its first 256 tokens does not give.
+    With a table of words, e is [e, b] / sqrt(2), b being the unit embedding of the prompt's words. It covers
+    the whole prompt, while a neural model reads only its first 256 tokens.
 
     Parameters
     ----------
@@ -52,12 +50,12 @@ class FormFeatures:
     def fit(
         cls, features: FloatArray, weight: float = CUE_WEIGHT, words: BytesEmbedder | None = None
     ) -> FormFeatures:
-        """Standardise on the history's counts and cues, [H, 38]."""
+        """Fit the standardisation to the history's counts and cues, [H, 38]."""
         cues = features[:, len(COUNTS) :]
         return cls(cues.mean(axis=0), cues.std(axis=0) + 1e-9, weight, words)
 
     def of(self, batch: QueryBatch) -> tuple[Float32Array, FloatArray]:
-        """Rows of the kernel [n, D], and counts and cues [n, 38], of a batch."""
+        """Return rows of the kernel, [n, D], and counts and cues, [n, 38], of a batch."""
         if self.words is None:
             features = features_of_batch(batch)
             return self.rows(batch.embeddings, features), features
@@ -67,7 +65,7 @@ class FormFeatures:
         return self.rows(both, features), features
 
     def rows(self, embeddings: Float32Array, features: FloatArray) -> Float32Array:
-        """z of each query, [n, d + 27] (or the embeddings alone without cues)."""
+        """Return z of each query, [n, d + 27], or the embeddings if the cues have no weight."""
         if not self.weight:
             return np.ascontiguousarray(embeddings, np.float32)
         width = embeddings.shape[1]

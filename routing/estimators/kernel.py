@@ -10,16 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.linalg import cho_solve
-from scipy.linalg.lapack import spotrf, spotri
 
-from routing.estimators.base import FloatArray
+from routing.arrays import Float32Array, FloatArray
 
-Float32Array = NDArray[np.float32]
-
-_ROWS, _POINTS = 256, 1024  # of a tile: 1 MB of kernel values, so that they stay in the cache
-_CLOSE = 5e-3  # squared distance below which float32 cancellation would show; those few are done in float64
+_ROWS, _POINTS = 256, 1024  # of a tile: 1 MB of kernel values, which stay in the cache
+_CLOSE = 5e-3  # squared distance below which float32 cancels; such pairs use float64
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,7 @@ class KernelMachine:
         return _right_side(self.points)
 
     def predict(self, rows: Float32Array) -> FloatArray:
-        """Predictions [n, K]; a row does not depend on the others beyond the last bits."""
+        """Return predictions, [n, K]; rows depend on each other by rounding errors only."""
         out = np.zeros((len(rows), len(self.mean)))
         for start in range(0, len(rows), _ROWS):
             part = slice(start, start + _ROWS)
@@ -62,7 +57,7 @@ class KernelMachine:
 
 
 def kernel(rows: Float32Array, points: Float32Array, gamma: float) -> Float32Array:
-    """exp(-gamma |a - b|) for every row a and point b, float32 [n, m]."""
+    """Return exp(-gamma |a - b|) for every row a and point b, float32 [n, m]."""
     out = np.empty((len(rows), len(points)), np.float32)
     right = _right_side(points)
     for start in range(0, len(rows), _ROWS):
@@ -75,13 +70,13 @@ def kernel(rows: Float32Array, points: Float32Array, gamma: float) -> Float32Arr
 
 
 def _left_side(rows: Float32Array) -> Float32Array:
-    """[-2 z, |z|^2, 1]: its products with `_right_side` are squared distances, in one matrix product."""
+    """Return [-2 z, |z|^2, 1], whose product with `_right_side` gives squared distances."""
     squares = np.einsum("ij,ij->i", rows, rows)[:, None]
     return np.hstack([rows * np.float32(-2), squares, np.ones_like(squares)])
 
 
 def _right_side(points: Float32Array) -> Float32Array:
-    """[p, 1, |p|^2] for each point, [m, D + 2]."""
+    """Return [p, 1, |p|^2] for each point, [m, D + 2]."""
     squares = np.einsum("ij,ij->i", points, points)[:, None]
     return np.ascontiguousarray(np.hstack([points, np.ones_like(squares), squares]), np.float32)
 
@@ -89,12 +84,12 @@ def _right_side(points: Float32Array) -> Float32Array:
 def _tile(
     left: Float32Array, right: Float32Array, rows: Float32Array, points: Float32Array, gamma: float
 ) -> Float32Array:
-    """Kernel values of a piece that stays in the processor's cache.
+    """Return the kernel values of a piece that stays in the processor's cache.
 
-    Squared distances come from inner products, which cancel where rows nearly coincide (the root of an error
-    of 1e-7 is 3e-4, and it would depend on the batch's shape): those pairs are done again in float64.
+    Squared distances come from inner products, which cancel if rows nearly coincide: the root of an error of
+    1e-7 is 3e-4, and it would depend on the batch's shape. Such pairs are computed again in float64.
     """
-    distance = left @ right.T
+    distance: Float32Array = left @ right.T
     close = np.flatnonzero(distance < _CLOSE)
     if len(close):
         a, b = np.divmod(close, distance.shape[1])
@@ -104,7 +99,8 @@ def _tile(
             distance[a[part], b[part]] = np.einsum("ij,ij->i", apart, apart)
     np.sqrt(distance, out=distance)
     distance *= np.float32(-gamma)
-    return np.exp(distance, out=distance)
+    np.exp(distance, out=distance)
+    return distance
 
 
 def fit_exact(
@@ -127,6 +123,9 @@ def fit_exact(
     leave_one_out : ndarray of float64, shape [H, K]
         Each row's prediction had it not been in the history.
     """
+    from scipy.linalg import cho_solve
+    from scipy.linalg.lapack import spotrf, spotri
+
     rows = np.ascontiguousarray(rows, np.float32)
     mean = targets.mean(axis=0)
     gram = kernel(rows, rows, gamma)

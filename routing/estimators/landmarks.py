@@ -9,13 +9,9 @@ y - (y - fit) / (1 - h).
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
-from routing.estimators.base import FloatArray
+from routing.arrays import Float32Array, FloatArray
 from routing.estimators.kernel import KernelMachine, kernel
-
-Float32Array = NDArray[np.float32]
 
 _JITTER = 1e-3
 _BLOCK = 4096
@@ -28,7 +24,7 @@ def fit_landmarks(
     ridge: float,
     landmarks: Float32Array,
 ) -> tuple[KernelMachine, FloatArray]:
-    """Fit on landmarks: about 8 H m + 8 m^2 bytes at most a block, H m^2 operations.
+    """Fit on landmarks: about 8 H m + 8 m^2 bytes, H m^2 operations.
 
     Parameters
     ----------
@@ -45,6 +41,8 @@ def fit_landmarks(
     machine : KernelMachine
     leave_one_out : ndarray of float64, shape [H, K]
     """
+    from scipy.linalg import cho_factor, cho_solve, solve_triangular
+
     rows = np.ascontiguousarray(rows, np.float32)
     landmarks = np.ascontiguousarray(landmarks, np.float32)
     count, mean = len(landmarks), targets.mean(axis=0)
@@ -72,7 +70,7 @@ def fit_landmarks(
 
 
 def choose_landmarks(rows: Float32Array, count: int, seed: int = 0) -> Float32Array:
-    """Rows of the history drawn at random, no two alike, [min(count, H), D]."""
+    """Draw distinct rows of the history at random, [min(count, H), D]."""
     order = np.random.default_rng(seed).permutation(len(rows))
     distinct = np.unique(rows[order[: 2 * count]], axis=0, return_index=True)[1]
     return np.ascontiguousarray(rows[order[np.sort(distinct)[:count]]], np.float32)

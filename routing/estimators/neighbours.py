@@ -1,22 +1,52 @@
-"""Estimates from the nearest neighbours in the history: the paper's, and better weights and costs."""
+"""Estimates from the nearest neighbours in the history: the paper's, and variants of weights and costs."""
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
-from routing.estimators.base import Estimates, FloatArray, QueryBatch
-from routing.history import EmbeddedHistory
-from routing.index import NeighbourIndex, Rows, Similarities
+from routing.arrays import FloatArray
+from routing.embedding.query_batch import QueryBatch
+from routing.estimators.base import Estimates, FitEffort, OnStep
+from routing.history.history import EmbeddedHistory
+from routing.history.nearest import NeighbourIndex, Rows, Similarities
 
 LENGTH_OFFSET = 20
-"""Characters added to a prompt's length: what a chat template adds, and no division by zero."""
+"""Characters added to a prompt's length, as a chat template does; avoids division by zero."""
 
 LEAST_COST = 1e-12
-"""USD; an estimate is at least one picodollar, so that nothing is free."""
+"""USD; the smallest estimate is one picodollar."""
+
+
+@dataclass(frozen=True)
+class NeighbourSettings:
+    """Settings of the neighbours that a preset uses: uniform weights, mean cost, exact search.
+
+    Parameters
+    ----------
+    k : int
+        Neighbours; all rows if the history is shorter.
+    """
+
+    kind: ClassVar[str] = "neighbours"
+
+    k: int = 5
+
+    def sized_for(self, rows: int) -> tuple[NeighbourSettings, str | None]:
+        """Return these settings for a history of any length."""
+        return self, None
+
+    def effort(self, rows: int) -> FitEffort:
+        """Return the effort of a fit, which is negligible."""
+        return FitEffort(0.0, 0)
+
+    def fits_words(self, rows: int) -> bool:
+        """Return False: neighbours need no table of hashed words."""
+        return False
 
 
 class Neighbours:
@@ -29,13 +59,13 @@ class Neighbours:
     k : int
         Neighbours, 1 to H.
     weights : {"uniform", "similarity"}
-        All alike, or exp(temperature (s - s_max)) of the similarity s.
+        Equal weights, or exp(temperature (s - s_max)) of the similarity s.
     temperature : float
         Of the similarity weights.
     cost : {"mean", "per-length"}
         Mean cost of the neighbours, or their mean of cost / (characters + 20), times that of the query.
     index : {"exact", "hnsw"} or NeighbourIndex
-        How they are found.
+        Search for neighbours.
     threads : int
         Threads of one search.
     """
@@ -65,33 +95,56 @@ class Neighbours:
             index if isinstance(index, NeighbourIndex) else NeighbourIndex(history.embeddings, index, threads)
         )
         if len(self._index) != len(history):
-            raise ValueError(f"index: {len(self._index)} rows for a history of {len(history)}; build it anew")
+            raise ValueError(
+                f"index: {len(self._index)} rows for a history of {len(history)}; build it again"
+            )
         self._lengths = _lengths(history.history.prompts)
         costs = history.history.cost
         if cost == "per-length":
             costs = costs / self._lengths[:, None]
-        # quality and cost side by side, so that one pass over the neighbours' rows gives both
+        # Quality and cost are side by side: one pass over the neighbours' rows gives both.
         self._table = np.ascontiguousarray(np.hstack([history.history.quality, costs]))
 
+    @classmethod
+    def fit(
+        cls,
+        history: EmbeddedHistory,
+        settings: NeighbourSettings,
+        features: FloatArray | None = None,
+        on_step: OnStep | None = None,
+    ) -> Neighbours:
+        """Return the neighbours of these settings; there is nothing to fit."""
+        return cls(history, k=min(settings.k, len(history)))
+
+    def save(self, folder: Path) -> None:
+        """Write nothing: the history is all that neighbours need."""
+
+    @classmethod
+    def load(cls, folder: Path, history: EmbeddedHistory, settings: NeighbourSettings) -> Neighbours:
+        """Return the neighbours of these settings; `save` wrote nothing."""
+        return cls.fit(history, settings)
+
     def neighbours(self, batch: QueryBatch) -> tuple[Similarities, Rows]:
-        """The neighbours themselves: similarity and row in the history, each [n, k], nearest first."""
+        """Return similarity and row in the history of the neighbours, each [n, k], nearest first."""
         return self._index.search(batch.embeddings, self.k)
 
     def estimate(self, batch: QueryBatch) -> Estimates:
-        """Quality and cost [n, M] of new queries."""
+        """Return quality and cost, [n, M], of new queries."""
         similarity, rows = self.neighbours(batch)
         lengths = _lengths(batch.prompts) if self.cost == "per-length" else None
         return self._estimates(similarity, rows, lengths)
 
     def leave_one_out(self) -> Estimates:
-        """Quality and cost [H, M] of the history's own rows, each from its neighbours but itself."""
+        """Return quality and cost, [H, M], of the history's rows, each from its neighbours without itself."""
         similarity, rows = self._index.search_own(self.k)
         return self._estimates(similarity, rows, self._lengths if self.cost == "per-length" else None)
 
     def _estimates(self, similarity: Similarities, rows: Rows, lengths: FloatArray | None) -> Estimates:
+        from scipy.sparse import csr_array
+
         n, k = rows.shape
         if self.weights == "uniform":
-            # in row order, so that the sum does not depend on how the search ordered equal similarities
+            # In row order: the sum must not depend on the search's order of equal similarities.
             rows = np.sort(rows, axis=1)
             weight, total = np.ones(n * k), np.full((n, 1), float(k))
         else:

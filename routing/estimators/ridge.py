@@ -1,81 +1,35 @@
-"""The best known estimator: kernel ridge regression, corrected across LLMs, with a mixed cost estimate."""
+"""Kernel ridge regression, corrected across LLMs, with a mixed cost estimate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from routing.bytes_embedder import SMALLEST_HISTORY, BytesEmbedder, fit_bytes
-from routing.estimators.across import AcrossModels, fit_across
-from routing.estimators.base import Estimates, FloatArray, QueryBatch
+from routing.arrays import Float32Array, FloatArray
+from routing.embedding.bytes_embedder import SMALLEST_HISTORY, BytesEmbedder, fit_bytes
+from routing.embedding.query_batch import QueryBatch
+from routing.estimators.base import Estimates, OnStep
 from routing.estimators.cost_mix import (
     KERNEL_PARTS,
     NEIGHBOUR_PARTS,
-    PARTS,
     CostMix,
     TextCost,
     fit_mix,
     ratio_base,
 )
-from routing.estimators.features import CUE_WEIGHT, FormFeatures, features_of_batch
-from routing.estimators.kernel import Float32Array, KernelMachine, fit_exact
+from routing.estimators.cross_model import AcrossModels, fit_across
+from routing.estimators.features import FormFeatures, features_of_batch
+from routing.estimators.kernel import KernelMachine, fit_exact
 from routing.estimators.landmarks import choose_landmarks, fit_landmarks
-from routing.folder import open_folder, save_folder
-from routing.history import EmbeddedHistory, HistoryError
-from routing.index import NeighbourIndex, Rows, Similarities
-
-GRID = ((0.5, 3.0), (1.0, 2.0), (2.0, 1.0), (2.0, 0.6))
-"""(gamma, lam) of the kernel from smooth to sharp; the least leave-one-out error of quality wins."""
+from routing.estimators.neighbour_ratios import NeighbourRatios
+from routing.estimators.ridge_settings import RidgeSettings
+from routing.history.history import EmbeddedHistory
+from routing.history.rules import HistoryError
+from routing.history.storage import open_folder, save_folder
 
 _ARRAYS, _WORDS = "ridge.npz", "words"
-_TEMPERATURE = 10.0
-
-Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class RidgeSettings:
-    """What the estimator is made of; every part can be left out, to see what it gives.
-
-    Parameters
-    ----------
-    landmarks : int, optional
-        Landmarks of the kernel; left out, the exact kernel on every history row.
-    cue_weight : float
-        Weight of the standardised cues beside the embedding; 0 leaves them out.
-    words : int
-        Dimensions of an embedding of the prompt's words beside the embedding; 0 leaves it out. It is left
-        out as well where the history is too short for it.
-    across : bool
-        Correct the estimates across LLMs.
-    cost_parts : tuple of str
-        Candidates of the cost estimate, out of `routing.estimators.cost_mix.PARTS`.
-    neighbours : int
-        Neighbours of the two candidates that need them.
-    grid : tuple of (gamma, lam)
-        Kernels to choose from by leave-one-out error, from smooth to sharp.
-    seed : int
-        Of the draw of landmarks.
-    """
-
-    landmarks: int | None = None
-    cue_weight: float = CUE_WEIGHT
-    words: int = 0
-    across: bool = True
-    cost_parts: tuple[str, ...] = ("text-neighbours", "length-neighbours", "kernel")
-    neighbours: int = 20
-    grid: tuple[tuple[float, float], ...] = GRID
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        unknown = [part for part in self.cost_parts if part not in PARTS]
-        if unknown or not self.cost_parts:
-            raise ValueError(f"cost_parts: {unknown or 'empty'}; choose from {', '.join(PARTS)}")
-        if not self.grid:
-            raise ValueError("grid: empty; give at least one (gamma, lam)")
 
 
 class RidgeEstimator:
@@ -96,13 +50,13 @@ class RidgeEstimator:
         self._own = own
         self._digest = history.digest()
         self._mean = np.maximum(history.history.cost.mean(axis=0), 1e-12)
-        self._near: _NeighbourRatios | None = None
+        self._near: NeighbourRatios | None = None
         if any(part in NEIGHBOUR_PARTS for part in mix.parts):
             features = features_of_batch(history.batch())
-            self._near = _NeighbourRatios(history, features, mix.text, mix.parts, settings.neighbours)
+            self._near = NeighbourRatios(history, features, mix.text, mix.parts, settings.neighbours)
 
     def estimate(self, batch: QueryBatch) -> Estimates:
-        """Quality and cost [n, M] of new queries."""
+        """Return quality and cost, [n, M], of new queries."""
         rows, features = self.form.of(batch)
         models = len(self.models)
         predicted = self.machine.predict(rows)
@@ -116,17 +70,35 @@ class RidgeEstimator:
         return Estimates(np.clip(quality, 0, 1), self.mix.combine(candidates))
 
     def leave_one_out(self) -> Estimates:
-        """Quality and cost [H, M] of the history's own rows, each without its own answers."""
+        """Return quality and cost, [H, M], of the history's rows, each without its own answers."""
         return self._own
 
+    @classmethod
+    def fit(
+        cls,
+        history: EmbeddedHistory,
+        settings: RidgeSettings,
+        features: FloatArray | None = None,
+        on_step: OnStep | None = None,
+    ) -> RidgeEstimator:
+        """Fit the estimator by `fit_ridge`."""
+        return fit_ridge(history, settings, features, on_step)
+
     def save(self, folder: Path) -> None:
-        """Write what was fitted into a folder, beside the history that it was fitted on."""
+        """Write the fit to a folder. The history is saved elsewhere."""
         arrays = {
-            "form_mean": self.form.mean, "form_scale": self.form.scale,
-            "points": self.machine.points, "weights": self.machine.weights, "mean": self.machine.mean,
-            "text": self.mix.text.coefficients, "mix_weights": self.mix.weights, "mix_mean": self.mix.mean,
-            "mix_floor": self.mix.floor, "own_quality": self._own.quality, "own_cost": self._own.cost,
-        }  # fmt: skip
+            "form_mean": self.form.mean,
+            "form_scale": self.form.scale,
+            "points": self.machine.points,
+            "weights": self.machine.weights,
+            "mean": self.machine.mean,
+            "text": self.mix.text.coefficients,
+            "mix_weights": self.mix.weights,
+            "mix_mean": self.mix.mean,
+            "mix_floor": self.mix.floor,
+            "own_quality": self._own.quality,
+            "own_cost": self._own.cost,
+        }
         if self.across is not None:
             arrays |= {"across_matrix": self.across.matrix, "across_shift": self.across.shift}
         facts = {
@@ -141,13 +113,24 @@ class RidgeEstimator:
         save_folder(folder, facts, {_ARRAYS: lambda file: np.savez(file, **arrays)})  # type: ignore[arg-type]
 
     @classmethod
-    def load(cls, folder: Path, history: EmbeddedHistory) -> RidgeEstimator:
-        """Read what `save` wrote; seconds, whatever the fit took.
+    def load(
+        cls, folder: Path, history: EmbeddedHistory, settings: RidgeSettings | None = None
+    ) -> RidgeEstimator:
+        """Read a fit from a folder, within seconds.
+
+        Parameters
+        ----------
+        folder : path
+            As given to `save`.
+        history : EmbeddedHistory
+            The history of the fit.
+        settings : RidgeSettings, optional
+            Ignored: the settings of the fit are saved with it.
 
         Raises
         ------
         HistoryError
-            It was fitted on another history.
+            The fit is of another history.
         """
         stored = open_folder(folder)
         meta = stored.facts
@@ -156,10 +139,10 @@ class RidgeEstimator:
                 f"{folder}: fitted on history {meta['history'][:16]}..., this is {history.digest()[:16]}...; "
                 "run `python -m routing fit` again"
             )
-        kept = dict(meta["settings"])
-        kept["cost_parts"] = tuple(kept["cost_parts"])
-        kept["grid"] = tuple((float(g), float(r)) for g, r in kept["grid"])
-        settings = RidgeSettings(**kept)
+        saved = dict(meta["settings"])
+        saved["cost_parts"] = tuple(saved["cost_parts"])
+        saved["grid"] = tuple((float(g), float(r)) for g, r in saved["grid"])
+        settings = RidgeSettings(**saved)
         with np.load(stored.path(_ARRAYS)) as a:
             across = AcrossModels(a["across_matrix"], a["across_shift"]) if "across_matrix" in a else None
             mix = CostMix(
@@ -176,9 +159,9 @@ def fit_ridge(
     history: EmbeddedHistory,
     settings: RidgeSettings | None = None,
     features: FloatArray | None = None,
-    progress: Progress | None = None,
+    on_step: OnStep | None = None,
 ) -> RidgeEstimator:
-    """Fit the estimator: closed forms only.
+    """Fit the estimator by closed forms.
 
     Parameters
     ----------
@@ -187,12 +170,12 @@ def fit_ridge(
     settings : RidgeSettings, optional
         The default is the exact kernel with every part.
     features : ndarray of float64, shape [H, 38], optional
-        Counts and cues of the history's prompts, when they are at hand.
-    progress : callable, optional
-        Told of each step as it is done.
+        Counts and cues of the history's prompts, if they are computed already.
+    on_step : callable, optional
+        Called after each step.
     """
     settings = settings or RidgeSettings()
-    say = progress or (lambda step: None)
+    report = on_step or (lambda step: None)
     if features is None:
         features = features_of_batch(history.batch())
     answers = history.history
@@ -205,12 +188,16 @@ def fit_ridge(
     for part in settings.cost_parts:
         if part in KERNEL_PARTS:
             targets.append(answers.cost / ratio_base(part, features, text_cost, mean))
-    # Ratios to the text are of size 1, those to the length are tiny: one scale, so that float32 serves all.
-    scale = np.concatenate([np.maximum(np.abs(t).mean(axis=0), 1e-30) if k else np.ones(t.shape[1])
-                            for k, t in enumerate(targets)])  # fmt: skip
-    wanted = np.hstack(targets) / scale
-    say("features")
-    machine, own = _fit_kernel(rows, wanted, len(history.models), settings, say)
+    # Ratios to the text are about 1, those to the length are tiny. One scale makes float32 precise for all.
+    scale = np.concatenate(
+        [
+            np.maximum(np.abs(t).mean(axis=0), 1e-30) if k else np.ones(t.shape[1])
+            for k, t in enumerate(targets)
+        ]
+    )
+    scaled_targets = np.hstack(targets) / scale
+    report("features")
+    machine, own = _fit_kernel(rows, scaled_targets, len(history.models), settings, report)
     machine = KernelMachine(
         machine.points, (machine.weights * scale).astype(np.float32), machine.mean * scale, machine.gamma
     )
@@ -221,11 +208,11 @@ def fit_ridge(
         across, quality = fit_across(quality, answers.quality)
     ratios = _kernel_columns(settings.cost_parts, own, models)
     if any(part in NEIGHBOUR_PARTS for part in settings.cost_parts):
-        near = _NeighbourRatios(history, features, text, settings.cost_parts, settings.neighbours)
+        near = NeighbourRatios(history, features, text, settings.cost_parts, settings.neighbours)
         ratios.update(near.own())
     candidates = [ratios[p] * ratio_base(p, features, text_cost, mean) for p in settings.cost_parts]
     mix, cost = fit_mix(text, settings.cost_parts, candidates, answers.cost)
-    say("across LLMs and cost")
+    report("across LLMs and cost")
     return RidgeEstimator(
         history, settings, form, machine, across, mix, Estimates(np.clip(quality, 0, 1), cost)
     )
@@ -238,13 +225,13 @@ def _word_table(history: EmbeddedHistory, dimension: int) -> BytesEmbedder | Non
 
 
 def _fit_kernel(
-    rows: Float32Array, targets: FloatArray, models: int, settings: RidgeSettings, say: Progress
+    rows: Float32Array, targets: FloatArray, models: int, settings: RidgeSettings, on_step: OnStep
 ) -> tuple[KernelMachine, FloatArray]:
-    """The fit of the grid with the least leave-one-out error of quality.
+    """Return the fit of the grid with the smallest leave-one-out error of quality.
 
-    Every candidate is fitted as it would be used: on part of the history or on fewer landmarks a smoother
-    kernel wins than on all of it. The grid goes from smooth to sharp; it is climbed from its second entry on
-    as long as the error falls, which leaves out what lies beyond the best.
+    Every candidate is fitted as it would be used: part of the history or fewer landmarks would favour a
+    smoother kernel. The grid goes from smooth to sharp. The search starts at its second entry and goes on
+    while the error falls, so it skips the candidates beyond the best.
     """
     landmarks = None
     if settings.landmarks is not None:
@@ -260,7 +247,7 @@ def _fit_kernel(
         else:
             machine, own = fit_landmarks(rows, targets, gamma, ridge, landmarks)
         error = float(((own[:, :models] - truth) ** 2).mean())
-        say(f"kernel gamma {gamma} lam {ridge}, leave-one-out error {error:.5f}")
+        on_step(f"kernel gamma {gamma} lam {ridge}, leave-one-out error {error:.5f}")
         if best is None or error < best[0]:
             best = error, machine, own
             return True
@@ -280,40 +267,6 @@ def _fit_kernel(
 
 
 def _kernel_columns(parts: tuple[str, ...], predicted: FloatArray, models: int) -> dict[str, FloatArray]:
-    """The cost ratios among the regression's outputs."""
+    """Return the cost ratios among the regression's outputs."""
     named = [part for part in parts if part in KERNEL_PARTS]
     return {part: predicted[:, (k + 1) * models : (k + 2) * models] for k, part in enumerate(named)}
-
-
-class _NeighbourRatios:
-    """Means over a query's neighbours of cost / text cost and cost / length, weights exp(10 (s - s_max))."""
-
-    def __init__(
-        self, history: EmbeddedHistory, features: FloatArray, text: TextCost, parts: tuple[str, ...], k: int
-    ) -> None:
-        self.parts = [part for part in parts if part in NEIGHBOUR_PARTS]
-        self.k = min(k, len(history) - 1)
-        if self.k < 1:
-            raise ValueError("history: one row has no neighbours; leave the neighbours' cost parts out")
-        predicted, mean = text.predict(features), np.zeros(len(history.models))
-        self._table = np.hstack(
-            [history.history.cost / ratio_base(part, features, predicted, mean) for part in self.parts]
-        )
-        self._models = len(history.models)
-        self._index = NeighbourIndex(history.embeddings)
-
-    def of(self, embeddings: Float32Array) -> dict[str, FloatArray]:
-        return self._means(*self._index.search(embeddings, self.k))
-
-    def own(self) -> dict[str, FloatArray]:
-        return self._means(*self._index.search_own(self.k))
-
-    def _means(self, similarity: Similarities, rows: Rows) -> dict[str, FloatArray]:
-        weight = np.exp(_TEMPERATURE * (similarity.astype(np.float64) - similarity[:, :1]))
-        weight /= weight.sum(axis=1, keepdims=True)
-        out = np.empty((len(rows), self._table.shape[1]))
-        for start in range(0, len(rows), 1024):
-            part = slice(start, start + 1024)
-            out[part] = np.einsum("nk,nkc->nc", weight[part], self._table[rows[part]])
-        m = self._models
-        return {name: out[:, k * m : (k + 1) * m] for k, name in enumerate(self.parts)}

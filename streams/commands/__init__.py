@@ -1,1 +1,1 @@
-"""One module a command: `add_arguments(parser)` and `run(arguments) -> exit status`."""
+"""One module for each command, with `add_arguments(parser)` and `run(arguments) -> exit status`."""

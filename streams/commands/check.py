@@ -1,4 +1,4 @@
-"""`python -m streams check`: reads every topic and says whether the invariants hold."""
+"""`python -m streams check`: audit of all topics."""
 
 from __future__ import annotations
 
@@ -6,32 +6,34 @@ import argparse
 
 import orjson
 
-from streams.checker import check
-from streams.checks.logs import KafkaLogs
-from streams.kafka import reach_broker, reader_config
-from streams.logs import configure_logs
-from streams.settings import Settings
+from streams.audit.check import check
+from streams.audit.topic_records import KafkaTopicSource
+from streams.config.log_setup import configure_logs
+from streams.config.settings import Settings
+from streams.kafka.clients import reach_broker, reader_config
+from streams.kafka.scanner import Scanner
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command can be told."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "--complete",
         action="store_true",
-        help="nothing is to come: a query that waits is missing, a bill that is behind is wrong",
+        help="no more records will come: report waiting queries as missing, outdated bills as wrong",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the verdict; 1 when an invariant is broken."""
+    """Print the findings; return 1 if an invariant is broken."""
     settings = Settings()
     configure_logs("warning", settings.log_format)
     reach_broker(settings)
-    with KafkaLogs(reader_config(settings, f"{settings.app_id}-check")) as logs:
-        verdict = check(logs, settings.topics, complete=arguments.complete)
+    with Scanner(reader_config(settings, f"{settings.app_id}-check")) as scanner:
+        source = KafkaTopicSource(scanner, settings.app_id)
+        findings = check(source, settings.topics, complete=arguments.complete)
     if arguments.json:
-        print(orjson.dumps(verdict.to_dict(), option=orjson.OPT_INDENT_2).decode())
+        print(orjson.dumps(findings.to_dict(), option=orjson.OPT_INDENT_2).decode())
     else:
-        print(verdict.text())
-    return 0 if verdict.fine else 1
+        print(findings.text())
+    return 0 if findings.fine else 1

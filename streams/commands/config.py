@@ -1,4 +1,4 @@
-"""`python -m streams config check|table`: the effective settings with every mistake, and what there is."""
+"""`python -m streams config check|table`: effective settings with all mistakes, or all settings."""
 
 from __future__ import annotations
 
@@ -8,24 +8,30 @@ import sys
 
 import orjson
 
-from streams.config_check import Report, check_config
-from streams.mistakes import choices
-from streams.settings import PREFIX, Settings
+from streams.config.catalogue_file import (
+    PREFIX,
+)
+from streams.config.setting_errors import allowed_values
+from streams.config.settings import (
+    Settings,
+)
+from streams.operations.console_table import table_lines
+from streams.worker.preflight import ConfigReport, check_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command can be told."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "action",
         choices=["check", "table"],
-        help="what is in force, or a table of what there is (Markdown)",
+        help="check: effective settings and mistakes; table: all settings as Markdown",
     )
-    parser.add_argument("--offline", action="store_true", help="do not ask the broker")
+    parser.add_argument("--offline", action="store_true", help="do not connect to the broker")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints; 1 when there is a mistake."""
+    """Print the report or the table; return 1 if there is a mistake."""
     if arguments.action == "table":
         print(settings_table())
         return 0
@@ -42,12 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if report.mistakes else 0
 
 
-def print_report(report: Report) -> None:
-    """For people: settings to standard output, mistakes to standard error."""
-    names = max(len(row.name) for row in report.effective)
-    values = min(44, max(len(row.value) for row in report.effective))
-    for row in report.effective:
-        print(f"{row.name:<{names}}  {row.value:<{values}}  {row.source}")
+def print_report(report: ConfigReport) -> None:
+    """Print settings to standard output, and notes and mistakes to standard error."""
+    rows = [(row.name, row.value, row.source) for row in report.effective]
+    print("\n".join(table_lines(["", "", ""], rows, left=(0, 1, 2))))
     sys.stdout.flush()
     for text in report.notes:
         print(f"note: {text}", file=sys.stderr)
@@ -58,13 +62,14 @@ def print_report(report: Report) -> None:
 
 
 def settings_table() -> str:
-    """All settings as a table of Markdown: variable, default, what it is."""
+    """Return all settings as a Markdown table: variable, default, description."""
     lines = ["| variable | default | what it is |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
+    own = {name: field for name, field in Settings.model_fields.items() if name in Settings.__annotations__}
+    for name, field in (own | Settings.model_fields).items():
         default = field.default
         text = str(default).lower() if isinstance(default, bool) else str(default)
         shown = "" if default is None or default == "" else f"`{text}`"
-        values = ", ".join(f"`{value}`" for value in choices(name))
+        values = ", ".join(f"`{value}`" for value in allowed_values(name))
         text = (field.description or "") + (f" One of {values}." if values else "")
         lines.append(f"| `{PREFIX}{name.upper()}` | {shown} | {text} |")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`python -m streams dlq`: dead letters counted, shown byte for byte, and replayed."""
+"""`python -m streams dlq`: counts, contents and replay of dead letters."""
 
 from __future__ import annotations
 
@@ -13,55 +13,68 @@ from typing import Any
 import orjson
 from tqdm import tqdm
 
-from routing.arguments import count, rate, whole
-from streams.kafka import reach_broker, reader_config
-from streams.letters import Kind, Letter, Marks, count_kinds, read_letters, read_marks
-from streams.logs import configure_logs
-from streams.replaying import Replayed, Replayer
-from streams.scanning import Scanner
-from streams.settings import Settings
+from routing.arguments import non_negative_int, positive_int, rate_per_second
+from streams.config.log_setup import configure_logs
+from streams.config.settings import Settings
+from streams.kafka.clients import reach_broker, reader_config
+from streams.kafka.scanner import Scanner
+from streams.operations.console_table import table_lines
+from streams.operations.dead_letter_replay import DeadLetterReplayer, ReplayResult
+from streams.operations.dead_letters import (
+    DeadLetter,
+    RejectionGroup,
+    ReplayMarkers,
+    count_rejections,
+    read_letters,
+    read_marks,
+)
 
-WHICH = ("queries", "outcomes")
+SOURCES = ("queries", "outcomes")
+STATES = ("new", "replayed", "back")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Sub-commands `list`, `show` and `replay`."""
+    """Add the sub-commands `list`, `show` and `replay`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    counts = actions.add_parser("list", help="count them by reason")
+    counts = actions.add_parser("list", help="count letters by reason")
     counts.add_argument("which", nargs="*", metavar="queries|outcomes", help="default: both")
     counts.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    show = actions.add_parser("show", help="show one, byte for byte")
-    show.add_argument("which", choices=WHICH)
+    show = actions.add_parser("show", help="show one letter, byte for byte")
+    show.add_argument("which", choices=SOURCES)
     show.add_argument(
-        "offset", type=whole, metavar="OFFSET", help="on the dead-letter topic; `list` names some"
+        "offset", type=non_negative_int, metavar="OFFSET", help="on the dead-letter topic; `list` names some"
     )
     form = show.add_mutually_exclusive_group()
-    form.add_argument("--value", action="store_true", help="nothing but the value's bytes")
-    form.add_argument("--key", action="store_true", help="nothing but the key's bytes")
-    form.add_argument("--json", action="store_true", help="everything as JSON, bytes in base64")
-    replay = actions.add_parser("replay", help="send them again to where they came from, each once")
-    replay.add_argument("which", choices=WHICH)
+    form.add_argument("--value", action="store_true", help="only the value's bytes")
+    form.add_argument("--key", action="store_true", help="only the key's bytes")
+    form.add_argument("--json", action="store_true", help="the letter as JSON, bytes in base64")
+    replay = actions.add_parser("replay", help="send letters again to their original topics, each once")
+    replay.add_argument("which", choices=SOURCES)
     replay.add_argument(
-        "--offset", type=whole, action="append", metavar="OFFSET", help="only this one; may be given often"
+        "--offset",
+        type=non_negative_int,
+        action="append",
+        metavar="OFFSET",
+        help="only this letter; may be repeated",
     )
-    replay.add_argument("--reason", metavar="TEXT", help="only those whose reason has this in it")
-    replay.add_argument("--stage", metavar="STAGE", help="only those refused at this stage")
-    replay.add_argument("--limit", type=count, metavar="N", help="at most so many")
+    replay.add_argument("--reason", metavar="TEXT", help="only letters whose reason contains TEXT")
+    replay.add_argument("--stage", metavar="STAGE", help="only letters rejected at this stage")
+    replay.add_argument("--limit", type=positive_int, metavar="N", help="maximum number of letters")
     replay.add_argument(
         "--rate",
-        type=rate,
+        type=rate_per_second,
         default=50.0,
         metavar="R",
-        help="letters a second; 0: as fast as it goes [%(default)s]",
+        help="letters per second; 0: no limit [%(default)s]",
     )
     replay.add_argument(
-        "--again", action="store_true", help="those, too, that were refused again after a replay"
+        "--again", action="store_true", help="include letters that were rejected again after a replay"
     )
-    replay.add_argument("--dry-run", action="store_true", help="only say which")
+    replay.add_argument("--dry-run", action="store_true", help="only list the letters")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the sub-command."""
+    """Run the sub-command."""
     settings = Settings()
     configure_logs("warning", settings.log_format)
     reach_broker(settings)
@@ -73,14 +86,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def topic_of(settings: Settings, which: str) -> str:
-    """The dead-letter topic of queries or of outcomes.
+    """Return the dead-letter topic of queries or of outcomes.
 
     Raises
     ------
     ValueError
         There is no such topic.
     """
-    if which not in WHICH:
+    if which not in SOURCES:
         raise ValueError(f"dlq list: {which!r} is neither queries nor outcomes")
     return settings.topics.dlq if which == "queries" else settings.topics.outcomes_dlq
 
@@ -89,32 +102,34 @@ def topic_of(settings: Settings, which: str) -> str:
 
 
 def run_list(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Counts by reason."""
-    found: dict[str, list[Kind]] = {}
+    """Print counts by reason."""
+    groups: dict[str, list[RejectionGroup]] = {}
     with Scanner(reader_config(settings)) as scanner:
         marks = read_marks(scanner, settings)
-        for which in arguments.which or WHICH:
-            found[which] = count_kinds(read_letters(scanner, topic_of(settings, which)), marks)
+        for which in arguments.which or SOURCES:
+            groups[which] = count_rejections(read_letters(scanner, topic_of(settings, which)), marks)
     if arguments.json:
-        data = {which: [asdict(kind) for kind in kinds] for which, kinds in found.items()}
+        data = {which: [asdict(kind) for kind in kinds] for which, kinds in groups.items()}
         print(orjson.dumps(data, option=orjson.OPT_INDENT_2).decode())
     else:
-        print("\n\n".join(table(which, kinds) for which, kinds in found.items()))
+        print("\n\n".join(table(which, kinds) for which, kinds in groups.items()))
     return 0
 
 
-def table(which: str, kinds: list[Kind]) -> str:
-    """For people."""
+def table(which: str, kinds: list[RejectionGroup]) -> str:
+    """Return the counts as text."""
     total = sum(kind.count for kind in kinds)
     new = sum(kind.states["new"] for kind in kinds)
     lines = [f"{which}: {total} dead letters, {new} of them neither replayed nor back from a replay"]
     if kinds:
-        lines.append(f"{'count':>8}{'new':>8}{'replayed':>10}{'back':>8}{'last offset':>13}  stage: reason")
-    for kind in kinds:
-        states = kind.states
-        lines.append(
-            f"{kind.count:>8}{states['new']:>8}{states['replayed']:>10}{states['back']:>8}"
-            f"{kind.last:>13}  {kind.stage}: {kind.kind}"
+        lines += table_lines(
+            ["count", *STATES, "last offset", "stage: reason"],
+            [
+                [kind.count, *(kind.states[name] for name in STATES), kind.last, f"{kind.stage}: {kind.kind}"]
+                for kind in kinds
+            ],
+            left=(5,),
+            indent=2,
         )
     return "\n".join(lines)
 
@@ -123,7 +138,7 @@ def table(which: str, kinds: list[Kind]) -> str:
 
 
 def run_show(settings: Settings, arguments: argparse.Namespace) -> int:
-    """One letter; 1 when it is not there."""
+    """Print one letter; return 1 if it does not exist."""
     topic = topic_of(settings, arguments.which)
     with Scanner(reader_config(settings)) as scanner:
         message = scanner.message_at(topic, 0, arguments.offset)
@@ -134,7 +149,7 @@ def run_show(settings: Settings, arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
-    letter = Letter.of(message)
+    letter = DeadLetter.of(message)
     if arguments.value or arguments.key:
         sys.stdout.buffer.write((letter.value if arguments.value else letter.key) or b"")
         sys.stdout.buffer.flush()
@@ -143,8 +158,8 @@ def run_show(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def as_json(letter: Letter, marks: Marks) -> str:
-    """Everything, bytes in base64."""
+def as_json(letter: DeadLetter, marks: ReplayMarkers) -> str:
+    """Return the letter as JSON, bytes in base64."""
     data = {
         "topic": letter.topic,
         "offset": letter.offset,
@@ -157,8 +172,8 @@ def as_json(letter: Letter, marks: Marks) -> str:
     return orjson.dumps(data, option=orjson.OPT_INDENT_2).decode()
 
 
-def as_text(letter: Letter, marks: Marks) -> str:
-    """For people: bytes that are not plain ASCII as Python spells them, so that none is hidden."""
+def as_text(letter: DeadLetter, marks: ReplayMarkers) -> str:
+    """Return the letter as text; bytes that are not printable ASCII are escaped as in Python."""
     at = datetime.fromtimestamp(letter.refused_at, UTC).isoformat(sep=" ", timespec="milliseconds")
     came = (
         "?" if letter.origin is None else f"{letter.origin[0]}[{letter.origin[1]}]@{letter.errors['offset']}"
@@ -183,14 +198,14 @@ def _base64(raw: bytes | None) -> str | None:
 
 
 def run_replay(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Sends letters again; 1 when some could not be sent."""
+    """Send letters again; return 1 if some could not be sent."""
     topic = topic_of(settings, arguments.which)
     with Scanner(reader_config(settings)) as scanner:
         if arguments.dry_run:
             marks = read_marks(scanner, settings)
             return dry_run(chosen(read_letters(scanner, topic), arguments), marks, arguments.again)
         letters = chosen(read_letters(scanner, topic), arguments)
-        replayer = Replayer(settings, arguments.rate, arguments.again)
+        replayer = DeadLetterReplayer(settings, arguments.rate, arguments.again)
         try:
             with tqdm(unit="letter", disable=not sys.stderr.isatty()) as bar:
                 done = replayer.run(letters, arguments.limit, lambda done: _show(bar, done))
@@ -202,8 +217,8 @@ def run_replay(settings: Settings, arguments: argparse.Namespace) -> int:
     return 1 if done.failed else 0
 
 
-def chosen(letters: Iterator[Letter], arguments: argparse.Namespace) -> Iterator[Letter]:
-    """Those that the arguments ask for."""
+def chosen(letters: Iterator[DeadLetter], arguments: argparse.Namespace) -> Iterator[DeadLetter]:
+    """Yield the letters that the arguments select."""
     for letter in letters:
         if arguments.offset and letter.offset not in arguments.offset:
             continue
@@ -214,8 +229,8 @@ def chosen(letters: Iterator[Letter], arguments: argparse.Namespace) -> Iterator
         yield letter
 
 
-def dry_run(letters: Iterator[Letter], marks: Marks, again: bool) -> int:
-    """Says which would be sent."""
+def dry_run(letters: Iterator[DeadLetter], marks: ReplayMarkers, again: bool) -> int:
+    """Print the letters that would be sent."""
     for letter in letters:
         state = marks.state(letter)
         if state == "new" or (state == "back" and again):
@@ -223,8 +238,8 @@ def dry_run(letters: Iterator[Letter], marks: Marks, again: bool) -> int:
     return 0
 
 
-def summary(done: Replayed) -> str:
-    """What a replay did, in a line."""
+def summary(done: ReplayResult) -> str:
+    """Return the result of a replay in one line."""
     parts = [f"{done.sent} replayed"]
     if count := done.skipped["replayed"]:
         parts.append(f"{count} were replayed before")
@@ -235,6 +250,6 @@ def summary(done: Replayed) -> str:
     return ", ".join(parts)
 
 
-def _show(bar: Any, done: Replayed) -> None:
+def _show(bar: Any, done: ReplayResult) -> None:
     bar.n = done.sent
     bar.refresh()

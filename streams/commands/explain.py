@@ -1,4 +1,4 @@
-"""`python -m streams explain QUERY_ID`: why a query went where it went."""
+"""`python -m streams explain QUERY_ID`: the decisions about a query, and their reasons."""
 
 from __future__ import annotations
 
@@ -10,72 +10,85 @@ from typing import Any
 
 import orjson
 
-from routing.arguments import count, positive
-from routing.history import HistoryError
-from streams.estimating import Estimating, load_estimating
-from streams.explaining import NEIGHBOURS, explain
-from streams.kafka import reach_broker
-from streams.logs import configure_logs
-from streams.settings import Settings
+from routing.arguments import positive_float, positive_int
+from routing.history.rules import HistoryError
+from streams.config.log_setup import configure_logs
+from streams.config.settings import Settings
+from streams.kafka.clients import reach_broker
+from streams.operations.console_table import table_lines
+from streams.operations.explain import NEIGHBOURS, explain
+from streams.router.estimation import Estimation, load_estimation
 
-COLUMNS = (
-    ("quality", 9), ("cost", 12), ("price", 12), ("score", 9), ("charge", 12),
-    ("available_before", 18), ("available_after", 18),
-)  # fmt: skip
-SHOWN_PROMPT = 72
+COLUMNS = ("quality", "cost", "price", "score", "charge", "available_before", "available_after")
+MAX_PROMPT_CHARACTERS = 72
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command can be told."""
+    """Add the arguments of the command."""
     parser.add_argument("query_id", metavar="QUERY_ID")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument(
-        "--neighbours", type=count, default=NEIGHBOURS, metavar="N", help="rows of the history [%(default)s]"
+        "--neighbours",
+        type=positive_int,
+        default=NEIGHBOURS,
+        metavar="N",
+        help="number of history rows to show [%(default)s]",
     )
-    parser.add_argument("--hours", type=positive, metavar="H", help="look no further back")
+    parser.add_argument("--hours", type=positive_float, metavar="H", help="search only the last H hours")
     parser.add_argument(
-        "--recorded-only", action="store_true", help="do not load the history: no estimates, no neighbours"
+        "--recorded-only", action="store_true", help="do not load the history; omit estimates and neighbours"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints; 1 when there is no such query."""
+    """Print the decisions; return 1 if there is no such query."""
     settings = Settings()
     configure_logs("warning", settings.log_format)
     reach_broker(settings)
     since = None if arguments.hours is None else time.time() - 3600 * arguments.hours
     estimating = None if arguments.recorded_only else load(settings)
     try:
-        told = explain(settings, estimating, arguments.query_id, since=since, neighbours=arguments.neighbours)
+        explanation = explain(
+            settings, estimating, arguments.query_id, since=since, neighbours=arguments.neighbours
+        )
     except LookupError as error:
         print(f"error: {error.args[0]}", file=sys.stderr)
         return 1
-    print(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode() if arguments.json else text(told))
+    print(
+        orjson.dumps(explanation, option=orjson.OPT_INDENT_2).decode()
+        if arguments.json
+        else text(explanation)
+    )
     return 0
 
 
-def load(settings: Settings) -> Estimating | None:
-    """What the workers estimate with, or a word about why there is nothing."""
+def load(settings: Settings) -> Estimation | None:
+    """Return the estimation of the workers, or print why it is not available and return None."""
     try:
-        return load_estimating(settings, settings.read_catalogue())
+        return load_estimation(settings, settings.read_catalogue())
     except (HistoryError, ValueError, FileNotFoundError) as error:
         print(f"note: without estimates and neighbours: {error}", file=sys.stderr)
         return None
 
 
-def text(told: dict[str, Any]) -> str:
-    """For people."""
-    lines = [f"query {told['id']}: {_short(told['prompt'])}"]
-    for decision in told["decisions"]:
+def text(explanation: dict[str, Any]) -> str:
+    """Return an explanation as text."""
+    lines = [f"query {explanation['id']}: {_short(explanation['prompt'])}"]
+    for decision in explanation["decisions"]:
         lines += ["", *_decision(decision)]
+    # last, because the decisions answer the question
+    for decision in explanation["decisions"]:
+        lines += _neighbours(decision)
     return "\n".join(lines)
 
 
 def _decision(decision: dict[str, Any]) -> list[str]:
-    where = "overflow lane" if decision["pool"] else f"lane {decision['lane']}"
+    lane = "overflow lane" if decision["pool"] else f"lane {decision['lane']}"
     at = datetime.fromtimestamp(decision["at"], UTC).isoformat(sep=" ", timespec="milliseconds")
-    went = f" to {decision['model']}" if decision["model"] else ""
-    lines = [f"{decision['stage']}{went} by the {where} at offset {decision['offset']}, {at}"]
+    target = f" to {decision['model']}" if decision["model"] else ""
+    lines = [f"{decision['stage']}{target} by the {lane} at offset {decision['offset']}, {at}"]
+    if decision["attempt"] > 1:
+        lines.append(f"  attempt {decision['attempt']}, after {', '.join(decision['tried'])} returned it")
     if decision["reason"]:
         lines.append(f"  because {decision['reason']}")
     if decision["found"]:
@@ -84,52 +97,68 @@ def _decision(decision: dict[str, Any]) -> list[str]:
         learned = "" if plan["learned"] else ", before there were prices"
         lines.append(f"  plan {plan['version']} of period {plan['period']}{learned}")
     if decision["explored"]:
-        lines.append("  it was to measure an LLM without a history")
+        lines.append("  it measured an LLM without a history")
     if decision["models"]:
         lines += _models(decision["models"])
+    if decision.get("budgets"):
+        headers = ["budget", "unit", "price", "available before"]
+        rows = [
+            [one["name"], one["unit"], _number(one["price"]), _number(one["available_before"])]
+            for one in decision["budgets"]
+        ]
+        lines += table_lines(headers, rows, left=(0, 1))
     if decision["agrees"] is not None:
-        again = "comes out the same" if decision["agrees"] else "comes out otherwise: the history has changed"
-        lines.append(f"  the decision, made again, {again} (estimates: {decision['estimated_by']})")
+        changed = "differs: the history, prices or settings have changed"
+        result = "is the same" if decision["agrees"] else changed
+        lines.append(f"  the recomputed decision {result} (estimates: {decision['estimated_by']})")
     if (outcome := decision["outcome"]) is not None:
         quality = "" if outcome["quality"] is None else f", quality {outcome['quality']:.3f}"
         lines.append(f"  answered for {outcome['cost']:.9f} USD{quality}")
     elif decision["stage"] == "routed":
-        lines.append("  its outcome has not come")
-    return lines + _neighbours(decision)
-
-
-def _models(models: list[dict[str, Any]]) -> list[str]:
-    width = max(len(model["name"]) for model in models) + 2
-    head = "".join(f"{name.replace('_', ' '):>{room}}" for name, room in COLUMNS)
-    lines = [f"  {'LLM':<{width}}{head}  mask"]
-    for model in models:
-        numbers = "".join(f"{_number(model.get(name)):>{room}}" for name, room in COLUMNS)
-        mark = "* " if model["chosen"] else "  "
-        lines.append(f"{mark}{model['name']:<{width}}{numbers}  {_mask(model)}")
+        lines.append("  it has no outcome yet")
     return lines
 
 
+def _models(models: list[dict[str, Any]]) -> list[str]:
+    return table_lines(
+        ["", "LLM", *(name.replace("_", " ") for name in COLUMNS), "mask"],
+        [
+            [
+                "*" if model["chosen"] else "",
+                model["name"],
+                *(_number(model.get(name)) for name in COLUMNS),
+                _mask(model),
+            ]
+            for model in models
+        ],
+        left=(0, 1, 2 + len(COLUMNS)),
+    )
+
+
 def _mask(model: dict[str, Any]) -> str:
-    """Why an LLM could not be chosen."""
+    """Return the reason why an LLM could not be chosen."""
     if not model["active"]:
         return "closed"
+    if model.get("excluded"):
+        return f"excluded: {model['excluded']}"
     if model.get("comparable") is False:
         return "not measured yet"
     if model.get("can_pay") is False:
         return "cannot pay"
+    if model.get("cannot_pay") and model.get("worth"):
+        return f"cannot pay: {', '.join(model['cannot_pay'])}"
     return "not worth its price" if model.get("worth") is False else ""
 
 
 def _neighbours(decision: dict[str, Any]) -> list[str]:
     if not decision["neighbours"]:
         return []
-    lines = ["  nearest in the history: similarity, mean quality, task, prompt"]
+    rows = []
     for near in decision["neighbours"]:
         mean = sum(near["quality"].values()) / len(near["quality"])
-        lines.append(
-            f"    {near['similarity']:.3f}  {mean:.2f}  {near['task'][:20]:<20}  {_short(near['prompt'])}"
-        )
-    return lines
+        rows.append([f"{near['similarity']:.3f}", f"{mean:.2f}", near["task"], _short(near["prompt"])])
+    headers = ["similarity", "mean quality", "task", "prompt"]
+    return ["  nearest in the history", *table_lines(headers, rows, left=(2, 3), indent=4)]
 
 
 def _number(value: float | None) -> str:
@@ -140,6 +169,6 @@ def _number(value: float | None) -> str:
 
 def _short(text: str | None) -> str:
     if text is None:
-        return "(its prompt is gone)"
+        return "(its prompt was deleted)"
     line = " ".join(text.split())
-    return line if len(line) <= SHOWN_PROMPT else line[: SHOWN_PROMPT - 3] + "..."
+    return line if len(line) <= MAX_PROMPT_CHARACTERS else line[: MAX_PROMPT_CHARACTERS - 3] + "..."

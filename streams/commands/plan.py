@@ -1,75 +1,77 @@
-"""`python -m streams plan`: shows the plan in force, and changes the catalogue while workers run."""
+"""`python -m streams plan`: the plan in force, and changes of the catalogue while workers run."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
-import orjson
-
-from routing.catalogue import Catalogue
-from routing.list_prices import PriceChange, cost_factors, first_listed, listed
-from routing.money import to_usd
-from routing.plan import Plan
-from streams.catalogue_change import as_planned, differences, estimate_changes
-from streams.catalogue_versions import CATALOGUE_KEY, CatalogueVersion
-from streams.kafka import reach_broker, reader_config, transactional_config
-from streams.plan_messages import encode_plan
-from streams.plans import plan_in_force
-from streams.settings import Settings, read_catalogue
-from streams.topics import create_topics, topic_specs
-from streams.transactions import FencedProducer, read_to_end
+from routing.arguments import duration
+from streams.config.catalogue_file import read_catalogue
+from streams.config.settings import Settings
+from streams.kafka.clients import reach_broker
+from streams.kafka.topics import create_topics, topic_specs
+from streams.ledger.committed_ledgers import read_ledgers
+from streams.messages.pause import ManualPause
+from streams.messages.plan import encode_plan
+from streams.operations.plan_table import plan_lines
+from streams.operations.top_ups import top_up_amount, top_up_line
+from streams.planner.catalogue_publisher import CataloguePublisher
+from streams.planner.plan_reader import plan_in_force
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Sub-commands `show` and `apply`."""
+    """Add the sub-commands."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     show = actions.add_parser("show", help="show the plan in force")
-    show.add_argument("--json", action="store_true", help="as it is on the topic")
-    apply = actions.add_parser("apply", help="show what another catalogue changes, and publish it")
+    show.add_argument("--json", action="store_true", help="print the message of the topic")
+    pause = actions.add_parser("pause", help="send an LLM no queries; its budget stays")
+    pause.add_argument("model", metavar="LLM", help="name of the LLM")
+    pause.add_argument(
+        "--for", dest="seconds", type=duration, metavar="T", help="such as 10m or 2h [until resumed]"
+    )
+    resume = actions.add_parser("resume", help="end the pause of an LLM, also one that failures led to")
+    resume.add_argument("model", metavar="LLM", help="name of the LLM")
+    top_up = actions.add_parser("top-up", help="raise the limit of a budget for the rest of this period")
+    top_up.add_argument(
+        "counter", metavar="BUDGET", help="name of a budget, BUDGET=VALUE, or an LLM with its own budget"
+    )
+    top_up.add_argument(
+        "amount", type=float, metavar="AMOUNT", help="USD, queries or tokens, as the budget counts"
+    )
+    apply = actions.add_parser("apply", help="show the changes of another catalogue, and publish it")
     apply.add_argument("file", type=Path, metavar="CATALOGUE", help="YAML file of the LLMs")
     apply.add_argument("--yes", action="store_true", help="publish without asking")
     apply.add_argument(
-        "--new-history", action="store_true",
+        "--new-history",
+        action="store_true",
         help="workers have a history whose costs are by this catalogue's prices: changes count from now on",
-    )  # fmt: skip
+    )
     apply.add_argument("--dry-run", action="store_true", help="only show the difference")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the sub-command."""
+    """Run the sub-command."""
     settings = Settings()
     if arguments.action == "show":
         return show_plan(settings, as_json=arguments.json)
+    if arguments.action in ("pause", "resume"):
+        seconds = 0.0 if arguments.action == "resume" else arguments.seconds
+        return pause_llm(settings, arguments.model, seconds, time.time())
+    if arguments.action == "top-up":
+        return top_up(settings, arguments.counter, arguments.amount)
     return apply_catalogue(
-        settings, arguments.file, ask=not arguments.yes, dry=arguments.dry_run,
+        settings,
+        arguments.file,
+        ask=not arguments.yes,
+        dry=arguments.dry_run,
         new_history=arguments.new_history,
-    )  # fmt: skip
-
-
-def catalogue_in_force(settings: Settings, plan: Plan | None) -> CatalogueVersion:
-    """The newest catalogue on the topic; while there is none, what workers started with, by their plan."""
-    found = CatalogueVersion(0, as_planned(settings.read_catalogue(), plan))
-    for message in read_to_end(reader_config(settings), settings.topics.catalogue, 0):
-        value = message.value()
-        if message.key() == CATALOGUE_KEY and value is not None:
-            found = CatalogueVersion.decode(value)
-    return found
-
-
-def history_prices(
-    current: CatalogueVersion, plan: Plan | None, file: Catalogue
-) -> dict[str, list[float | None]]:
-    """The prices that the history's costs are by, with those of LLMs that came later."""
-    known = current.priced_by
-    if known is None:
-        known = current.list_prices_since(file).told_by(plan, current.version)
-    return first_listed(known, listed(current.catalogue))
+    )
 
 
 def show_plan(settings: Settings, *, as_json: bool) -> int:
-    """Print the plan in force; 1 when there is none."""
+    """Print the plan in force; return 1 if there is none."""
     reach_broker(settings)
     plan = plan_in_force(settings)
     if plan is None:
@@ -78,18 +80,64 @@ def show_plan(settings: Settings, *, as_json: bool) -> int:
     if as_json:
         sys.stdout.buffer.write(encode_plan(plan) + b"\n")
         return 0
-    state = "prices learned" if plan.learned else "warm-up, no prices yet"
-    print(f"period {plan.period}, plan {plan.version}, revision {plan.revision}: {state}")
-    print(f"horizon {plan.horizon} queries, catalogue version {plan.catalogue}")
-    for name, factor in plan.cost_factor.items():
-        print(f"estimated costs of {name}: the history's times {factor:g}, by the change of its list price")
-    print(f"solved from {orjson.dumps(plan.solved_from).decode()}")
-    print(f"\n{'LLM':44} {'price 1/USD':>12} {'budget USD':>12} {'granted USD':>12}")
-    granted = to_usd(plan.granted.sum(0))
-    for i, name in enumerate(plan.models):
-        label = name if plan.active[i] else f"{name} (removed)"
-        budget = float(to_usd(plan.budgets[i]))
-        print(f"{label:44} {plan.prices[i]:12.4g} {budget:12.6f} {granted[i]:12.6f}")
+    ledgers = read_ledgers(settings, plan.lanes, plan.overflow)
+    # read the plan again, because lanes may have released more since than the first plan had granted
+    print("\n".join(plan_lines(plan_in_force(settings) or plan, ledgers)))
+    return 0
+
+
+def pause_llm(settings: Settings, model: str, seconds: float | None, now: float) -> int:
+    """Publish the pause of an LLM.
+
+    Parameters
+    ----------
+    settings : Settings
+    model : str
+    seconds : float or None
+        Length of the pause; None: without a time limit; 0: the LLM is resumed.
+    now : float
+        Seconds since the epoch.
+
+    Raises
+    ------
+    ValueError
+        The plan has no such LLM.
+    """
+    reach_broker(settings)
+    plan = plan_in_force(settings)
+    known = settings.read_catalogue().names if plan is None else plan.models
+    if model not in known:
+        raise ValueError(f"LLM: {model!r} is not in the plan, which has {', '.join(known)}; correct it")
+    pause = ManualPause(now, None if seconds is None else now + seconds)
+    CataloguePublisher(settings).publish_pause(model, pause)
+    span = "" if seconds is None else f" for {seconds:g} s"
+    print(f"{model}: {'resumed' if pause.resumes else f'paused{span}'}")
+    return 0
+
+
+def top_up(settings: Settings, counter: str, amount: float) -> int:
+    """Publish that a counter's limit is raised for the rest of the period; return 1 if there is no plan.
+
+    Parameters
+    ----------
+    settings : Settings
+    counter : str
+        Name of the counter.
+    amount : float
+        In US dollars, queries or tokens.
+
+    Raises
+    ------
+    ValueError
+        The plan has no such counter, or the amount is not valid.
+    """
+    reach_broker(settings)
+    publisher = CataloguePublisher(settings)
+    if (plan := plan_in_force(settings)) is None:
+        print(f"no plan on {settings.topics.plans}: no worker has run yet", file=sys.stderr)
+        return 1
+    added = top_up_amount(plan, counter, amount)
+    print(top_up_line(plan, counter, added, publisher.publish_top_up(counter, plan.period, added)))
     return 0
 
 
@@ -98,48 +146,39 @@ def apply_catalogue(
 ) -> int:
     """Show the difference, then publish the next version of the catalogue.
 
-    It carries the prices that the history's costs are by, so that no worker need know them from its file.
+    The version contains the list prices of the history, so that no worker depends on its catalogue file.
 
     Returns
     -------
     int
-        0 when published or nothing is different; 1 when not confirmed.
+        0 if published or unchanged; 1 if not confirmed.
+
+    Raises
+    ------
+    CatalogueError
+        A worker would not start with this catalogue. It is not published.
     """
-    wanted = read_catalogue(file)
+    catalogue = read_catalogue(file)
     admin = reach_broker(settings)
-    # the fence comes before the look, so that of two that apply at once one fails instead of being lost
-    producer = FencedProducer(transactional_config(settings, "catalogue"))
-    plan = plan_in_force(settings)
-    current = catalogue_in_force(settings, plan)
-    before = history_prices(current, plan, settings.read_catalogue())
-    after = listed(wanted) if new_history else first_listed(before, listed(wanted))
-    factors = cost_factors(listed(current.catalogue), before)
-    if plan is not None and plan.catalogue == current.version:
-        factors = plan.cost_factor
-    changes = [
-        *map(str, differences(current.catalogue, wanted)),
-        *estimate_changes(factors, PriceChange(listed(wanted), after)),
-    ]
-    if not changes:
-        print(f"nothing changes: catalogue version {current.version} is in force")
+    publisher = CataloguePublisher(settings)
+    change = publisher.compare(catalogue, new_history=new_history)
+    if not change.differences:
+        print(f"nothing changes: catalogue version {change.current.version} is in force")
         return 0
-    for change in changes:
-        print(change)
+    for line in change.differences:
+        print(line)
     if dry:
         return 0
     if ask and not _confirmed():
         print("not published", file=sys.stderr)
         return 1
-    for topic, made in create_topics(
-        admin, topic_specs(settings, wanted), settings.replication_factor
+    for topic, created in create_topics(
+        admin, topic_specs(settings, catalogue), settings.replication_factor
     ).items():
-        if made:
+        if created:
             print(f"created {topic}")
-    version = CatalogueVersion(current.version + 1, wanted, after)
-    producer.begin()
-    producer.produce(settings.topics.catalogue, version.encode(), CATALOGUE_KEY, partition=0)
-    producer.commit()
-    print(f"published catalogue version {version.version}")
+    publisher.publish(change.next)
+    print(f"published catalogue version {change.next.version}")
     return 0
 
 

@@ -1,21 +1,45 @@
-"""`python -m streams worker`: runs one worker of the router until it is told to stop."""
+"""`python -m streams worker`: one worker of the router."""
 
 from __future__ import annotations
 
 import argparse
+import os
 
-from streams.logs import configure_logs
-from streams.settings import Settings
+import structlog
+
+from streams.config.log_setup import configure_logs
+from streams.config.service_links import service_link_notes
+from streams.config.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A worker is told everything by settings."""
+    """Add the arguments of a shadow; settings configure a worker."""
+    parser.add_argument(
+        "--shadow",
+        action="store_true",
+        help="decide queries by these settings without any effect; write the decisions to `router.shadow`",
+    )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        choices=("latest", "earliest"),
+        default="latest",
+        help="where a new shadow begins to read [%(default)s]",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs until SIGTERM or SIGINT; a broker that is away is waited for."""
+    """Run until SIGTERM or SIGINT; wait for an unreachable broker."""
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format)
-    from streams.starting import main
+    for note in service_link_notes(os.environ):
+        log.info("variables_ignored", note=note)
+    if arguments.shadow:
+        from streams.worker import shadow
+
+        return int(shadow.main(settings, arguments.start))
+    from streams.worker.startup import main
 
     return int(main(settings) or 0)

@@ -1,1 +1,1 @@
-"""The worker's HTTP port: health, metrics, and a page that shows the whole cluster. It only reads."""
+"""The HTTP port: probes, metrics, the page. Read only."""

@@ -1,4 +1,4 @@
-"""Who may see the pages: everyone on this machine, or who knows the token."""
+"""Access to the HTTP port: local clients only, or clients that know the token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 COOKIE = "port_session"
 OPEN_PATHS = ("/healthz", "/readyz", "/static/page.css", "/static/icon.svg")
-"""Probes cannot log in; without the token these tell yes or no, nothing else. The form needs its looks."""
+"""Paths without a token: probes, which then only answer yes or no, and files of the login form."""
 
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 COOKIE_SECONDS = 30 * 24 * 3600
@@ -33,15 +33,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Access:
-    """Checks each request.
+    """Checks the access of each request.
 
     Parameters
     ----------
     token : SecretStr or None
-        What callers must know; None: only names of this machine are answered to, so that no page of the web
-        can ask through its reader's browser.
+        Token that clients must know. None: requests must address this machine by a local name, so that no
+        foreign web page can read through a user's browser.
     form : bytes
-        HTML that asks a person for the token.
+        HTML of the login form.
     """
 
     def __init__(self, token: SecretStr | None, form: bytes) -> None:
@@ -49,7 +49,7 @@ class Access:
         self._token = None if token is None else token.get_secret_value()
 
     def knows_token(self, request: web.Request) -> bool:
-        """The request may see everything."""
+        """Return True if the request has the token, or none is required."""
         if self._token is None:
             return True
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
@@ -59,19 +59,19 @@ class Access:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer, send away, or turn a token in the address into a cookie; what fails is an answer, too."""
+        """Answer or reject a request, or turn a token in the address into a cookie; errors become answers."""
         try:
             response = await self._answer(request, handler)
         except Exception:
-            # without what was asked for: it may hold the token
+            # without the query string, which may hold the token
             log.exception("web_failed", path=request.path)
-            response = web.Response(status=500, text="cannot be answered; the worker's log says why\n")
+            response = web.Response(status=500, text="cannot be answered; see the worker's log\n")
         response.headers.update(HEADERS)
         return response
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self._token is None and _host_name(request.host) not in LOCAL_NAMES:
-            return web.Response(status=403, text="ask by the name localhost, or set PORT_WEB_TOKEN\n")
+            return web.Response(status=403, text="use the name localhost, or set PORT_WEB_TOKEN\n")
         given = request.query.get("token")
         if self._token is not None and given is not None and request.method == "GET":
             if not _same(given, self._token):
@@ -85,16 +85,20 @@ class Access:
             return web.Response(status=error.status, text=f"{error.reason}\n", headers=_allowed(error))
 
     def _with_cookie(self, request: web.Request) -> web.Response:
-        # the token leaves the address at once, so that it is in no history and no log
+        # remove the token from the address, so that no browser history or log keeps it
         fields = [(key, value) for key, value in request.query.items() if key != "token"]
         rest = urlencode(fields, errors="surrogateescape")
-        # two slashes at the front, or what browsers take for them, would be the name of another host
+        # two leading slashes or backslashes would make the path the name of another host
         path = "/" + quote(request.path.lstrip("/\\"), errors="surrogateescape")
         response = web.Response(status=303, headers={"Location": path + ("?" + rest if rest else "")})
         response.set_cookie(
-            COOKIE, self._session(), max_age=COOKIE_SECONDS, httponly=True, samesite="Strict",
+            COOKIE,
+            self._session(),
+            max_age=COOKIE_SECONDS,
+            httponly=True,
+            samesite="Strict",
             secure=request.headers.get("X-Forwarded-Proto", request.scheme) == "https",
-        )  # fmt: skip
+        )
         return response
 
     def _refused(self, request: web.Request) -> web.Response:
@@ -104,17 +108,17 @@ class Access:
         return web.Response(status=401, text=text, headers={"WWW-Authenticate": "Bearer"})
 
     def _session(self) -> str:
-        """What the cookie holds: it shows that its owner knew the token, and is not the token."""
+        """Return the value of the cookie, which proves knowledge of the token without containing it."""
         assert self._token is not None
         return hmac.new(_bytes(self._token), b"port web session", hashlib.sha256).hexdigest()
 
 
-def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(_bytes(given), _bytes(wanted))
+def _same(received: str, expected: str) -> bool:
+    return hmac.compare_digest(_bytes(received), _bytes(expected))
 
 
 def _bytes(text: str) -> bytes:
-    # bytes of a header, or of the environment, that are not UTF-8 are surrogates in the text
+    # bytes of headers and of the environment that are not UTF-8 are surrogates in the text
     return text.encode("utf-8", "surrogatepass")
 
 

@@ -1,4 +1,4 @@
-"""The HTTP server: its routes, and starting it in a loop that is there already."""
+"""HTTP server: routes, start and stop."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import orjson
 import structlog
 from aiohttp import web
 
-from streams.health import Health, Verdict
-from streams.metrics import Metrics
-from streams.settings import Settings
+from streams.config.settings import Settings
+from streams.telemetry.health import Health, HealthReport
+from streams.telemetry.metrics import Metrics
 from streams.web.access import Access
 
 log = structlog.get_logger(__name__)
@@ -26,6 +26,9 @@ STATIC = {
     "page.js": "text/javascript",
     "panels.js": "text/javascript",
     "past.js": "text/javascript",
+    "burn.js": "text/javascript",
+    "periods.js": "text/javascript",
+    "budgets.js": "text/javascript",
     "charts.js": "text/javascript",
     "colors.js": "text/javascript",
     "format.js": "text/javascript",
@@ -36,10 +39,11 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Answer = Callable[[], Any]
 Explain = Callable[[str], dict[str, Any]]
+Values = Callable[[str, str], list[dict[str, Any]]]
 
 
 class WebServer:
-    """Serves a worker's health, metrics and page; nothing that it serves changes anything.
+    """Serves health, metrics and the page of a worker. All requests are read-only.
 
     Parameters
     ----------
@@ -48,9 +52,11 @@ class WebServer:
     health : Health
     metrics : Metrics
     answers : dict of str to callable
-        What `/api/NAME` answers, as plain data; called in a thread.
+        Return the answers of `/api/NAME` as plain data; called in a thread.
     explain : callable
-        What is known of a query, by its id; raises LookupError when nothing is. Called in a thread.
+        Explains the decisions about a query, by its id; raises LookupError if there are none.
+    values : callable
+        Returns the values of a budget that contain a text.
     """
 
     def __init__(
@@ -60,9 +66,10 @@ class WebServer:
         metrics: Metrics,
         answers: dict[str, Answer],
         explain: Explain,
+        values: Values,
     ) -> None:
         self._settings, self._health, self._metrics = settings, health, metrics
-        self._answers, self._explain = answers, explain
+        self._answers, self._explain, self._values = answers, explain, values
         self._explaining = threading.Lock()
         self._runner: web.AppRunner | None = None
         self._files = {name: files("streams.web").joinpath("static", name).read_bytes() for name in STATIC}
@@ -70,18 +77,16 @@ class WebServer:
         self.url: str | None = None
 
     async def start(self) -> None:
-        """Listen.
+        """Start listening.
 
         Raises
         ------
         ValueError
-            The port is taken, or the address is not this machine's.
+            The port is in use, or the address does not belong to this machine.
         """
         settings = self._settings
         # no access log: an address may hold a token
-        self._runner = web.AppRunner(
-            self._app(), access_log=None, handle_signals=False, shutdown_timeout=2.0
-        )
+        self._runner = web.AppRunner(self._app(), access_log=None, handle_signals=False, shutdown_timeout=2.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, settings.web_host, settings.web_port)
         try:
@@ -97,7 +102,7 @@ class WebServer:
         log.info("web_listening", url=self.url, asks_token=settings.web_token is not None)
 
     async def stop(self) -> None:
-        """Stop listening; requests that are being answered have two seconds."""
+        """Stop listening; requests in progress have two seconds to finish."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -111,6 +116,7 @@ class WebServer:
         app.router.add_get("/readyz", self._ready)
         app.router.add_get("/metrics", self._scrape)
         app.router.add_get("/api/explain", self._explained)
+        app.router.add_get("/api/values", self._found_values)
         for name, answer in self._answers.items():
             app.router.add_get(f"/api/{name}", self._api(answer))
         return app
@@ -127,12 +133,12 @@ class WebServer:
     async def _ready(self, request: web.Request) -> web.Response:
         return self._probe(request, self._health.ready(), "ready")
 
-    def _probe(self, request: web.Request, verdict: Verdict, word: str) -> web.Response:
-        """Whether, and to those who may see it, why."""
-        status = 200 if verdict.ok else 503
+    def _probe(self, request: web.Request, report: HealthReport, word: str) -> web.Response:
+        """Return yes or no, and all checks if the client knows the token."""
+        status = 200 if report.ok else 503
         if self._access.knows_token(request):
-            return _json({word: verdict.ok, **verdict.to_dict()}, status)
-        return _json({word: verdict.ok}, status)
+            return _json({word: report.ok, **report.to_dict()}, status)
+        return _json({word: report.ok}, status)
 
     async def _scrape(self, request: web.Request) -> web.Response:
         text = await _in_thread(self._metrics.text)
@@ -145,6 +151,11 @@ class WebServer:
             )
 
         return serve
+
+    async def _found_values(self, request: web.Request) -> web.Response:
+        budget, text = request.query.get("budget", ""), request.query.get("text", "").strip()
+        body = await _in_thread(lambda: _encode(self._values(budget, text)))
+        return web.Response(body=body, content_type="application/json")
 
     async def _explained(self, request: web.Request) -> web.Response:
         query_id = request.query.get("id", "").strip()
@@ -163,7 +174,7 @@ class WebServer:
             return _json({"error": f"cannot be explained: {error}"}, 500)
 
     def _explain_alone(self, query_id: str) -> bytes:
-        """It may read whole topics: one at a time is enough for people."""
+        """Explain one query at a time, because an explanation may read whole topics."""
         if not self._explaining.acquire(blocking=False):
             raise BlockingIOError
         try:

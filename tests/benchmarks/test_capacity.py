@@ -1,4 +1,4 @@
-"""The capacity model: what it gives fits, and nothing that it is told of is left out."""
+"""The capacity model uses all of its inputs, and its result fits the measurements."""
 
 from dataclasses import replace
 
@@ -7,14 +7,23 @@ import pytest
 from benchmarks.capacity import Choice, Costs, cell, plan_capacity
 
 COSTS = Costs(
-    transport_us=40, transaction_ms=2, estimate_us=80, embed_us=0, plan_bytes=350, ledger_bytes=1900,
-    plan_decode_us=1.1, tick_us=25, ledger_read_us=8, query_bytes=1500, routed_bytes=1700,
+    transport_us=40,
+    transaction_ms=2,
+    estimate_us=80,
+    embed_us=0,
+    plan_bytes=350,
+    ledger_bytes=1900,
+    plan_decode_us=1.1,
+    tick_us=25,
+    ledger_read_us=8,
+    query_bytes=1500,
+    routed_bytes=1700,
     reservation_bytes=40,
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("rate", [1, 500, 20_000, 1_000_000])
-def test_no_part_of_a_cell_is_over_its_limit(rate: float):
+def test_capacity_cell_stays_within_limits(rate: float):
     choice = Choice()
     found = plan_capacity(rate, COSTS, choice)
     one = found["cell"]
@@ -27,7 +36,7 @@ def test_no_part_of_a_cell_is_over_its_limit(rate: float):
     assert found["workers"] == found["cells"] * one["workers"]
 
 
-def test_a_cell_has_no_more_workers_than_it_needs():
+def test_capacity_cell_uses_the_fewest_workers():
     one = cell(20_000, COSTS, Choice())
     # what queries alone take; transactions and following come on top
     least = 20_000 * 1.01 * 120e-6 / Choice().busy
@@ -36,7 +45,7 @@ def test_a_cell_has_no_more_workers_than_it_needs():
 
 
 @pytest.mark.parametrize("name", ["transport_us", "transaction_ms", "estimate_us", "embed_us"])
-def test_what_costs_more_takes_more_workers(name: str):
+def test_capacity_higher_costs_need_more_workers(name: str):
     dearer = replace(COSTS, **{name: 10 * (getattr(COSTS, name) + 10)})
 
     assert (
@@ -44,7 +53,7 @@ def test_what_costs_more_takes_more_workers(name: str):
     )
 
 
-def test_a_dear_plan_or_tick_makes_cells_smaller():
+def test_capacity_expensive_plan_shrinks_cells():
     for name in ("plan_decode_us", "tick_us", "ledger_read_us"):
         dearer = replace(COSTS, **{name: 200 * getattr(COSTS, name)})
         assert (
@@ -52,7 +61,7 @@ def test_a_dear_plan_or_tick_makes_cells_smaller():
         )
 
 
-def test_transactions_are_bounded_by_time_until_batches_are_full():
+def test_capacity_transactions_are_limited_by_time_then_batch_size():
     slow, fast = cell(10, COSTS, Choice()), cell(10, COSTS, Choice(lanes_a_worker=1))
     assert slow.transactions == pytest.approx(10)  # a query each
     assert fast.transactions == pytest.approx(10)

@@ -1,7 +1,7 @@
-"""`python -m tests.chaos`: random faults on native brokers, and one JSON line about what they left behind.
+"""`python -m tests.chaos`: random faults on native brokers with budgets of all kinds, and one JSON line.
 
-A campaign is made of rounds, each a router of its own; what a round came to is kept in the folder, so that
-`--resume` goes on with the next round of a campaign that was interrupted.
+A campaign consists of rounds, each with a new router. The folder keeps the result of each round, so that
+`--resume` continues an interrupted campaign with the next round.
 """
 
 from __future__ import annotations
@@ -16,14 +16,31 @@ from pathlib import Path
 import orjson
 
 from benchmarks.machine import describe
-from infra.broker import native_cluster
-from streams.logs import configure_logs
-from tests.chaos.campaign import Result, add, one_round, say
-from tests.end_to_end.data import make_small
-from tests.end_to_end.workers import ROOT
+from infra.broker.native import native_cluster
+from streams.config.log_setup import configure_logs
+from tests.chaos.budgets import add_all_kinds
+from tests.chaos.campaign import one_round, say
+from tests.chaos.result import Result, add
+from tests.end_to_end.small_dataset import make_small
+from tests.end_to_end.worker_process import ROOT
 
-KINDS = ("kill", "kill", "stop", "freeze", "broker", "broker", "kill_all", "broker_and_worker")
-ROUNDS = "rounds.jsonl"
+IN_ROUND = ("kill_in_round", "freeze_in_round", "rebalance_in_round")
+"""Faults between the offsets of a transaction and its commit."""
+
+KINDS = (
+    "kill",
+    "kill",
+    "stop",
+    "freeze",
+    "broker",
+    "broker",
+    "kill_all",
+    "broker_and_worker",
+    "server",
+    "operator",
+    *IN_ROUND,
+)
+ROUNDS_FILE = "rounds.jsonl"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,70 +52,86 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--partitions", type=int, default=4)
     top.add_argument("--rate", type=float, default=200.0, help="queries a second [%(default)s]")
     top.add_argument("--seed", type=int, default=0)
-    top.add_argument("--seconds", type=float, default=float("inf"), help="begin no other round after so many")
+    top.add_argument(
+        "--transactions", default="auto", help="the setting of that name, such as worker [%(default)s]"
+    )
+    top.add_argument("--seconds", type=float, default=float("inf"), help="start no round after this time")
     top.add_argument("--kinds", default=",".join(KINDS), help="faults to choose from [%(default)s]")
-    top.add_argument("--json", type=Path, metavar="FILE", help="write the line there too")
-    top.add_argument("--folder", type=Path, default=ROOT / "build" / "chaos", help="for logs [%(default)s]")
-    top.add_argument("--resume", action="store_true", help="go on with the campaign in the folder")
+    top.add_argument("--json", type=Path, metavar="FILE", help="also write the line to this file")
+    top.add_argument(
+        "--folder", type=Path, default=ROOT / "build" / "chaos", help="folder of logs [%(default)s]"
+    )
+    top.add_argument("--resume", action="store_true", help="continue the campaign in the folder")
     return top
 
 
 def main() -> int:
-    """Run it; 1 when anything is broken, or a phase was hardly met."""
-    given = parser().parse_args()
+    """Run the campaign; return 1 if an invariant is broken or a phase was rarely met."""
+    options = parser().parse_args()
     configure_logs("error", "console")
-    total = read_rounds(given.folder) if given.resume else Result()
-    if not given.resume:
-        shutil.rmtree(given.folder, ignore_errors=True)
-        given.folder.mkdir(parents=True)
-    if total.faults < given.faults:
-        campaign(given, total)
-    # what was not asked for by the line's readers is told to people
+    total = read_rounds(options.folder) if options.resume else Result()
+    if not options.resume:
+        shutil.rmtree(options.folder, ignore_errors=True)
+        options.folder.mkdir(parents=True)
+    if total.faults < options.faults:
+        campaign(options, total)
+    # Details go to standard error, the JSON line to standard output.
     for text in total.broken:
         say(text)
     say(orjson.dumps(total.details()).decode())
-    # each of the five is met in a fifth of the faults, but for warm-up: once a round
-    seldom = total.seldom(total.faults // 20)
-    if seldom:
-        say(f"met too seldom to say anything of them: {', '.join(seldom)}")
+    # Each of the five phases is met by a fifth of the faults, except warm-up: once a round.
+    rarely_met = total.phases_below(total.faults // 20)
+    if rarely_met:
+        say(f"met by too few faults: {', '.join(rarely_met)}")
     line = {**total.to_dict(), "command": "python -m tests.chaos " + " ".join(sys.argv[1:])}
     line["machine"] = describe()
     print(orjson.dumps(line).decode())
-    if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_bytes(orjson.dumps(line, option=orjson.OPT_INDENT_2) + b"\n")
-    return 0 if total.fine and not seldom else 1
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_bytes(orjson.dumps(line, option=orjson.OPT_INDENT_2) + b"\n")
+    return 0 if total.fine and not rarely_met else 1
 
 
-def campaign(given: argparse.Namespace, total: Result) -> None:
-    """Rounds until there are as many faults as wanted, or time is up."""
-    data = given.folder / "data"
+def campaign(options: argparse.Namespace, total: Result) -> None:
+    """Run rounds until the number of faults is reached or the time is up."""
+    data = options.folder / "data"
     shutil.rmtree(data, ignore_errors=True)
     small = make_small(data, "open_llm_v2", 1000, 1500, factor=4.0, models=8)
-    began = time.monotonic()
-    with native_cluster(given.brokers) as cluster:
-        while total.faults < given.faults and time.monotonic() - began < given.seconds:
+    add_all_kinds(small)
+    started_at = time.monotonic()
+    with native_cluster(options.brokers) as cluster:
+        while total.faults < options.faults and time.monotonic() - started_at < options.seconds:
             number = len(total.rounds) + 1
-            folder = given.folder / f"round-{number}"
+            folder = options.folder / f"round-{number}"
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             with one_round(
-                cluster, small, folder, random.Random(f"{given.seed}-{number}"),
-                kinds=tuple(given.kinds.split(",")), workers=given.workers, rate=given.rate, say=say,
-                partitions=given.partitions, horizon=2000, eps=0.2, resolve="geometric",
-            ) as this:  # fmt: skip
-                left = given.seconds - (time.monotonic() - began)
-                result = this.run(min(given.per_round, given.faults - total.faults), left)
-                this.router.delete_topics()
-            with (given.folder / ROUNDS).open("ab") as file:
+                cluster,
+                small,
+                folder,
+                random.Random(f"{options.seed}-{number}"),
+                kinds=tuple(options.kinds.split(",")),
+                workers=options.workers,
+                rate=options.rate,
+                say=say,
+                partitions=options.partitions,
+                transactions=options.transactions,
+                horizon=2000,
+                eps=0.2,
+                resolve="geometric",
+            ) as current_round:
+                remaining = options.seconds - (time.monotonic() - started_at)
+                result = current_round.run(min(options.per_round, options.faults - total.faults), remaining)
+                current_round.router.delete_topics()
+            with (options.folder / ROUNDS_FILE).open("ab") as file:
                 file.write(orjson.dumps(result.details()) + b"\n")
             add(total, result)
 
 
 def read_rounds(folder: Path) -> Result:
-    """What the rounds in a folder came to together."""
+    """Return the sum of the rounds in a folder."""
     total = Result()
-    path = folder / ROUNDS
+    path = folder / ROUNDS_FILE
     for line in path.read_bytes().splitlines() if path.exists() else []:
         add(total, Result.of(orjson.loads(line)))
     return total

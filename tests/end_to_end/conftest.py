@@ -1,12 +1,12 @@
-"""One prepared folder a run, and a router for each test."""
+"""A prepared folder for the whole run, and routers for each test."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.data import Small, make_small
-from tests.end_to_end.routers import Router
+from tests.end_to_end.router_under_test import Router
+from tests.end_to_end.small_dataset import Small, make_small
 
 MakeRouter = Callable[..., Router]
 
@@ -25,14 +25,14 @@ def router(
     unique: Callable[[str], str],
     request: pytest.FixtureRequest,
 ) -> Iterator[MakeRouter]:
-    """Make routers: `router(small=..., partitions=4, ...)`; they end with the test, and their logs stay."""
-    made: list[Router] = []
+    """Create routers by `router(small, partitions=4, ...)`; they end with the test, and their logs stay."""
+    routers: list[Router] = []
 
     def make(data: Small = small, **settings: object) -> Router:
-        made.append(Router(bootstrap_servers, data, tmp_path, unique("e2e"), **settings))
-        return made[-1]
+        routers.append(Router(bootstrap_servers, data, tmp_path, unique("e2e"), **settings))
+        return routers[-1]
 
     yield make
-    for one in made:
-        one.close()
-        one.delete_topics()
+    for started in routers:
+        started.close()
+        started.delete_topics()

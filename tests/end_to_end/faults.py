@@ -1,4 +1,4 @@
-"""Faults that are injected into a worker: batches lost, lanes that raise, death at a chosen moment."""
+"""Faults injected into a worker: lost batches, lanes that raise, death at a chosen moment."""
 
 from __future__ import annotations
 
@@ -11,16 +11,26 @@ from typing import Any
 
 
 def die() -> None:
-    """As kill -9 does: nothing is finished, flushed or told."""
+    """Kill this process with SIGKILL, without any cleanup."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def die_in_commit(armed: list[Any], moment: str) -> None:
-    """From now on a commit of an armed producer kills the process: before, all flushed, or after."""
-    from streams.transactions import END_SECONDS, FencedProducer
+    """Make commits of armed producers kill the process: before, flushed but not committed, or after."""
+    from streams.kafka.rounds import LaneBatch, Rounds
+    from streams.kafka.transactions import END_SECONDS, FencedProducer
 
-    def commit(producer: FencedProducer) -> None:
-        now = producer in armed
+    in_round: list[Any] = []
+    run = Rounds._run
+
+    def noting(rounds: Rounds, batches: list[LaneBatch], *arguments: Any) -> None:
+        in_round[:] = [batch.lane for batch in batches]
+        run(rounds, batches, *arguments)
+
+    Rounds._run = noting  # type: ignore[method-assign]
+
+    def commit(producer: FencedProducer, next_offset: int | None = None) -> None:
+        now = producer in armed or any(lane in armed for lane in in_round)
         if now and moment == "before":
             die()
         producer._producer.flush(END_SECONDS)
@@ -29,19 +39,20 @@ def die_in_commit(armed: list[Any], moment: str) -> None:
         producer._producer.commit_transaction(END_SECONDS)
         if now:
             die()
+        producer._end()
 
     FencedProducer.commit = commit  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
 class LoseBatches:
-    """A share of the batches gets lost between fetch and lane."""
+    """A share of the batches is lost between fetch and lane."""
 
     share: float
     seed: int = 0
 
     def __call__(self) -> None:
-        from streams.fetching import RouterApp
+        from streams.lanes.faust_app import RouterApp
 
         draw = random.Random(self.seed)
         RouterApp.loses = lambda app, tp: draw.random() < self.share  # type: ignore[method-assign]
@@ -49,26 +60,26 @@ class LoseBatches:
 
 @dataclass(frozen=True)
 class RaiseInLane:
-    """A lane raises something that is no Kafka error, at the n-th batch with queries."""
+    """A lane raises an error that is not a Kafka error, at the n-th batch with queries."""
 
     batch: int
 
     def __call__(self) -> None:
-        from streams.router import RouterDesk
+        from streams.router.router import RouterProcessor
 
-        step, count = RouterDesk.step, iter(range(1, 1 << 60))
+        process, count = RouterProcessor.process, iter(range(1, 1 << 60))
 
-        def faulty(desk: RouterDesk, records: list[Any]) -> None:
+        def faulty(processor: RouterProcessor, records: list[Any]) -> Any:
             if records and next(count) == self.batch:
                 raise RuntimeError("injected: this lane raises")
-            step(desk, records)
+            return process(processor, records)
 
-        RouterDesk.step = faulty  # type: ignore[method-assign]
+        RouterProcessor.process = faulty  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
 class RaiseInReader:
-    """A thread that reads a topic raises at its next chance once the worker routes.
+    """A thread that reads a topic raises as soon as the worker routes.
 
     Parameters
     ----------
@@ -78,14 +89,16 @@ class RaiseInReader:
     reader: str
 
     def __call__(self) -> None:
-        from streams.outcome_feed import OutcomeFeed
-        from streams.plans import PlanReader
+        from streams.ledger.inbox_reader import InboxReader
+        from streams.planner.plan_reader import PlanReader
 
         def broken(*arguments: Any) -> None:
             raise RuntimeError(f"injected: {self.reader} cannot be read")
 
         if self.reader == "outcomes":
-            _after(OutcomeFeed, "_ease", lambda feed, consumer: bool(feed._inboxes) and broken())
+            _after(
+                InboxReader, "_apply_backpressure", lambda feed, consumer: bool(feed._inboxes) and broken()
+            )
         else:
             _after(PlanReader, "_read", lambda reader, message: reader.latest is not None and broken())
 
@@ -97,9 +110,9 @@ class DieInCommit:
     Parameters
     ----------
     work : {"route", "sample"}
-        Transactions that route queries, or those of warm-up that pass them over.
+        Transactions that route queries, or those of warm-up that only sample them.
     batch : int
-        Which of them; those without queries do not count.
+        Number of the transaction; those without queries do not count.
     moment : {"before", "flushed", "after"}
         Before anything is sent, with all sent and nothing committed, or right after the commit.
     """
@@ -109,19 +122,35 @@ class DieInCommit:
     moment: str
 
     def __call__(self) -> None:
-        from streams.router import RouterDesk
-        from streams.transactions import FencedProducer
+        die_in_nth(f"_{self.work}", lambda processor, arguments: arguments[-1], self.batch, self.moment)
 
-        whole, count = getattr(RouterDesk, f"_{self.work}"), iter(range(1, 1 << 60))
-        armed: list[FencedProducer] = []
 
-        def arming(desk: RouterDesk, plan: Any, records: list[Any]) -> None:
-            if records and next(count) == self.batch and desk._producer is not None:
-                armed.append(desk._producer)
-            whole(desk, plan, records)
+def die_in_nth(work: str, counts: Callable[[Any, tuple[Any, ...]], object], batch: int, moment: str) -> None:
+    """Let the worker die in the n-th transaction in which a lane's router does some work.
 
-        setattr(RouterDesk, f"_{self.work}", arming)
-        die_in_commit(armed, self.moment)
+    Parameters
+    ----------
+    work : str
+        Method of `RouterProcessor`.
+    counts : callable
+        Returns whether a call counts, from the processor and the call's arguments.
+    batch : int
+        Number of the transaction.
+    moment : {"before", "flushed", "after"}
+    """
+    from streams.kafka.transactions import FencedProducer
+    from streams.router.router import RouterProcessor
+
+    whole, count = getattr(RouterProcessor, work), iter(range(1, 1 << 60))
+    armed: list[FencedProducer] = []
+
+    def arming(processor: RouterProcessor, *arguments: Any) -> Any:
+        if counts(processor, arguments) and next(count) == batch and processor._producer is not None:
+            armed.append(processor._producer)
+        return whole(processor, *arguments)
+
+    setattr(RouterProcessor, work, arming)
+    die_in_commit(armed, moment)
 
 
 @dataclass(frozen=True)
@@ -131,22 +160,23 @@ class DieInPlanner:
     Parameters
     ----------
     moment : {"sampling", "solving", "published"}
-        With some samples of a period taken in, while the linear programme is being solved, or right after
-        the first learned plan is committed.
+        After some samples of a period, while the linear program is solved, or right after the first
+        learned plan is committed.
     """
 
     moment: str
 
     def __call__(self) -> None:
-        from routing.planning import Planner
-        from streams.planner import PlannerDesk
+        from routing.planning.counter_prices import CounterPricing
+        from routing.planning.planner import Planner
+        from streams.planner.planner import PlannerProcessor
 
         if self.moment == "sampling":
-            _before(Planner, "_store", lambda planner, estimates: planner.observed > 0)
+            _before(Planner, "_store", lambda planner, *arguments: planner.observed > 0)
         elif self.moment == "solving":
-            _before(Planner, "prices", lambda planner, *arguments: True)
+            _before(CounterPricing, "prices", lambda pricing, *arguments: True)
         else:
-            _after(PlannerDesk, "_publish", lambda desk, plan: plan.learned)
+            _after(PlannerProcessor, "_publish", lambda processor, plan: plan.learned)
 
 
 def _before(kind: Any, name: str, condition: Callable[..., bool]) -> None:
@@ -172,12 +202,21 @@ def _after(kind: Any, name: str, condition: Callable[..., bool]) -> None:
     setattr(kind, name, dying)
 
 
+def frequent_heartbeats() -> None:
+    """Publish the worker's state every second."""
+    from streams.worker import monitoring
+
+    monitoring.HEARTBEAT_SECONDS = 1.0
+
+
 def embed_at_once() -> None:
-    """The embedding model is there without being loaded, and its vectors are of no use."""
+    """Replace the embedding model by one that needs no loading; its vectors carry no meaning."""
     import numpy as np
 
-    from routing.embedding import SentenceTransformerEmbedder
-    from routing.estimators.base import QueryBatch
+    from routing.embedding.embedder import SentenceTransformerEmbedder
+    from routing.embedding.query_batch import (
+        QueryBatch,
+    )
 
     def embed(embedder: SentenceTransformerEmbedder, prompts: list[str]) -> QueryBatch:
         return QueryBatch(prompts, np.eye(len(prompts), 384, dtype=np.float32))

@@ -1,4 +1,4 @@
-"""Messages with something wrong: every kind that has a name, and thousands made from sound ones by chance."""
+"""Invalid messages: one of each kind, and random mutants of valid ones."""
 
 from __future__ import annotations
 
@@ -8,35 +8,61 @@ from collections.abc import Callable, Iterator, Sequence
 import orjson
 
 ODD_VALUES: tuple[object, ...] = (
-    None, True, -1, 0, 7, 1.5, 2**70, "", "\x00", "7", "x" * 600, "\ud800", [], {}, [1, "a"],
+    None,
+    True,
+    -1,
+    0,
+    7,
+    1.5,
+    2**70,
+    "",
+    "\x00",
+    "7",
+    "x" * 600,
+    "\ud800",
+    [],
+    {},
+    [1, "a"],
     {"a": {"b": []}},
-)  # fmt: skip
+)
 
 
-def named_queries(sound: bytes) -> Iterator[bytes | None]:
-    """One of each kind of query that is refused, out of a sound one that carries its embedding."""
-    fields = orjson.loads(sound)
-    text = sound.decode()
+def named_queries(valid: bytes) -> Iterator[bytes | None]:
+    """Yield one query of each rejected kind, derived from a valid one with an embedding."""
+    fields = orjson.loads(valid)
+    text = valid.decode()
     deep = "[" * 5000 + "]" * 5000
     yield from (
-        None, b"", b"null", b"[]", b'"text"', b"{", sound[:-1], b"\xff" + sound, b"\xef\xbb\xbf" + sound,
-        text.encode("utf-16"), text.replace(fields["id"], "é").encode("latin-1"),
-        sound[:-1] + b',"extra":NaN}', sound[:-1] + b',"extra":' + deep.encode() + b"}", b"[" * 100_000,
-        orjson.dumps(fields | {"id": "x" * 2**20}), orjson.dumps(fields | {"prompt": "x" * (2**20 + 1)}),
+        None,
+        b"",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"{",
+        valid[:-1],
+        b"\xff" + valid,
+        b"\xef\xbb\xbf" + valid,
+        text.encode("utf-16"),
+        text.replace(fields["id"], "é").encode("latin-1"),
+        valid[:-1] + b',"extra":NaN}',
+        valid[:-1] + b',"extra":' + deep.encode() + b"}",
+        b"[" * 100_000,
+        orjson.dumps(fields | {"id": "x" * 2**20}),
+        orjson.dumps(fields | {"prompt": "x" * (2**20 + 1)}),
         orjson.dumps(fields | {"extra": "x" * 2**22}),
         orjson.dumps(fields | {"embedding": fields["embedding"][:100]}),
         orjson.dumps(fields | {"embedding": [1e200] * 384}),
         orjson.dumps(fields | {"embedding": "AH4A" * 256}),
         orjson.dumps({key: value for key, value in fields.items() if key != "id"}),
         orjson.dumps({key: value for key, value in fields.items() if key != "prompt"}),
-    )  # fmt: skip
+    )
 
 
-def mutants(sound: Sequence[bytes], count: int, seed: int) -> Iterator[bytes]:
-    """So many messages, each a sound one with up to three changes by chance; some stay sound."""
+def mutants(valid: Sequence[bytes], count: int, seed: int) -> Iterator[bytes]:
+    """Yield `count` valid messages, each with one to three random changes; some stay valid."""
     rng = random.Random(seed)
     for _ in range(count):
-        value = rng.choice(sound)
+        value = rng.choice(valid)
         for _ in range(rng.randint(1, 3)):
             value = rng.choice(CHANGES)(value, rng)
         yield value
@@ -53,8 +79,8 @@ def _cut(value: bytes, rng: random.Random) -> bytes:
 
 
 def _stretched(value: bytes, rng: random.Random) -> bytes:
-    place = rng.randrange(len(value) + 1)
-    return value[:place] + rng.randbytes(rng.randint(1, 40)) + value[place:]
+    position = rng.randrange(len(value) + 1)
+    return value[:position] + rng.randbytes(rng.randint(1, 40)) + value[position:]
 
 
 def _retyped(value: bytes, rng: random.Random) -> bytes:

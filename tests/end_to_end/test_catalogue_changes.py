@@ -1,4 +1,4 @@
-"""The catalogue changes while a worker runs: no restart, no overspend, nothing lost.
+"""Catalogue changes while a worker runs: no restart, no overspend, no lost query.
 
 Needs Apache Kafka (the fixture `bootstrap_servers` finds or starts it).
 """
@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import yaml
 
-from routing.alignment import ENOUGH
-from streams.checks.landings import Landing
+from routing.policy.alignment import MIN_REPORTED_ANSWERS
+from streams.audit.outputs import OutputRecord
 from tests.end_to_end.conftest import MakeRouter
-from tests.end_to_end.data import Small
-from tests.end_to_end.fleet import apply, command, report, reserved, served, total, wait_counted
-from tests.end_to_end.routers import Router, assert_whole
-from tests.end_to_end.workers import wait_for
+from tests.end_to_end.fake_fleet import apply, command, report, reserved, served, total, wait_counted
+from tests.end_to_end.router_under_test import Router, assert_whole
+from tests.end_to_end.small_dataset import Small
+from tests.end_to_end.worker_process import wait_for
 
-NEW = "somebody/brand-new"
+NEW = "example/brand-new"
 
 
 def rich(small: Small) -> list[dict[str, Any]]:
-    """The LLMs with budgets that bind nothing and list prices, the best by the history last."""
+    """Return the LLMs with ample budgets and list prices, the best by the history last."""
     quality = small.prepared.history.history.quality.mean(0)
     order = np.argsort(quality, kind="stable")
     names = [small.prepared.history.models[i] for i in order]
@@ -37,8 +37,8 @@ def started(router: MakeRouter, models: list[dict[str, Any]], folder: Path, **se
     return stream
 
 
-def send(stream: Router, rows: range, tag: str) -> list[Landing]:
-    """Send prepared queries and wait until they have landed; those that were served."""
+def send(stream: Router, rows: range, tag: str) -> list[OutputRecord]:
+    """Send prepared queries, wait until they have landed, and return the served ones."""
     known = set(stream.sent)
     stream.send(rows, tag=tag)
     stream.all_landed()
@@ -51,20 +51,20 @@ def in_force(stream: Router, version: int) -> None:
     plan = wait_for(
         lambda: (p := stream.plan()).catalogue >= version and p, 60, f"catalogue {version} applied"
     )
-    # a lane without rights to give back takes a plan up with its next query
+    # A lane without grants to return applies a plan with its next query.
     wait_for(lambda: stream.plan().revision >= plan.revision, 10, "the plan is published")
 
 
-def on(landings: list[Landing], model: str) -> list[Landing]:
+def on(landings: list[OutputRecord], model: str) -> list[OutputRecord]:
     return [one for one in landings if one.model == model]
 
 
-def charges(landings: list[Landing], model: str) -> dict[str, int]:
-    """Picodollars reserved on an LLM, by the query's id without its tag."""
+def charges(landings: list[OutputRecord], model: str) -> dict[str, int]:
+    """Return picodollars reserved on an LLM, by the query's id without its tag."""
     return {one.id.split("-", 1)[1]: one.charge for one in on(landings, model)}
 
 
-def test_llms_are_added_and_removed_and_budgets_and_prices_change(
+def test_plan_apply_adds_and_removes_llms_and_changes_budgets_and_prices(
     router: MakeRouter, small: Small, tmp_path: Path
 ) -> None:
     models = rich(small)
@@ -72,22 +72,29 @@ def test_llms_are_added_and_removed_and_budgets_and_prices_change(
     stream = started(router, models[:4], tmp_path)
     assert send(stream, range(100), "a-")
 
-    # two are added, better than those that were there; their prices come with new samples
+    # Add two better LLMs; their prices are learned from new samples.
     assert f"{names[5]}: added" in apply(stream, models, tmp_path)
     in_force(stream, 1)
     assert stream.plan().models == tuple(names)
     send(stream, range(100), "b-")
-    wait_for(lambda: stream.plan().version >= 2, 30, "prices are learned anew")
+    wait_for(lambda: stream.plan().version >= 2, 30, "prices are learned again")
     with_all = send(stream, range(100, 250), "c-")
     assert on(with_all, names[5])
 
-    # the best is removed
+    # The amounts that `plan show` prints sum to the budgets.
+    shown = command(stream, "plan", "show")
+    (budget, *amounts) = map(float, shown.split("\nall ")[1].split("\n")[0].split())
+    assert budget == len(models)
+    assert sum(amounts) == pytest.approx(budget, abs=1e-5)
+    assert "{" not in shown
+
+    # Remove the best LLM.
     assert f"{names[5]}: removed" in apply(stream, models[:5], tmp_path)
     in_force(stream, 2)
     assert not on(send(stream, range(100, 250), "d-"), names[5])
     assert stream.plan().active.tolist() == [True] * 5 + [False]
 
-    # a budget is lowered to what is spent of it: nothing more is; another is raised: it is handed out
+    # Lower a budget to the amount spent, so that no query goes there; raise another, which is granted.
     charged = total(stream, "charged")
     busy = int(charged[:5].argmax())
     other = (busy + 1) % 5
@@ -95,10 +102,10 @@ def test_llms_are_added_and_removed_and_budgets_and_prices_change(
     models[other]["budget_usd"] = 3.0
     assert f"{names[busy]}: budget_usd" in apply(stream, models[:5], tmp_path)
     in_force(stream, 3)
-    wait_for(lambda: stream.plan().granted[:, other].sum() == 3 * 10**12, 20, "the rise is handed out")
+    wait_for(lambda: stream.plan().granted[:, other].sum() == 3 * 10**12, 20, "the rise is granted")
     assert not on(send(stream, range(100, 250), "e-"), names[busy])
 
-    # a price rises by half, and with it what the same prompts reserve
+    # Raise a price by half; the same prompts then reserve half as much again.
     models[busy]["budget_usd"] = 1.0
     apply(stream, models[:5], tmp_path)
     in_force(stream, 4)
@@ -108,7 +115,7 @@ def test_llms_are_added_and_removed_and_budgets_and_prices_change(
     in_force(stream, 5)
     later = charges(send(stream, range(250, 400), "g-"), names[busy])
     same = sorted(before.keys() & later.keys())
-    assert same, "some prompt went there before and after"
+    assert same, "some prompts went there before and after"
     np.testing.assert_allclose([later[one] for one in same], [1.5 * before[one] for one in same], rtol=1e-6)
 
     (worker,) = stream.workers
@@ -116,7 +123,24 @@ def test_llms_are_added_and_removed_and_budgets_and_prices_change(
     assert assert_whole(stream).overdrawn_pico == 0
 
 
-def test_an_llm_without_a_history_is_measured_and_then_routed_to(
+def test_llm_unknown_to_the_history_is_rejected_by_plan_apply_and_worker(
+    router: MakeRouter, small: Small, tmp_path: Path
+) -> None:
+    models = rich(small)[:2]
+    stream = started(router, models, tmp_path)
+    file = tmp_path / "renamed.yaml"
+    renamed = [models[0], {**models[1], "name": models[1]["name"] + "-latest"}]
+    file.write_text(yaml.safe_dump({"models": renamed}), encoding="utf-8")
+    with pytest.raises(AssertionError):
+        command(stream, "plan", "apply", str(file), "--yes")
+    assert "nothing changes" in command(stream, "plan", "apply", str(tmp_path / "first.yaml"), "--yes")
+
+    refused = stream.start(catalogue=file)
+    assert refused.wait(60) == 1
+    assert f"the history knows nothing of {renamed[1]['name']}" in refused.log.read_text()
+
+
+def test_llm_without_a_history_is_measured_and_then_routed_to(
     router: MakeRouter, small: Small, tmp_path: Path
 ) -> None:
     models = rich(small)[:3]
@@ -129,11 +153,13 @@ def test_an_llm_without_a_history_is_measured_and_then_routed_to(
     explored = on(send(stream, range(200), "b-"), NEW)
     assert 0.15 < len(explored) / 200 < 0.45, "a share of the queries measures it"
 
-    # its fleet answers them, better than the others do
+    # Its fleet reports a better quality than the other LLMs have.
     report(stream, explored, lambda one: reserved(one, 0.5), lambda one: 1.0)
     wait_counted(stream)
     plan = wait_for(
-        lambda: (p := stream.plan()).measured.get(NEW, [0])[0] >= ENOUGH and p, 30, "it is measured"
+        lambda: (p := stream.plan()).measured.get(NEW, [0])[0] >= MIN_REPORTED_ANSWERS and p,
+        30,
+        "it is measured",
     )
     answers, quality, cost = plan.measured[NEW]
     assert answers == len(explored)
@@ -146,10 +172,10 @@ def test_an_llm_without_a_history_is_measured_and_then_routed_to(
     assert_whole(stream)
 
 
-def test_a_price_rise_outlives_workers_that_start_on_the_edited_file(
+def test_price_rise_survives_workers_that_start_on_the_edited_file(
     router: MakeRouter, small: Small, tmp_path: Path
 ) -> None:
-    """Edit the file, `plan apply` it, restart the worker, apply a change of budgets: all on one file."""
+    """Edit the file, apply it, restart the worker, and apply a change of budgets, all with one file."""
     models = rich(small)[:4]
     stream = started(router, models, tmp_path, warmup="history")
     file = tmp_path / "first.yaml"
@@ -159,7 +185,7 @@ def test_a_price_rise_outlives_workers_that_start_on_the_edited_file(
         return command(stream, "plan", "apply", str(file), "--yes")
 
     def repeated(tag: str) -> dict[str, int]:
-        """What the same queries reserve, whichever LLM they go to."""
+        """Return the reservations of the same queries, by LLM and id."""
         landings = send(stream, range(150), tag)
         return {f"{one.model} {one.id.split('-', 1)[1]}": one.charge for one in landings}
 
@@ -171,10 +197,12 @@ def test_a_price_rise_outlives_workers_that_start_on_the_edited_file(
     first = repeated("a-")
     for model in models:
         model |= {"input_price": 2.0, "output_price": 4.0}
-    told = publish()
-    assert f"{models[0]['name']}: input_price 1 -> 2" in told, "what workers started with is in force"
-    assert f"{models[0]['name']}: estimated costs are the history's times 2 (now times 1)" in told
-    assert "published catalogue version 1" in told
+    output = publish()
+    assert f"{models[0]['name']}: input_price 1 -> 2" in output, (
+        "the file that workers started with is in force"
+    )
+    assert f"{models[0]['name']}: estimated costs are the history's times 2 (now times 1)" in output
+    assert "published catalogue version 1" in output
     in_force(stream, 1)
     compare(repeated("b-"))
 
@@ -183,11 +211,11 @@ def test_a_price_rise_outlives_workers_that_start_on_the_edited_file(
     stream.start(ready=True)
     compare(repeated("c-"))
     models[0]["budget_usd"] = 2.0
-    assert "estimated costs" not in publish(), "budgets alone have changed"
+    assert "estimated costs" not in publish(), "only budgets have changed"
     in_force(stream, 2)
     assert stream.plan().cost_factor == {model["name"]: 2.0 for model in models}
     compare(repeated("d-"))
-    # a successor that starts on the newest file
+    # A successor that starts on the newest file.
     stream.workers[-1].kill()
     stream.start(ready=True)
     models[0]["budget_usd"] = 3.0
@@ -197,15 +225,15 @@ def test_a_price_rise_outlives_workers_that_start_on_the_edited_file(
     assert "times 2" in command(stream, "plan", "show")
     assert publish() == "nothing changes: catalogue version 3 is in force\n"
 
-    # a history that was made at today's prices: nothing has changed since
-    told = command(stream, "plan", "apply", str(file), "--yes", "--new-history")
-    assert "times 1 (now times 2)" in told
+    # A history recorded at today's prices: the cost factors return to 1.
+    output = command(stream, "plan", "apply", str(file), "--yes", "--new-history")
+    assert "times 1 (now times 2)" in output
     in_force(stream, 4)
     assert stream.plan().cost_factor == {}
     assert_whole(stream)
 
 
-def test_a_worker_on_another_file_goes_by_the_plan_and_says_so(
+def test_worker_on_another_file_follows_the_plan_and_logs_the_difference(
     router: MakeRouter, small: Small, tmp_path: Path
 ) -> None:
     models = rich(small)[:3]
@@ -216,7 +244,7 @@ def test_a_worker_on_another_file_goes_by_the_plan_and_says_so(
     dearer = [model | {"input_price": 3.0} for model in models]
     (tmp_path / "first.yaml").write_text(yaml.safe_dump({"models": dearer}), encoding="utf-8")
     other = stream.start()
-    wait_for(lambda: other.logged("catalogue_file_differs"), 60, "it is told")
-    (told,) = other.events("catalogue_file_differs")
-    assert told["changes"] == [f"{model['name']}: input_price 1 -> 3" for model in models]
+    wait_for(lambda: other.logged("catalogue_file_differs"), 60, "the difference is logged")
+    (event,) = other.events("catalogue_file_differs")
+    assert event["changes"] == [f"{model['name']}: input_price 1 -> 3" for model in models]
     assert not worker.logged("catalogue_file_differs")

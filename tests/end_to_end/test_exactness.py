@@ -1,4 +1,4 @@
-"""Nothing lost, nothing twice: workers killed, frozen and broken at chosen moments.
+"""Exactly once: workers killed, frozen and broken at chosen moments lose and duplicate nothing.
 
 Needs Apache Kafka (the fixture `kafka` finds or starts it).
 """
@@ -8,22 +8,28 @@ import time
 import numpy as np
 import pytest
 
-from streams.messages import decode_samples
+from streams.messages.samples import decode_samples
 from tests.end_to_end.conftest import MakeRouter
 from tests.end_to_end.faults import DieInCommit, LoseBatches, RaiseInLane, RaiseInReader
-from tests.end_to_end.routers import Router, assert_whole
-from tests.end_to_end.workers import wait_for
+from tests.end_to_end.router_under_test import Router, assert_whole
+from tests.end_to_end.worker_process import wait_for
+
+in_both_modes = pytest.mark.parametrize("transactions", ["overlapping", "worker"])
+"""A transaction per lane, and one for all lanes of a worker. `TEST_TRANSACTIONS` sets that of other tests."""
 
 
-def sampled(router: Router) -> int:
-    """Samples that were sent to the planner in all."""
+def sample_count(router: Router) -> int:
+    """Return the number of samples that were sent to the planner."""
     with router.logs() as logs:
         return sum(len(decode_samples(entry.value)[1]) for entry in logs.read(router.topics.samples))
 
 
+@in_both_modes
 @pytest.mark.parametrize("moment", ["before", "flushed", "after"])
-def test_a_worker_killed_while_routing_leaves_nothing_half_done(router: MakeRouter, moment: str) -> None:
-    stream = router(batch_max=50)
+def test_worker_killed_while_routing_leaves_no_partial_batch(
+    router: MakeRouter, moment: str, transactions: str
+) -> None:
+    stream = router(batch_max=50, transactions=transactions)
     dying = stream.start(DieInCommit("route", 4, moment))
     stream.send(range(500))
     assert dying.wait(60) == -9
@@ -33,7 +39,7 @@ def test_a_worker_killed_while_routing_leaves_nothing_half_done(router: MakeRout
     assert_whole(stream)
 
 
-def test_a_worker_killed_in_warmup_loses_no_query_and_samples_none_twice(router: MakeRouter) -> None:
+def test_worker_killed_in_warmup_loses_no_query_and_no_sample(router: MakeRouter) -> None:
     stream = router(batch_max=50, eps=0.4)
     dying = stream.start(DieInCommit("sample", 4, "flushed"))
     stream.send(range(300))
@@ -42,21 +48,22 @@ def test_a_worker_killed_in_warmup_loses_no_query_and_samples_none_twice(router:
     stream.start()
     stream.send(range(300, 600))
     stream.all_landed()
-    assert_whole(stream)  # none was sampled twice, too
-    assert 400 <= sampled(stream) <= 600, "once there are prices the rest is routed without"
+    assert_whole(stream)  # includes: no query was sampled twice
+    assert 400 <= sample_count(stream) <= 600, "once there are prices, queries are routed without sampling"
     plans = [plan for plan in stream.plans() if plan.learned]
-    assert plans[0].solved_from["observed"] == 400
+    assert plans[0].solved_from.observed == 400
 
 
-def test_a_frozen_worker_that_wakes_up_does_no_harm(router: MakeRouter) -> None:
-    stream = router(partitions=2, batch_max=50)
+@in_both_modes
+def test_worker_frozen_and_thawed_does_not_write_again(router: MakeRouter, transactions: str) -> None:
+    stream = router(partitions=2, batch_max=50, transactions=transactions)
     frozen = stream.start(ready=True)
     stream.send(range(300))
     stream.landed_at_least(50)
     frozen.freeze()
     other = stream.start()
     stream.send(range(300, 600))
-    # the group gives the frozen worker's partitions away after the session timeout, and nothing else does
+    # Only the session timeout moves the frozen worker's partitions to the other worker.
     stream.all_landed()
     frozen.thaw()
     stream.send(range(600, 900))
@@ -66,17 +73,17 @@ def test_a_frozen_worker_that_wakes_up_does_no_harm(router: MakeRouter) -> None:
     assert len({plan.version for plan in stream.plans() if plan.learned}) == 1
 
 
-def test_batches_lost_between_fetch_and_lane_are_fetched_again(router: MakeRouter) -> None:
+def test_batches_lost_before_their_lane_are_fetched_again(router: MakeRouter) -> None:
     stream = router(partitions=2, batch_max=50)
     worker = stream.start(LoseBatches(0.3), ready=True)
     for start in range(0, 600, 60):
         stream.send(range(start, start + 60))
     stream.all_landed()
     assert_whole(stream)
-    assert worker.logged("hole") or worker.logged("tail"), "no batch was lost: the test tests nothing"
+    assert worker.logged("hole") or worker.logged("tail"), "no batch was lost, so the test checked nothing"
 
 
-def test_a_lane_that_raises_stops_the_worker_with_its_reason_and_the_next_goes_on(router: MakeRouter) -> None:
+def test_lane_that_raises_stops_the_worker_and_the_next_one_resumes(router: MakeRouter) -> None:
     stream = router(batch_max=50)
     broken = stream.start(RaiseInLane(6))
     stream.send(range(400))
@@ -89,7 +96,7 @@ def test_a_lane_that_raises_stops_the_worker_with_its_reason_and_the_next_goes_o
 
 
 @pytest.mark.parametrize("reader", ["outcomes", "plans"])
-def test_a_worker_ends_when_it_cannot_read_outcomes_or_plans_and_says_why(
+def test_worker_that_cannot_read_outcomes_or_plans_exits_with_the_reason(
     router: MakeRouter, reader: str
 ) -> None:
     stream = router(batch_max=50)
@@ -98,7 +105,7 @@ def test_a_worker_ends_when_it_cannot_read_outcomes_or_plans_and_says_why(
     (event,) = broken.events("worker_cannot_go_on")
     assert event["reader"] == reader
     assert "injected" in event["reason"]
-    # another one has its partitions at once, and settles
+    # Another worker gets its partitions at once, and settles.
     stream.start()
     stream.send(range(300))
     stream.all_landed()
@@ -108,12 +115,12 @@ def test_a_worker_ends_when_it_cannot_read_outcomes_or_plans_and_says_why(
     assert_whole(stream)
 
 
-def test_after_a_restart_the_same_plan_is_in_force_and_not_solved_again(router: MakeRouter) -> None:
+def test_worker_restarted_uses_the_plan_in_force_without_solving_again(router: MakeRouter) -> None:
     stream = router()
     first = stream.start()
     stream.send(range(200))
     stream.all_landed()
-    assert first.stop() == 0, "SIGTERM is a wish, not an error"
+    assert first.stop() == 0, "SIGTERM ends a worker with status 0"
     before = stream.plan()
     second = stream.start()
     stream.send(range(200, 400))
@@ -126,10 +133,11 @@ def test_after_a_restart_the_same_plan_is_in_force_and_not_solved_again(router: 
     assert not [e for e in second.events("plan_published") if e["plan"] != before.version]
 
 
-def test_one_worker_after_the_other_takes_over_and_gives_back(router: MakeRouter) -> None:
+@in_both_modes
+def test_workers_joining_and_leaving_under_load_lose_nothing(router: MakeRouter, transactions: str) -> None:
     """Rebalances 1 -> 2 -> 3 -> 1 under load."""
-    stream = router(partitions=4, batch_max=50)
-    one = stream.start(ready=True)
+    stream = router(partitions=4, batch_max=50, transactions=transactions)
+    first = stream.start(ready=True)
     row = 0
 
     def load(until: object, seconds: float = 60) -> None:
@@ -138,15 +146,19 @@ def test_one_worker_after_the_other_takes_over_and_gives_back(router: MakeRouter
         while not until() and time.monotonic() < deadline:  # type: ignore[operator]
             stream.send(range(row, row + 20), tag=f"{row}-")
             row += 20
-            time.sleep(0.05)
+            time.sleep(0.2)
 
-    two = stream.start()
-    load(lambda: two.logged("lanes_assigned"))
-    three = stream.start()
-    load(lambda: three.logged("lanes_assigned"))
-    assert one.stop() == 0
-    two.kill()
-    load(lambda: len(list(three.events("lanes_assigned"))) > 1)
-    wait_for(lambda: any(len(e["lanes"]) == 6 for e in three.events("lanes_assigned")), 60, "three has all")
+    second = stream.start()
+    load(lambda: second.logged("lanes_assigned"))
+    third = stream.start()
+    load(lambda: third.logged("lanes_assigned"))
+    assert first.stop() == 0
+    second.kill()
+    load(lambda: len(list(third.events("lanes_assigned"))) > 1)
+    wait_for(
+        lambda: any(len(e["lanes"]) == 6 for e in third.events("lanes_assigned")),
+        60,
+        "the third worker has all lanes",
+    )
     stream.all_landed()
     assert_whole(stream)

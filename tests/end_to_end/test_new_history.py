@@ -1,4 +1,4 @@
-"""Another history, or one of another embedding model, while a router runs: docs/operations.md says how.
+"""Replacing the history of a running router, by the procedure of docs/operations.md.
 
 Needs Apache Kafka (the fixture `kafka` finds or starts it).
 """
@@ -7,23 +7,24 @@ from pathlib import Path
 
 import numpy as np
 
-from routing.history import EmbeddedHistory
+from routing.history.history import EmbeddedHistory
 from tests.end_to_end.conftest import MakeRouter
-from tests.end_to_end.data import Small
-from tests.end_to_end.routers import assert_whole
+from tests.end_to_end.router_under_test import assert_whole
+from tests.end_to_end.small_dataset import Small
 
 
-def saved(small: Small, folder: Path, rows: range, embedder: str | None = None) -> Path:
-    """A part of the history, in a folder of its own."""
+def save_part(small: Small, folder: Path, rows: range, embedder: str | None = None) -> Path:
+    """Save a part of the history to a folder, and return the folder."""
     whole = small.prepared.history
     EmbeddedHistory(
-        whole.history.select(np.array(rows)), whole.embeddings[rows.start : rows.stop],
+        whole.history.select(np.array(rows)),
+        whole.embeddings[rows.start : rows.stop],
         embedder or whole.embedder,
-    ).save(folder)  # fmt: skip
+    ).save(folder)
     return folder
 
 
-def test_workers_are_replaced_one_by_one_with_a_newer_history_and_prices_stay(
+def test_workers_replaced_one_by_one_with_a_newer_history_keep_prices(
     router: MakeRouter, small: Small, tmp_path: Path
 ) -> None:
     stream = router(partitions=2)
@@ -32,7 +33,7 @@ def test_workers_are_replaced_one_by_one_with_a_newer_history_and_prices_stay(
     stream.all_landed()
     before = stream.plan()
     assert before.learned
-    newer = saved(small, tmp_path / "newer", range(400, 1400))
+    newer = save_part(small, tmp_path / "newer", range(400, 1400))
     for number, worker in enumerate(old):
         assert worker.stop() == 0
         stream.start(history=newer, ready=True)
@@ -42,14 +43,14 @@ def test_workers_are_replaced_one_by_one_with_a_newer_history_and_prices_stay(
     digests = {event["digest"] for worker in stream.workers for event in worker.events("history_loaded")}
     assert len(digests) == 2
     after = stream.plan()
-    assert after.version == before.version, "prices are learned anew in the next period, or by resolving"
+    assert after.version == before.version, "prices are learned again in the next period, or by resolving"
 
 
-def test_a_history_of_another_embedding_model_is_refused(
+def test_worker_with_a_history_of_another_embedding_model_does_not_start(
     router: MakeRouter, small: Small, tmp_path: Path
 ) -> None:
     stream = router()
-    worker = stream.start(history=saved(small, tmp_path / "other", range(400), "st-of-another-model"))
+    worker = stream.start(history=save_part(small, tmp_path / "other", range(400), "st-of-another-model"))
     assert worker.wait(60) == 1
     assert "st-of-another-model" in worker.log.read_text()
     assert not worker.logged("lane_open")

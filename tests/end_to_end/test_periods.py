@@ -1,4 +1,4 @@
-"""A period ends by itself, the next begins with fresh grants, and the bill of the closed one is kept.
+"""Periods end by themselves, begin with fresh grants, and leave a bill.
 
 Needs Apache Kafka (the fixture `bootstrap_servers` finds or starts it).
 """
@@ -12,48 +12,51 @@ import numpy as np
 import orjson
 import yaml
 
-from routing.money import to_pico, to_usd
-from streams.checks.landings import Landing
-from streams.periods import PeriodSummary, decode_period
+from routing.budgets.money import to_pico, to_usd
+from streams.audit.outputs import OutputRecord
+from streams.ledger.period_summary import PeriodSummary, decode_period
 from tests.end_to_end.conftest import MakeRouter
-from tests.end_to_end.fleet import command, report, reserved, served, total, wait_told
-from tests.end_to_end.routers import Router, assert_whole
-from tests.end_to_end.settling_faults import SilentPlanner
-from tests.end_to_end.workers import wait_for
+from tests.end_to_end.fake_fleet import command, report, reserved, served, total, wait_for_outcomes
+from tests.end_to_end.router_under_test import Router, assert_whole
+from tests.end_to_end.settlement_faults import SilentPlanner
+from tests.end_to_end.worker_process import wait_for
 
 
-def landings(stream: Router, period: int) -> list[Landing]:
-    """What was decided in a period, in the order of the decisions of each lane."""
-    found = [landing for group in list(stream.landed.values()) for landing in group]
+def landings(stream: Router, period: int) -> list[OutputRecord]:
+    """Return the outputs of a period, in the order of each lane's decisions."""
+    outputs = [landing for group in list(stream.landed.values()) for landing in group]
     return sorted(
-        (landing for landing in found if landing.period == period), key=lambda one: (one.lane, one.offset)
+        (landing for landing in outputs if landing.period == period), key=lambda one: (one.lane, one.offset)
     )
 
 
 def summaries(stream: Router) -> dict[int, PeriodSummary]:
-    """The newest summary of each period on its topic."""
+    """Return the newest summary of each period from its topic."""
     with stream.logs() as logs:
         entries = list(logs.read(stream.topics.periods))
     return {one.period: one for entry in entries if entry.value for one in [decode_period(entry.value)]}
 
 
-def by_model(stream: Router, of: Sequence[Landing]) -> list[int]:
-    """Picodollars reserved by LLM."""
+def by_model(stream: Router, of: Sequence[OutputRecord]) -> list[int]:
+    """Return picodollars reserved, by LLM."""
     return [sum(one.charge for one in of if one.model == name) for name in stream.catalogue.names]
 
 
-def test_after_so_many_queries_the_next_period_begins_and_the_bill_of_the_last_is_kept(
-    router: MakeRouter, tmp_path: Path
-) -> None:
+def test_period_ends_after_its_queries_and_leaves_a_final_bill(router: MakeRouter, tmp_path: Path) -> None:
     stream = router(partitions=2, horizon=200, eps=0.1, batch_max=10)
-    stream.start()
+    stream.start(ready=True)
+    first_llm = stream.catalogue.names[0]
+    for _ in range(2):
+        assert f"{first_llm}: 0.5 USD more" in command(stream, "plan", "top-up", first_llm, "0.5")
+    wait_for(lambda: stream.plan().topped_up == {first_llm: 10**12}, 60, "the top-ups are in the plan")
+    assert f"{first_llm}: limit raised by 1 USD" in command(stream, "plan", "show")
     stream.send(range(200))
     stream.all_landed()
-    # by itself: nothing more has come
+    # No further query is needed.
     wait_for(lambda: stream.plan().period == 2, 60, "the second period")
     plan = stream.plan()
     (old,) = {one.version for one in stream.plans() if one.period == 1 and one.learned}
-    assert (plan.version, plan.learned) == (old, True), "last prices until new ones are learned"
+    assert (plan.version, plan.learned) == (old, True), "the last prices hold until new ones are learned"
     budgets = to_usd(plan.budgets)
     first = landings(stream, 1)
     assert len(first) == 200
@@ -74,23 +77,25 @@ def test_after_so_many_queries_the_next_period_begins_and_the_bill_of_the_last_i
     assert set(versions) == {old, old + 1}
     assert {one.version for one in stream.plans() if one.learned} == {old, old + 1}
 
-    # outcomes of the closed period still settle into its record
+    # Outcomes of the closed period still settle into its summary.
     late = [one for one in served(stream) if one.period == 1]
     report(stream, late, lambda one: reserved(one, 0.5))
-    wait_told(stream, settled=len(late))
-    wait_for(lambda: sum(summaries(stream)[1].settlements) == len(late), 60, "the record has late outcomes")
+    wait_for_outcomes(stream, settled=len(late))
+    wait_for(lambda: sum(summaries(stream)[1].settlements) == len(late), 60, "the summary has them")
     closed, current = summaries(stream)[1], summaries(stream)[2]
     assert (closed.closed, current.closed) == (True, False)
-    assert closed.budgets == plan.budgets.tolist()
+    assert closed.budgets is not None
+    assert closed.budgets[0] == plan.budgets[0] + 10**12, "topped up for the first period only"
+    assert closed.budgets[1:] == plan.budgets[1:].tolist()
     assert closed.reserved == by_model(stream, first)
     assert closed.settled == [-(-amount // 2) for amount in closed.reserved]
     assert closed.charged == closed.settled
     assert closed.served == [sum(one.model == name for one in late) for name in stream.catalogue.names]
     assert closed.unserved == sum(one.kind == "unserved" for one in first)
     assert closed.arrived == 200
-    assert sum(current.settled) == 0, "not into that of the current one"
+    assert sum(current.settled) == 0, "the current period has none of them"
 
-    # a budget that is raised now is none of the closed period's business
+    # Raising a budget now does not change the closed period.
     catalogue = stream.small.prepared.catalogue.to_dict()
     more = [{**model, "budget_usd": 2 * model["budget_usd"]} for model in catalogue["models"]]
     file = tmp_path / "more.yaml"
@@ -99,7 +104,7 @@ def test_after_so_many_queries_the_next_period_begins_and_the_bill_of_the_last_i
     wait_for(
         lambda: np.allclose(summaries(stream)[2].budgets or 0, 2 * plan.budgets),
         60,
-        "the current one's are new",
+        "the current period has the new budgets",
     )
     wait_for(
         lambda: total(stream, "charged", 2).tolist() == summaries(stream)[2].charged,
@@ -110,7 +115,7 @@ def test_after_so_many_queries_the_next_period_begins_and_the_bill_of_the_last_i
 
     bills = {bill["period"]: bill for bill in orjson.loads(command(stream, "bill", "--json"))}
     assert (bills[1]["queries"], bills[1]["served"]) == (200, len(late))
-    np.testing.assert_allclose([llm["budget"] for llm in bills[1]["llms"]], budgets)
+    np.testing.assert_allclose([llm["budget"] for llm in bills[1]["llms"]], [budgets[0] + 1, *budgets[1:]])
     np.testing.assert_allclose(bills[1]["total"]["settled"], sum(closed.settled) / 1e12)
     assert "period 1 (closed): 200 queries" in command(stream, "bill", "--period", "1")
     assert_whole(stream)
@@ -136,7 +141,7 @@ def test_an_outcome_three_periods_later_is_settled_into_its_own_and_one_beyond_t
     periods_later(3)
     answered, late = first[:-3], first[-3:]
     report(stream, answered, lambda one: reserved(one, 1.5))
-    wait_told(stream, settled=len(answered))
+    wait_for_outcomes(stream, settled=len(answered))
     wait_for(lambda: sum(summaries(stream)[period].settlements) == len(answered), 60, "it is billed")
     bill = summaries(stream)[period]
     assert (bill.closed, bill.settling) == (True, True), "outcomes may come"
@@ -147,25 +152,25 @@ def test_an_outcome_three_periods_later_is_settled_into_its_own_and_one_beyond_t
     assert bill.settled == [costs[name] for name in stream.catalogue.names]
     waiting = by_model(stream, late)
     assert bill.charged == [paid + still for paid, still in zip(bill.settled, waiting, strict=True)]
-    assert not total(stream, "charged").any(), "the present period's budgets feel nothing of it"
+    assert not total(stream, "charged").any(), "the current period's budgets are not charged"
 
-    # another worker knows what is open of the period; its limit is over at once
+    # Another worker restores the open reservations; its time limit has passed already.
     worker.kill()
     worker = stream.start(settle_seconds=0.5)
     wait_for(
-        lambda: sum(summaries(stream)[period].lapsed) == len(late), 60, "the rest lapses, on its own bill"
+        lambda: sum(summaries(stream)[period].lapsed) == len(late), 60, "the rest expires on its own bill"
     )
     report(stream, late)
     report(stream, answered[:1], lambda one: reserved(one, 1.5))
-    wait_told(stream, settled=len(answered), late=len(late) + 1)
+    wait_for_outcomes(stream, settled=len(answered), late=len(late) + 1)
     final = summaries(stream)[period]
-    assert (final.settled, final.charged) == (bill.settled, bill.charged), "what lapsed stays charged"
+    assert (final.settled, final.charged) == (bill.settled, bill.charged), "expired reservations stay charged"
     assert (final.closed, final.settling) == (True, False)
 
-    # lanes forget what is billed for good, and the bill stays
+    # Lanes drop accounts whose bill is final; the bill stays.
     stream.ledgers_are(
         lambda lanes: all(one.forgotten >= period and period not in one.past for one in lanes.values()),
-        "accounts are forgotten",
+        "accounts are dropped",
     )
     stream.send(range(50, 100))
     stream.all_landed()
@@ -176,8 +181,8 @@ def test_an_outcome_three_periods_later_is_settled_into_its_own_and_one_beyond_t
     assert_whole(stream)
 
 
-def test_a_planner_that_dies_and_is_replaced_loses_no_last_state_of_a_period(router: MakeRouter) -> None:
-    """Outcomes of a period that is over come in while nobody is there to write the bill."""
+def test_planner_replaced_after_its_death_writes_the_final_bill(router: MakeRouter) -> None:
+    """Outcomes of a past period arrive while no planner writes bills."""
     stream = router(partitions=2, horizon=100, warmup="history", batch_max=10)
     first = stream.start()
     stream.send(range(100))
@@ -187,7 +192,7 @@ def test_a_planner_that_dies_and_is_replaced_loses_no_last_state_of_a_period(rou
     ours = served(stream)
     report(stream, ours, lambda one: reserved(one, 0.5))
     second = stream.start(SilentPlanner())
-    wait_told(stream, settled=len(ours))
+    wait_for_outcomes(stream, settled=len(ours))
     second.kill()
     assert sum(summaries(stream)[1].settlements) == 0
     stream.start()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.alone import alone
 from tests.conftest import ROOT
+from tests.exclusive import alone
 
 PACKAGE = "prometheus"
 UNPACKED = ROOT / "build" / "promtool"

@@ -17,7 +17,15 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 from jsonschema import Draft202012Validator
 
 from infra.broker.docker import COMPOSE_FILE, SERVICE
-from streams.settings import BROKER_VARIABLES, PREFIX, Settings
+from port_router.__main__ import names
+from routing.extras import EXTRAS
+from streams.config.catalogue_file import (
+    BROKER_VARIABLES,
+    PREFIX,
+)
+from streams.config.settings import (
+    Settings,
+)
 from streams.web.access import OPEN_PATHS
 from tests.conftest import ROOT
 
@@ -41,7 +49,7 @@ def complaints(compose: Any) -> list[str]:
     return [f"{error.json_path}: {error.message}" for error in SCHEMA.iter_errors(compose)]
 
 
-def test_it_is_as_the_compose_specification_wants_it() -> None:
+def test_compose_matches_the_specification() -> None:
     # as it is read, and with every variable at its default, as it is used
     assert complaints(COMPOSE) == []
     assert complaints(yaml.safe_load(re.sub(VARIABLE, r"\2", TEXT))) == []
@@ -58,7 +66,7 @@ def test_it_is_as_the_compose_specification_wants_it() -> None:
         (("volume",), {}),
     ],
 )
-def test_the_specification_has_teeth(path: tuple[str, ...], wrong: object) -> None:
+def test_compose_schema_rejects_errors(path: tuple[str, ...], wrong: object) -> None:
     spoiled = copy.deepcopy(COMPOSE)
     place = spoiled
     for name in path[:-1]:
@@ -67,7 +75,7 @@ def test_the_specification_has_teeth(path: tuple[str, ...], wrong: object) -> No
     assert len(complaints(spoiled)) >= 1
 
 
-def test_every_volume_and_config_that_a_service_names_is_there_and_no_other() -> None:
+def test_compose_volumes_and_configs_match_their_uses() -> None:
     plain = yaml.safe_load(re.sub(VARIABLE, r"\2", TEXT))
     services = plain["services"].values()
     volumes = {volume.split(":")[0] for service in services for volume in service.get("volumes", [])}
@@ -76,7 +84,7 @@ def test_every_volume_and_config_that_a_service_names_is_there_and_no_other() ->
     assert configs == plain["configs"].keys()
 
 
-def test_docker_compose_accepts_it() -> None:
+def test_compose_is_accepted_by_docker() -> None:
     if shutil.which("docker") is None:
         pytest.skip("no `docker` on the PATH, whose `compose config` checks the schema")
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode != 0:
@@ -86,7 +94,7 @@ def test_docker_compose_accepts_it() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_services_and_their_order() -> None:
+def test_compose_services_start_in_order() -> None:
     assert {SERVICE, "topics", "router", "replay", "kafka-ui"} <= SERVICES.keys()
     for name, service in SERVICES.items():
         for other, wanted in service.get("depends_on", {}).items():
@@ -99,7 +107,7 @@ def test_the_services_and_their_order() -> None:
     assert SERVICES["router"]["depends_on"]["topics"]["condition"] == "service_completed_successfully"
 
 
-def test_routers_can_be_scaled() -> None:
+def test_compose_routers_can_be_scaled() -> None:
     for key in ("container_name", "hostname"):
         assert key not in SERVICES["router"], f"two routers could not both have this {key}"
     for port in SERVICES["router"]["ports"]:
@@ -107,13 +115,13 @@ def test_routers_can_be_scaled() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_images_are_pinned_and_ports_stay_on_this_machine(name: str) -> None:
+def test_compose_images_are_pinned_and_ports_local(name: str) -> None:
     service = SERVICES[name]
     assert re.fullmatch(r"[a-z0-9/-]+:v?\d+\.\d+\.\d+", service["image"])
     assert [port for port in service.get("ports", []) if not port.startswith("127.0.0.1:")] == []
 
 
-def test_the_health_of_a_router_is_asked_where_it_answers_without_a_token() -> None:
+def test_compose_health_check_needs_no_token() -> None:
     probe = " ".join(SERVICES["router"]["healthcheck"]["test"])
     found = re.search(r"http://127\.0\.0\.1:(\d+)(/\w+)", probe)
     assert found is not None
@@ -121,26 +129,26 @@ def test_the_health_of_a_router_is_asked_where_it_answers_without_a_token() -> N
     assert found.group(2) in OPEN_PATHS
 
 
-def test_every_variable_has_a_default_and_is_told_of() -> None:
+def test_compose_variables_have_defaults_and_documentation() -> None:
     used = re.findall(VARIABLE, TEXT)
     assert used
     assert [name for name, default in used if not default] == []
-    told = re.search(r"# Variables .*: (.*)\.\n", TEXT)
-    assert told is not None
-    assert set(told.group(1).split(", ")) == {name for name, _ in used}
+    listed = re.search(r"# Variables .*: (.*)\.\n", TEXT)
+    assert listed is not None
+    assert set(listed.group(1).split(", ")) == {name for name, _ in used}
 
 
-def test_what_it_needs_of_the_engine_and_of_a_folder_is_told() -> None:
+def test_compose_requirements_are_documented() -> None:
     uid = re.search(r"--uid (\d+)", DOCKERFILE)
     assert uid is not None
     for text in (TEXT, (ROOT / "docs" / "operations.md").read_text()):
-        told = " ".join(text.replace("#", " ").split())
-        assert "Compose 2.23.1" in told
-        assert "Engine 25" in told
-        assert f"uid {uid.group(1)}" in told
+        comment = " ".join(text.replace("#", " ").split())
+        assert "Compose 2.23.1" in comment
+        assert "Engine 25" in comment
+        assert f"uid {uid.group(1)}" in comment
 
 
-def test_volumes_and_build_contexts_exist() -> None:
+def test_compose_volumes_and_build_contexts_exist() -> None:
     for name, service in SERVICES.items():
         for volume in service.get("volumes", []):
             source = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", volume).split(":")[0]
@@ -151,31 +159,31 @@ def test_volumes_and_build_contexts_exist() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_settings_are_ones_that_the_router_knows(name: str) -> None:
+def test_compose_settings_are_valid(name: str) -> None:
     known = {PREFIX + field.upper() for field in Settings.model_fields} | set(BROKER_VARIABLES)
     others = {"OMP_NUM_THREADS", "DATASET"}
     assert SERVICES[name]["environment"].keys() - known - others == set()
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_commands_are_ones_that_the_project_has(
+def test_compose_commands_exist(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = words(SERVICES[name])
     module, *arguments = command[command.index("-m") + 1 :]
     # Asking for help proves module, sub-commands and options without running them.
     sub_commands = [word for word in arguments if not word.startswith(("-", "/", "$"))]
-    told = ""
+    usage = ""
     for asked in ([], sub_commands):
         monkeypatch.setattr(sys, "argv", [module, *asked, "--help"])
         with pytest.raises(SystemExit) as ended:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         assert ended.value.code in (0, None)
-        told += capsys.readouterr().out
-    assert [word for word in (*arguments, *sub_commands) if word.startswith("--") and word not in told] == []
+        usage += capsys.readouterr().out
+    assert [word for word in (*arguments, *sub_commands) if word.startswith("--") and word not in usage] == []
 
 
-def test_the_broker_knows_all_its_settings(bootstrap_servers: str) -> None:
+def test_compose_broker_settings_are_valid(bootstrap_servers: str) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
     broker = ConfigResource(
         ConfigResource.Type.BROKER, str(next(iter(admin.list_topics(timeout=30).brokers)))
@@ -186,13 +194,13 @@ def test_the_broker_knows_all_its_settings(bootstrap_servers: str) -> None:
     assert [key for key in asked if key not in known] == []
 
 
-def test_one_broker_asks_for_no_second_replica() -> None:
+def test_compose_single_broker_needs_no_replicas() -> None:
     for key, value in SERVICES[SERVICE]["environment"].items():
         if key.endswith(("REPLICATION_FACTOR", "MIN_ISR")):
             assert value == 1, key
 
 
-def test_the_dockerfile_copies_what_is_there_and_the_context_has_it() -> None:
+def test_dockerfile_copied_paths_exist_in_the_context() -> None:
     kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     copied = [
         source
@@ -205,18 +213,30 @@ def test_the_dockerfile_copies_what_is_there_and_the_context_has_it() -> None:
         assert source in kept, f"{source} is not let in by .dockerignore"
 
 
-def test_the_image_runs_without_root_on_cpu_torch_and_pinned_versions() -> None:
+def test_dockerfile_uses_no_root_cpu_torch_and_pinned_versions() -> None:
     users = re.findall(r"^USER (\w+)$", DOCKERFILE, re.MULTILINE)
     assert users
     assert users[-1] not in ("root", "0")
     assert "--torch-backend=cpu" in DOCKERFILE
     assert "--constraint constraints.txt" in DOCKERFILE
-    assert all(
-        image.endswith("-slim-bookworm") for image in re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
-    )
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)", DOCKERFILE, re.MULTILINE))
+    images = set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) - stages
+    assert images == {"python:3.11-slim-bookworm"}
+    assert stages >= {"router", "fleet", "tools"}
 
 
-def test_no_package_that_the_image_copies_imports_one_that_it_lacks() -> None:
+def test_dockerfile_extras_and_commands_exist() -> None:
+    extras = set(re.findall(r"--extra (\w+)", DOCKERFILE))
+    assert extras == {"worker", "fleet", "fit", "tracing"}
+    assert extras <= EXTRAS.keys()
+    for line in re.findall(r"^(?:CMD|ENTRYPOINT) (\[.*\])$", DOCKERFILE, re.MULTILINE):
+        assert json.loads(line)[:3] == ["python", "-m", "port_router"]
+        assert json.loads(line)[3] in names()
+    (health,) = re.findall(r"http://127.0.0.1:9100(/\w+)", DOCKERFILE)
+    assert health == "/healthz"
+
+
+def test_dockerfile_copied_packages_import_no_missing_one() -> None:
     copied = set(re.findall(r"^COPY (\w+) /app/\w+$", DOCKERFILE, re.MULTILINE))
     assert {"routing", "streams", "producers"} <= copied
     lacking = {path.name for path in ROOT.iterdir() if (path / "__init__.py").is_file()} - copied

@@ -55,19 +55,25 @@ def assert_stopped(output: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(600)  # loading the model is a minute's work, or many where the machine is busy
-def test_from_nothing_to_a_report(tmp_path: Path) -> None:
+def test_demo_runs_from_start_to_report(tmp_path: Path) -> None:
     process = demo(tmp_path, "--queries", "20")
     output, _ = process.communicate(timeout=580)
     assert process.returncode == 0, output
     report = json.loads((tmp_path / "demo.json").read_text())
     assert report.keys() >= KEYS
     assert report["queries"] == 20
+    assert (report["budget_form"], list(report["by_budget"])) == (
+        "one total that all LLMs share (--split shared)",
+        ["total"],
+    )
     assert report["served"] + report["unserved"] == 20
     assert report["dead"] == report["missing"] == report["twice"] == 0
+    prepared = json.loads((tmp_path / "demo" / "prepared.json").read_text())
+    assert (prepared["split"], prepared["budget_factor"]) == ("shared", 8.0)
     assert_stopped(output, tmp_path)
 
 
-def test_settings_in_the_shell_are_not_the_demos_but_for_the_given_brokers_security() -> None:
+def test_demo_environment_excludes_settings_but_external_security() -> None:
     shell = {**SETTINGS_OF_ANOTHER_ROUTER, "port_eps": "1", "KAFKA_BOOTSTRAP_SERVERS": "a:1", "HOME": "/h"}
     both = {"KAFKA_BOOTSTRAP_SERVERS": "b:2", "PORT_BOOTSTRAP_SERVERS": "b:2"}
 
@@ -77,7 +83,7 @@ def test_settings_in_the_shell_are_not_the_demos_but_for_the_given_brokers_secur
     assert environment_of_children(shell, "b:2", secured=True) == secured
 
 
-def test_interrupted_it_stops_everything(tmp_path: Path) -> None:
+def test_demo_interrupted_stops_everything(tmp_path: Path) -> None:
     process = demo(tmp_path)
     assert process.stdout is not None
     before = ""
@@ -93,7 +99,7 @@ def test_interrupted_it_stops_everything(tmp_path: Path) -> None:
     assert_stopped(before, tmp_path)
 
 
-def test_a_data_set_that_is_not_there(tmp_path: Path) -> None:
+def test_demo_missing_data_set_is_reported(tmp_path: Path) -> None:
     process = demo(tmp_path, "--dataset", str(tmp_path / "none.csv"), "--queries", "5")
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1

@@ -29,7 +29,7 @@ def make(*arguments: str, folder: Path = ROOT) -> str:
     return done.stdout
 
 
-def test_help_lists_every_target_and_is_the_default() -> None:
+def test_make_help_lists_every_target() -> None:
     listed = re.findall(r"^  make ([a-z-]+) +\S.*", make("help"), re.MULTILINE)
     assert listed == TARGETS
     assert make() == make("help")
@@ -38,11 +38,11 @@ def test_help_lists_every_target_and_is_the_default() -> None:
 @pytest.mark.parametrize(
     "target", ["install", "demo", "test", "lint", "chaos", "bench", "broker-up", "broker-down", "clean"]
 )
-def test_the_targets_that_people_are_told_of_exist(target: str) -> None:
+def test_make_documented_targets_exist(target: str) -> None:
     assert target in TARGETS
 
 
-def test_install_runs_again_only_when_what_is_installed_changes(tmp_path: Path) -> None:
+def test_make_install_repeats_only_after_changes(tmp_path: Path) -> None:
     for name in ("Makefile", "setup.cfg", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "infra").mkdir()
@@ -63,7 +63,22 @@ def test_install_runs_again_only_when_what_is_installed_changes(tmp_path: Path) 
     assert runs.read_text() == "installed\n" * 3
 
 
-def test_ci_calls_make_test() -> None:
+def test_make_demo_of_preset_fast_has_an_environment_of_its_own(tmp_path: Path) -> None:
+    for name in ("Makefile", "setup.cfg", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "infra").mkdir()
+    shutil.copy(ROOT / "infra" / "install.sh", tmp_path / "infra")
+
+    fast = " ".join(make("--dry-run", "demo", "PRESET=fast", folder=tmp_path).split())
+    assert "infra/install.sh .venv-slim replay,embedded" in fast
+    assert ".venv-slim/bin/python -m infra.demo --preset fast" in fast
+    for other in ([], ["PRESET=best"], ["PRESET=fast", "DATASET=x.csv"]):
+        commands = make("--dry-run", "demo", *other, folder=tmp_path)
+        assert ".venv/bin/python -m infra.demo" in commands
+        assert "slim" not in commands
+
+
+def test_ci_workflow_calls_make_test() -> None:
     run = ROOT / ".ci" / "run"
     assert os.access(run, os.X_OK)
     assert run.read_text().rstrip().endswith("make test")

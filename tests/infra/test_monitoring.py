@@ -9,8 +9,17 @@ import pytest
 import yaml
 
 from infra.broker.docker import COMPOSE_FILE
-from streams.ledger import OUTCOME_KINDS
-from streams.metrics import COUNTERS, GAUGES, HISTOGRAMS, LANE_EVENTS, OUTCOMES, PREFIX, names
+from producers.fleet import activity as fleet
+from streams.ledger.record import OUTCOME_KINDS
+from streams.telemetry.metrics import (
+    COUNTERS,
+    GAUGES,
+    HISTOGRAMS,
+    LANE_EVENTS,
+    METRIC_PREFIX,
+    OUTCOMES,
+    names,
+)
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "infra"
@@ -25,23 +34,26 @@ TARGETS = [
 EXPRESSIONS = [(rule["alert"], rule["expr"]) for rule in RULES] + TARGETS
 PROCESS = {"port_process_cpu_seconds_total", "port_process_resident_memory_bytes"}
 LABELS = {
-    **{f"{PREFIX}{name}_total": labels for name, (_, labels) in COUNTERS.items()},
-    **{f"{PREFIX}{name}_bucket": (*labels, "le") for name, (_, labels) in HISTOGRAMS.items()},
+    **{f"{METRIC_PREFIX}{name}_total": labels for name, (_, labels) in COUNTERS.items()},
+    **{f"{METRIC_PREFIX}{name}_bucket": (*labels, "le") for name, (_, labels) in HISTOGRAMS.items()},
     **{
-        f"{PREFIX}{name}_{part}": labels
+        f"{METRIC_PREFIX}{name}_{part}": labels
         for name, (_, labels) in HISTOGRAMS.items()
         for part in ("sum", "count")
     },
-    **{PREFIX + name: labels for name, (_, labels) in GAUGES.items()},
+    **{METRIC_PREFIX + name: labels for name, (_, labels) in GAUGES.items()},
+    **{f"{fleet.PREFIX}{name}_total": ("model", *labels) for name, (_, labels) in fleet.COUNTERS.items()},
+    **{fleet.PREFIX + name: ("model",) for name in fleet.GAUGES},
 }
-VALUES = {"outcome": OUTCOMES, "kind": OUTCOME_KINDS, "event": LANE_EVENTS}
+FLEET_METRICS = {name for name in LABELS if name.startswith(fleet.PREFIX)}
+VALUES = {"outcome": OUTCOMES, "kind": OUTCOME_KINDS, "event": LANE_EVENTS, "result": fleet.RESULTS}
 
 
 @pytest.mark.parametrize(("where", "expression"), EXPRESSIONS)
-def test_every_series_and_label_exists(where: str, expression: str):
+def test_monitoring_series_and_labels_exist(where: str, expression: str):
     used = set(re.findall(r"\bport_[a-z0-9_]+", expression))
     assert used or where in ("WorkerDown", "NoWorkers", "WorkersMissing")
-    assert used - names() - PROCESS == set()
+    assert used - names() - FLEET_METRICS - PROCESS == set()
     for name, selected in re.findall(r"\b(port_[a-z0-9_]+)\{([^}]*)\}", expression):
         for label, value in re.findall(r'(\w+)\s*[=!~]+\s*"([^"]*)"', selected):
             assert label == "job" or label in LABELS[name], (name, label)
@@ -50,25 +62,30 @@ def test_every_series_and_label_exists(where: str, expression: str):
 
 
 @pytest.mark.parametrize("where", sorted({where for where, _ in TARGETS}))
-def test_panels_look_at_one_router_only(where: str):
+def test_dashboard_panels_select_one_router(where: str):
     for title, expression in TARGETS:
         if title == where:
-            series = re.findall(r"\bport_[a-z0-9_]+(\{[^}]*\})?", expression)
-            assert all('job="$router"' in selector for selector in series), expression
+            for metric, selector in re.findall(r"\b(port_[a-z0-9_]+)(\{[^}]*\})?", expression):
+                job = 'job=~"$fleet"' if metric in FLEET_METRICS else 'job="$router"'
+                assert job in selector, expression
 
 
-def test_all_metrics_but_helpers_are_on_the_dashboard_or_in_an_alert():
+def test_monitoring_uses_all_metrics_but_helpers():
     text = " ".join(expression for _, expression in EXPRESSIONS)
     unseen = {
         name for name in names() if not name.endswith(("_sum", "_count", "_bucket")) and name not in text
     }
     assert unseen == {
-        "port_reservations_dollars_total", "port_plan_period", "port_plan_revision",
-        "port_period_queries", "port_quality_error_ratio", "port_cost_error_ratio",
-    }  # fmt: skip
+        "port_reservations_dollars_total",
+        "port_plan_period",
+        "port_plan_revision",
+        "port_period_queries",
+        "port_quality_error_ratio",
+        "port_cost_error_ratio",
+    }
 
 
-def test_alerts_say_what_is_wrong_and_operations_says_what_to_do():
+def test_alerts_are_explained_in_operations():
     guide = (ROOT / "docs" / "operations.md").read_text()
     assert len({rule["alert"] for rule in RULES}) == len(RULES)
     for rule in RULES:
@@ -79,13 +96,13 @@ def test_alerts_say_what_is_wrong_and_operations_says_what_to_do():
     assert explained == {rule["alert"] for rule in RULES}
 
 
-def test_promtool_accepts_rules_configuration_and_every_expression(promtool: Any, tmp_path: Path):
+def test_promtool_accepts_rules_configuration_and_expressions(promtool: Any, tmp_path: Path):
     checked = promtool("check", "rules", FOLDER / "prometheus" / "alerts.yml")
     assert checked.returncode == 0, checked.stderr
     checked = promtool("check", "config", "--syntax-only", FOLDER / "prometheus" / "prometheus.yml")
     assert checked.returncode == 0, checked.stderr
     rules = [
-        {"record": f"panel:{i}", "expr": expression.replace("$router", "router")}
+        {"record": f"panel:{i}", "expr": expression.replace("$router", "router").replace("$fleet", "fleet")}
         for i, (_, expression) in enumerate(TARGETS)
     ]
     (tmp_path / "panels.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
@@ -93,17 +110,22 @@ def test_promtool_accepts_rules_configuration_and_every_expression(promtool: Any
     assert checked.returncode == 0, checked.stderr
 
 
-def test_alerts_fire_when_they_should_and_only_then(promtool: Any):
-    done = promtool("test", "rules", ROOT / "tests" / "infra" / "alerts.test.yml")
+# the second file covers days, in longer steps
+ALERT_TESTS = [ROOT / "tests" / "infra" / name for name in ("alerts.test.yml", "alerts.days.test.yml")]
+
+
+@pytest.mark.parametrize("file", ALERT_TESTS, ids=lambda file: file.name)
+def test_alerts_fire_exactly_when_expected(promtool: Any, file: Path):
+    done = promtool("test", "rules", file)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_alert_is_tried():
-    tried = (ROOT / "tests" / "infra" / "alerts.test.yml").read_text()
+def test_alerts_are_all_tested():
+    tried = "".join(file.read_text() for file in ALERT_TESTS)
     assert [rule["alert"] for rule in RULES if rule["alert"] not in tried] == []
 
 
-def test_prometheus_finds_the_workers_and_knows_their_token():
+def test_prometheus_configuration_finds_workers_with_token():
     (job,) = CONFIG["scrape_configs"]
     (found,) = job["dns_sd_configs"]
     router = COMPOSE["services"]["router"]["environment"]
@@ -120,7 +142,7 @@ def test_prometheus_finds_the_workers_and_knows_their_token():
         assert set(re.findall(r"\bup\b(\{[^}]*\})?", rule["expr"])) == {'{job="router"}'}
 
 
-def test_grafana_is_provisioned_with_what_is_there():
+def test_grafana_provisioning_names_existing_files():
     folder = FOLDER / "grafana" / "provisioning"
     (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yml").read_text())["datasources"]
     (provider,) = yaml.safe_load((folder / "dashboards" / "router.yml").read_text())["providers"]
@@ -133,7 +155,7 @@ def test_grafana_is_provisioned_with_what_is_there():
     assert (mounted[str(home.parent)] / home.name).is_file()
 
 
-def test_the_dashboard_is_whole():
+def test_dashboard_panels_do_not_overlap():
     used = {panel["datasource"]["uid"] for panel in DASHBOARD["panels"] if "datasource" in panel}
     source = yaml.safe_load((FOLDER / "grafana/provisioning/datasources/prometheus.yml").read_text())
     assert used == {source["datasources"][0]["uid"]}
@@ -143,7 +165,9 @@ def test_the_dashboard_is_whole():
         assert a["x"] + a["w"] <= 24
         for b in places[i + 1 :]:
             apart = (
-                a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"]
-                or a["y"] + a["h"] <= b["y"] or b["y"] + b["h"] <= a["y"]
-            )  # fmt: skip
+                a["x"] + a["w"] <= b["x"]
+                or b["x"] + b["w"] <= a["x"]
+                or a["y"] + a["h"] <= b["y"]
+                or b["y"] + b["h"] <= a["y"]
+            )
             assert apart, (a, b)

@@ -1,4 +1,4 @@
-"""A small data set, and a router that only takes turns: enough to see whether producers tell the truth."""
+"""A small data set, and a round-robin router for tests of producers."""
 
 import threading
 import time
@@ -12,23 +12,27 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from routing.catalogue import Catalogue
-from streams.dead_letters import dead_letter_headers
-from streams.kafka import reader_config, transactional_config
-from streams.messages import (
+from routing.budgets.catalogue import Catalogue
+from streams.config.settings import Settings
+from streams.kafka.clients import reader_config, transactional_config
+from streams.kafka.topics import create_topics, end_offsets, existing_partitions, topic_specs
+from streams.messages.dead_letter import dead_letter_headers
+from streams.messages.outcome import (
     Outcome,
-    Refused,
-    decode_query,
     encode_outcome,
+)
+from streams.messages.query import (
+    decode_query,
     encode_routed,
     encode_unserved,
 )
-from streams.settings import Settings
-from streams.topics import create_topics, end_offsets, existing_partitions, topic_specs
+from streams.messages.rejection import RejectedMessage, RejectionReason
+from streams.messages.routing_info import RoutingInfo
+from streams.messages.unserved import UnservedReason
 
 MODELS = ("small", "vendor/middle", "large")
 RATES = np.array([1e-6, 5e-6, 2e-5])
-"""USD for each character."""
+"""USD per character."""
 
 
 @pytest.fixture
@@ -50,10 +54,10 @@ def dataset(tmp_path: Path) -> tuple[Path, Path]:
 
 
 class TurnRouter:
-    """Takes turns over the LLMs, leaves every tenth query unserved and refuses what says it should be.
+    """Routes queries to the LLMs in turn, leaves every tenth unserved and rejects those that ask for it.
 
-    `twice`, `lose` and `unserved` are ids that it treats so; with the last, no others are left unserved.
-    It writes an outcome of what it routes where `paid` says what that cost.
+    It duplicates, loses or leaves unserved the ids in `twice`, `lose` and `unserved`; the last replaces the
+    rule of every tenth. It writes outcomes with the cost `paid` if that is set.
     """
 
     def __init__(self, settings: Settings, catalogue: Catalogue, admin: AdminClient) -> None:
@@ -94,31 +98,33 @@ class TurnRouter:
         try:
             query = decode_query(message.value(), None)
             if "refuse me" in query.prompt:
-                raise Refused("decode", "prompt", "asks for it")
-        except Refused as refused:
+                raise RejectedMessage(RejectionReason.INVALID_MESSAGES, "prompt", problem="asks for it")
+        except RejectedMessage as refused:
             headers = dead_letter_headers(message.headers(), refused, topics.queries, *where, 0)
             self._producer.produce(topics.dlq, message.value(), message.key(), headers=headers)
             return
         if query.id in self.lose:
             return
         model = turn % len(self.catalogue.models)
-        routing = {
-            "model": self.catalogue.names[model],
-            "cost": self.price,
-            "period": 1,
-            "partition": where[0],
-            "offset": where[1],
-            "routed_at": time.time(),
-        }
+        name = self.catalogue.names[model]
+        routing = RoutingInfo(
+            plan=None,
+            period=1,
+            partition=where[0],
+            routed_at=time.time(),
+            offset=where[1],
+            model=name,
+            cost=self.price,
+        )
         if turn % 10 == 0 if self.unserved is None else query.id in self.unserved:
-            unserved = encode_unserved(query, "its turn", routing)
+            unserved = encode_unserved(query, UnservedReason.NOT_WORTH_IT, routing)
             self._producer.produce(topics.unserved, unserved, message.key())
             return
         for _ in range(2 if query.id in self.twice else 1):
             topic = topics.llm(self.catalogue.slugs[model])
             self._producer.produce(topic, encode_routed(query, routing), message.key())
         if self.paid is not None:
-            outcome = Outcome(query.id, routing["model"], self.paid, None, *where)
+            outcome = Outcome(query.id, name, self.paid, None, *where)
             self._producer.produce(topics.outcomes, encode_outcome(outcome), partition=where[0])
 
 
@@ -133,7 +139,7 @@ def stream(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[RouterStarter]:
-    """Topics of this test's own, in the environment; called once a catalogue is there, it starts a router."""
+    """Set the environment of a test; return a function that creates the topics and starts a router."""
     prefix = unique("producers") + "."
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", bootstrap_servers)
     monkeypatch.setenv("PORT_TOPIC_PREFIX", prefix)

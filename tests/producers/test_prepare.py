@@ -1,22 +1,30 @@
 """Preparing a replay: the published split and budgets, saved and loaded again."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import orjson
+import pandas as pd
 import pytest
 from dotenv import dotenv_values
 
-from producers.asked import ask
-from producers.comparing import reach_approximate_optimum, reach_best_single, reach_random
+from producers.evaluation.baselines import score_approximate_optimum, score_best_single, score_random
+from producers.evaluation.budgets import budgets_of, total_money
+from producers.evaluation.prepared_data import Prepared
+from producers.evaluation.queries import select_queries
 from producers.prepare import main
-from producers.prepared import Prepared, split_rows
-from routing.budgets import best_single, split_budget, total_budget
-from routing.datasets import load_dataset
-from routing.fitting import load_fitted
-from routing.static_embedder import StaticEmbedder
-from tests.small_bert import make_small_bert
+from routing.budgets.splits import best_single, split_budget, total_budget
+from routing.datasets.load import load_dataset
+from routing.datasets.split import split_rows
+from routing.embedding.static_embedder import StaticEmbedder
+from routing.fitting.saved_fit import (
+    fit_facts,
+    load_fitted,
+)
+from streams.__main__ import main as streams_main
+from tests.tiny_bert import make_small_bert
 
 
 @pytest.fixture
@@ -24,14 +32,15 @@ def prepare(dataset: tuple[Path, Path], tmp_path: Path) -> Callable[..., Prepare
     def run(*more: str) -> Prepared:
         data, vectors = dataset
         out = tmp_path / "prepared"
-        arguments = ["--dataset", str(data), "--embeddings", str(vectors), "--out", str(out), *more]
-        assert main(arguments) == 0
+        arguments = ["--dataset", str(data), "--embeddings", str(vectors), "--out", str(out)]
+        # `auto` would distil a table from the large model for so few rows
+        assert main([*arguments, "--preset", "paper", *more]) == 0
         return Prepared.load(out)
 
     return run
 
 
-def test_the_split_is_the_permutation_of_the_seed(
+def test_split_rows_is_the_permutation_of_the_seed(
     prepare: Callable[..., Prepared], dataset: tuple[Path, Path]
 ):
     prepared = prepare("--queries", "40", "--seed", "3")
@@ -46,7 +55,7 @@ def test_the_split_is_the_permutation_of_the_seed(
     np.testing.assert_allclose(prepared.embeddings, stored[order[:40]], atol=1e-3)
 
 
-def test_budgets_are_of_the_queries_true_cost_split_by_the_historys_means(
+def test_prepare_budgets_use_true_costs_and_history_means(
     prepare: Callable[..., Prepared], dataset: tuple[Path, Path]
 ):
     prepared = prepare("--queries", "40", "--budget-factor", "0.5", "--split", "cost")
@@ -55,11 +64,11 @@ def test_budgets_are_of_the_queries_true_cost_split_by_the_historys_means(
     asked, known = split_rows(120, 40, 0)
     total = total_budget(data.cost[asked], 0.5)
     expected = split_budget(total, data.quality[known].mean(0), data.cost[known].mean(0), "cost")
-    np.testing.assert_allclose(prepared.catalogue.budgets([], []), expected, rtol=1e-12)
+    np.testing.assert_allclose(prepared.catalogue.budget_per_llm([], []), expected, rtol=1e-12)
     assert prepared.catalogue.names == ("small", "vendor/middle", "large")
 
 
-def test_the_workers_variables_are_written(prepare: Callable[..., Prepared], tmp_path: Path):
+def test_prepare_writes_the_workers_variables(prepare: Callable[..., Prepared], tmp_path: Path):
     prepare("--queries", "40", "--preset", "paper", "--set", "resolve=geometric")
 
     variables = dotenv_values(tmp_path / "prepared" / "settings.env")
@@ -72,9 +81,45 @@ def test_the_workers_variables_are_written(prepare: Callable[..., Prepared], tmp
     }
 
 
-def test_a_graph_that_the_worker_shall_use_is_saved_with_the_history(
-    prepare: Callable[..., Prepared], tmp_path: Path
+@pytest.mark.parametrize("name", ["it's here", 'a "b" c', "x #1", "two\nlines", "${HOME}", "back\\"])
+def test_prepare_folder_with_special_name_settings_apply(
+    name: str,
+    dataset: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
+    data, vectors = dataset
+    out = tmp_path / name
+    assert (
+        main(
+            [
+                "--dataset",
+                str(data),
+                "--embeddings",
+                str(vectors),
+                "--queries",
+                "40",
+                "--out",
+                str(out),
+                "--preset",
+                "paper",
+            ]
+        )
+        == 0
+    )
+    for variable in ("PORT_CATALOGUE", "PORT_HISTORY", "PORT_HORIZON", "PORT_PRESET"):
+        monkeypatch.setenv(variable, "")
+        monkeypatch.delenv(variable)
+    capsys.readouterr()
+
+    streams_main(["config", "check", "--offline", "--json", "--env-file", str(out / "settings.env")])
+
+    rows = {row["name"]: row["value"] for row in orjson.loads(capsys.readouterr().out)["settings"]}
+    assert (rows["history"], rows["catalogue"]) == (str(out / "history"), str(out / "catalogue.yaml"))
+
+
+def test_prepare_hnsw_index_is_saved_with_the_history(prepare: Callable[..., Prepared], tmp_path: Path):
     folder = tmp_path / "prepared" / "history"
 
     graph = prepare("--queries", "40", "--set", "index=hnsw").history.load_index(folder)
@@ -84,14 +129,14 @@ def test_a_graph_that_the_worker_shall_use_is_saved_with_the_history(
     assert prepare("--queries", "40").history.load_index(folder) is None
 
 
-def test_a_third_of_a_small_data_set_is_queries(prepare: Callable[..., Prepared]):
+def test_prepare_small_data_set_uses_a_third_as_queries(prepare: Callable[..., Prepared]):
     prepared = prepare()
 
     assert (len(prepared.queries), len(prepared.history)) == (40, 80)
 
 
-def test_the_demo_has_its_own_split(tmp_path: Path):
-    assert main(["--dataset", "demo", "--out", str(tmp_path / "demo")]) == 0
+def test_prepare_demo_has_a_fixed_split(tmp_path: Path):
+    assert main(["--dataset", "demo", "--out", str(tmp_path / "demo"), "--preset", "paper"]) == 0
 
     prepared = Prepared.load(tmp_path / "demo")
     assert (len(prepared.queries), len(prepared.history), len(prepared.catalogue.models)) == (1000, 2000, 16)
@@ -100,30 +145,88 @@ def test_the_demo_has_its_own_split(tmp_path: Path):
     assert prepared.carried is None
 
 
+def test_prepare_default_preset_depends_on_the_history(tmp_path: Path):
+    assert main(["--dataset", "demo", "--out", str(tmp_path / "demo")]) == 0
+
+    assert dotenv_values(tmp_path / "demo" / "settings.env")["PORT_PRESET"] == "fast"
+    assert fit_facts(tmp_path / "demo" / "history").preset == "fast"
+
+
+def test_prepare_incomplete_rows_are_dropped_on_request(
+    dataset: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    table = pd.read_parquet(dataset[0])
+    table.loc[[3, 5], "small"] = None
+    table.to_parquet(dataset[0])
+    np.save(dataset[1], np.delete(np.load(dataset[1]), [3, 5], axis=0))
+    command = ["--dataset", str(dataset[0]), "--embeddings", str(dataset[1]), "--preset", "paper"]
+
+    assert main([*command, "--out", str(tmp_path / "x")]) == 1
+    errors = capsys.readouterr().err
+    assert "row 4" in errors
+    option = re.search(r"--incomplete drop", errors)
+    assert option is not None
+    assert main([*command, "--out", str(tmp_path / "x"), *option[0].split()]) == 0
+    assert re.search(r"rows_left_out.*120", capsys.readouterr().out)
+    prepared = Prepared.load(tmp_path / "x")
+    assert len(prepared.queries) + len(prepared.history) == 118
+
+
+def test_prepare_free_llm_leaves_other_budgets(
+    dataset: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    table = pd.read_parquet(dataset[0])
+    table["small|total_cost"] = 0.0
+    table.to_parquet(dataset[0])
+    command = ["--dataset", str(dataset[0]), "--embeddings", str(dataset[1]), "--preset", "paper"]
+
+    assert main([*command, "--queries", "40", "--out", str(tmp_path / "x")]) == 0
+    prepared = Prepared.load(tmp_path / "x")
+    budgets = prepared.catalogue.budget_per_llm([], [])
+    assert budgets.sum() == pytest.approx(prepared.queries.cost[:, 1].sum())
+    assert (budgets > 0).all()
+    asked = select_queries(prepared.queries, "file")
+    counters = budgets_of(prepared.catalogue, prepared.history.history)
+    assert score_random(asked, counters).cost <= budgets.sum()
+
+    for model in ("vendor/middle", "large"):
+        table[f"{model}|total_cost"] = 0.0
+    table.to_parquet(dataset[0])
+    assert main([*command, "--queries", "40", "--out", str(tmp_path / "y")]) == 1
+    assert "every LLM costs nothing" in capsys.readouterr().err
+
+
+def test_prepare_short_history_warns_with_the_required_size(
+    prepare: Callable[..., Prepared], capsys: pytest.CaptureFixture[str]
+):
+    prepare("--queries", "116")
+    assert re.search(r"warning: .* 4 rows, too few .* 250 or more", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--queries", "120"], "120 must be between 1 and 119"),
         (["--queries", "1000"], "1000 must be between 1 and 119"),
-        (["--queries", "9", "--set", "resolv=once"], "'resolv=once' is no NAME=VALUE"),
+        (["--queries", "9", "--set", "resolv=once"], "'resolv=once' is not NAME=VALUE"),
         (["--queries", "9", "--dataset", "nothing.parquet"], "nothing.parquet"),
     ],
 )
-def test_what_cannot_be_prepared_is_told(
+def test_prepare_invalid_arguments_are_reported(
     dataset: tuple[Path, Path],
     tmp_path: Path,
     arguments: list[str],
-    told: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
 ):
     data, vectors = dataset
     given = ["--dataset", str(data), "--embeddings", str(vectors), "--out", str(tmp_path / "x"), *arguments]
 
     assert main(given) == 1
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_embeddings_of_another_data_set_are_told(
+def test_prepare_embeddings_of_another_size_are_reported(
     dataset: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     np.save(tmp_path / "other.npy", np.ones((7, 8)))
@@ -133,7 +236,7 @@ def test_embeddings_of_another_data_set_are_told(
     assert "the data set has 120 rows" in capsys.readouterr().err
 
 
-def test_a_folder_that_was_not_prepared_is_told(tmp_path: Path):
+def test_prepared_load_unprepared_folder_is_reported(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"producers\.prepare"):
         Prepared.load(tmp_path)
 
@@ -143,13 +246,14 @@ def test_a_folder_that_was_not_prepared_is_told(tmp_path: Path):
 
 def test_baselines_stay_within_the_budgets(prepare: Callable[..., Prepared]):
     prepared = prepare("--queries", "40")
-    asked = ask(prepared.queries, "file")
-    budgets = prepared.catalogue.budgets([], [])
+    asked = select_queries(prepared.queries, "file")
+    budgets = prepared.catalogue.budget_per_llm([], [])
+    counters = budgets_of(prepared.catalogue, prepared.history.history)
 
-    name, single = reach_best_single(asked, prepared.history.history, budgets)
-    drawn = reach_random(asked, budgets)
+    name, single = score_best_single(asked, prepared.history.history, counters)
+    drawn = score_random(asked, counters)
     assert prepared.embeddings is not None
-    best = reach_approximate_optimum(asked, prepared.embeddings, prepared.history, budgets)
+    best = score_approximate_optimum(asked, prepared.embeddings, prepared.history, counters)
 
     history = prepared.history.history
     means = history.quality.mean(0), history.cost.mean(0)
@@ -158,27 +262,51 @@ def test_baselines_stay_within_the_budgets(prepare: Callable[..., Prepared]):
     for reached in (single, drawn, best):
         assert 0 < reached.cost <= budgets.sum()
         assert 0 < reached.performance <= reached.throughput
-    assert drawn == reach_random(asked, budgets)
+    assert drawn == score_random(asked, counters)
+
+    shared = budgets_of(prepare("--queries", "40", "--split", "shared").catalogue, history)
+    assert (shared.names, total_money(shared)) == (("total",), pytest.approx(budgets.sum()))
+    name, single = score_best_single(asked, history, shared)
+    total = np.full(3, budgets.sum())
+    assert name == history.models[best_single(*means, total, len(asked))]
+    optimum = score_approximate_optimum(asked, prepared.embeddings, prepared.history, shared)
+    for reached in (single, score_random(asked, shared), optimum):
+        assert 0 < reached.cost <= budgets.sum() * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("name", ["open_llm", "routerbench_subset"])
-def test_the_approximate_optimum_is_that_of_the_published_implementation(
+def test_approximate_optimum_matches_the_published_implementation(
     shared_file: Callable[[str], Path], tmp_path: Path, name: str
 ):
     data = "open_llm_v2" if name == "open_llm" else name
     reference = orjson.loads(shared_file(f"reference/{name}.json").read_bytes())
-    assert main([
-        "--dataset", str(shared_file(f"data/{data}.parquet")),
-        "--embeddings", str(shared_file(f"data/{data}.minilm.f16.npy")),
-        "--queries", "1000", "--out", str(tmp_path / name),
-    ]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "--dataset",
+                str(shared_file(f"data/{data}.parquet")),
+                "--embeddings",
+                str(shared_file(f"data/{data}.minilm.f16.npy")),
+                "--queries",
+                "1000",
+                "--preset",
+                "paper",
+                "--out",
+                str(tmp_path / name),
+            ]
+        )
+        == 0
+    )
     prepared = Prepared.load(tmp_path / name)
-    budgets = prepared.catalogue.budgets([], [])
+    budgets = prepared.catalogue.budget_per_llm([], [])
     np.testing.assert_allclose(budgets, list(reference["budgets"].values()), rtol=1e-9)
     assert prepared.embeddings is not None
 
-    found = reach_approximate_optimum(
-        ask(prepared.queries, "file"), prepared.embeddings, prepared.history, budgets
+    found = score_approximate_optimum(
+        select_queries(prepared.queries, "file"),
+        prepared.embeddings,
+        prepared.history,
+        budgets_of(prepared.catalogue, prepared.history.history),
     )
 
     published = reference["results"]["approx_optimum"]
@@ -187,7 +315,7 @@ def test_the_approximate_optimum_is_that_of_the_published_implementation(
     assert found.throughput == pytest.approx(published["throughput"], rel=0.01)
 
 
-def test_a_fitted_preset_keeps_what_results_are_compared_by(tmp_path: Path):
+def test_prepare_fitted_preset_keeps_the_reference_history(tmp_path: Path):
     out = tmp_path / "fitted"
     assert main(["--dataset", "demo", "--preset", "fast", "--out", str(out)]) == 0
 
@@ -203,7 +331,7 @@ def test_a_fitted_preset_keeps_what_results_are_compared_by(tmp_path: Path):
     assert estimator.models == prepared.history.models
 
 
-def test_a_distilled_table_is_saved_with_its_history(
+def test_prepare_distilled_table_is_saved_with_its_history(
     prepare: Callable[..., Prepared], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ):
     model = make_small_bert(tmp_path_factory.mktemp("bert"))

@@ -6,11 +6,11 @@ import numpy as np
 import orjson
 import pytest
 
+from producers.evaluation.prepared_data import Prepared
+from producers.evaluation.report import Report
 from producers.prepare import main as prepare
-from producers.prepared import Prepared
 from producers.replay import main as replay
-from producers.report import Report
-from routing.simulate import account_for
+from routing.accounting import account_for
 from tests.producers.conftest import RouterStarter
 
 
@@ -18,9 +18,23 @@ from tests.producers.conftest import RouterStarter
 def folder(dataset: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     data, vectors = dataset
     out = tmp_path / "prepared"
-    assert prepare([
-        "--dataset", str(data), "--embeddings", str(vectors), "--queries", "60", "--out", str(out)
-    ]) == 0  # fmt: skip
+    assert (
+        prepare(
+            [
+                "--preset",
+                "paper",
+                "--dataset",
+                str(data),
+                "--embeddings",
+                str(vectors),
+                "--queries",
+                "60",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     monkeypatch.setenv("PORT_CATALOGUE", str(out / "catalogue.yaml"))
     return out
 
@@ -31,7 +45,7 @@ def replayed(folder: Path, *more: str) -> tuple[int, dict]:
     return status, orjson.loads(out.read_bytes())
 
 
-def test_every_query_is_accounted_for(
+def test_replay_accounts_for_every_query(
     folder: Path, stream: RouterStarter, capsys: pytest.CaptureFixture[str]
 ):
     stream()
@@ -43,9 +57,10 @@ def test_every_query_is_accounted_for(
     assert (result["dead"], result["missing"], result["twice"], result["over_budget"]) == (0, 0, 0, 0)
     assert result["throughput"] + result["lost"] == 54
     prepared = Prepared.load(folder)
-    assert result["budget"] == pytest.approx(
-        sum(model.budget_usd or 0 for model in prepared.catalogue.models)
-    )
+    limits = {model.name: model.budget_usd for model in prepared.catalogue.models}
+    assert {name: one["limit"] for name, one in result["by_budget"].items()} == pytest.approx(limits)
+    assert result["budget"] == pytest.approx(sum(limits.values()))
+    assert result["budget_form"] == "a budget for each LLM (--split weighted)"
     assert 0 < result["cost"] <= result["budget"]
     best = result["baselines"]["approx-optimum"]["performance"]
     assert result["relative"] == pytest.approx(100 * result["performance"] / best)
@@ -64,7 +79,25 @@ def test_every_query_is_accounted_for(
         assert text in table
 
 
-def test_the_rule_is_applied_to_what_is_on_the_topics(folder: Path, stream: RouterStarter, read_topics):
+def test_replay_shared_total_is_one_budget_of_all_llms(
+    folder: Path, stream: RouterStarter, capsys: pytest.CaptureFixture[str]
+):
+    total = sum(model.budget_usd or 0 for model in Prepared.load(folder).catalogue.models)
+    catalogue = {"budget_usd": total, "models": [*Prepared.load(folder).catalogue.names]}
+    (folder / "catalogue.yaml").write_bytes(orjson.dumps(catalogue))
+    stream().price = total / 10
+
+    status, result = replayed(folder, "--carry-embeddings", "--limit", "20")
+
+    assert (status, result["examples"]["over_budget"]) == (1, ["total"])
+    assert list(result["by_budget"]) == ["total"]
+    assert result["budget"] == pytest.approx(total)
+    assert result["cost"] == pytest.approx(result["by_budget"]["total"]["spent"])
+    assert result["baselines"]["approx-optimum"]["cost"] <= total * (1 + 1e-9)
+    assert "budgets: one total that all LLMs share" in capsys.readouterr().out
+
+
+def test_replay_score_matches_the_topics(folder: Path, stream: RouterStarter, read_topics):
     router = stream()
 
     _, result = replayed(folder, "--no-optimum")
@@ -78,7 +111,7 @@ def test_the_rule_is_applied_to_what_is_on_the_topics(folder: Path, stream: Rout
             found.append((fields["routing"]["routed_at"], number, rows[fields["id"]]))
     found.sort()
     index = np.array([row for _, _, row in found])
-    budgets = router.catalogue.budgets([], [])
+    budgets = router.catalogue.budget_per_llm([], [])
     choice = np.array([model for _, model, _ in found])
     outcome = account_for(choice, queries.quality[index], queries.cost[index], budgets)
     assert result["performance"] == outcome.performance
@@ -87,7 +120,7 @@ def test_the_rule_is_applied_to_what_is_on_the_topics(folder: Path, stream: Rout
     assert result["relative"] is None
 
 
-def test_a_second_replay_does_not_see_the_first(folder: Path, stream: RouterStarter):
+def test_replay_second_run_ignores_the_first(folder: Path, stream: RouterStarter):
     stream()
     replayed(folder, "--no-optimum", "--limit", "20")
 
@@ -97,7 +130,7 @@ def test_a_second_replay_does_not_see_the_first(folder: Path, stream: RouterStar
     assert (result["queries"], result["missing"], result["twice"]) == (20, 0, 0)
 
 
-def test_rows_can_be_sent_again_and_at_a_rate(folder: Path, stream: RouterStarter):
+def test_replay_repeat_and_rate_are_applied(folder: Path, stream: RouterStarter):
     stream()
 
     status, result = replayed(folder, "--limit", "10", "--repeat", "3", "--rate", "200", "--no-optimum")
@@ -107,7 +140,7 @@ def test_rows_can_be_sent_again_and_at_a_rate(folder: Path, stream: RouterStarte
     assert result["produced_per_second"] <= 210
 
 
-def test_the_json_is_there_though_nobody_reads_the_table(
+def test_replay_closed_pipe_still_writes_the_json(
     folder: Path, stream: RouterStarter, monkeypatch: pytest.MonkeyPatch
 ):
     def left(text: str) -> None:
@@ -115,14 +148,16 @@ def test_the_json_is_there_though_nobody_reads_the_table(
 
     stream()
     monkeypatch.setattr(Report, "text", left)
-    monkeypatch.setattr("streams.command_line.os.dup2", lambda *numbers: None)  # this process's own output
+    monkeypatch.setattr(
+        "streams.commands.program.os.dup2", lambda *numbers: None
+    )  # this process's own output
 
     status, result = replayed(folder, "--limit", "6", "--no-optimum")
 
     assert (status, result["queries"]) == (1, 6)
 
 
-def test_what_is_lost_or_doubled_is_found(
+def test_replay_lost_and_duplicated_queries_are_reported(
     folder: Path, stream: RouterStarter, capsys: pytest.CaptureFixture[str]
 ):
     router = stream()
@@ -136,10 +171,10 @@ def test_what_is_lost_or_doubled_is_found(
     doubled = set(result["examples"]["twice"])
     assert doubled
     assert doubled <= {ids[5], ids[6]}
-    assert "PROBLEM: 1 queries are nowhere" in capsys.readouterr().out
+    assert "PROBLEM: 1 queries are missing" in capsys.readouterr().out
 
 
-def test_a_router_that_reserves_too_much_is_found(folder: Path, stream: RouterStarter):
+def test_replay_overspent_budget_is_reported(folder: Path, stream: RouterStarter):
     stream().price = 1.0
 
     status, result = replayed(folder, "--limit", "12", "--no-optimum")
@@ -148,7 +183,7 @@ def test_a_router_that_reserves_too_much_is_found(folder: Path, stream: RouterSt
     assert result["over_budget"] == 3
 
 
-def test_money_that_came_back_while_it_ran_may_be_used_again(folder: Path, stream: RouterStarter):
+def test_replay_released_money_may_be_spent_again(folder: Path, stream: RouterStarter):
     router = stream()
     router.price, router.paid = 1.0, 1e-9
 
@@ -158,7 +193,7 @@ def test_money_that_came_back_while_it_ran_may_be_used_again(folder: Path, strea
     assert sum(llm["reserved"] for llm in result["by_llm"].values()) == 11.0
 
 
-def test_dead_letters_are_counted(dataset: tuple[Path, Path], folder: Path, stream: RouterStarter):
+def test_replay_dead_letters_are_counted(dataset: tuple[Path, Path], folder: Path, stream: RouterStarter):
     import pyarrow.parquet as pq
 
     table = pq.read_table(folder / "queries.parquet")
@@ -173,7 +208,7 @@ def test_dead_letters_are_counted(dataset: tuple[Path, Path], folder: Path, stre
     assert result["dead"] == 1
 
 
-def test_topics_that_are_not_there_are_told(
+def test_replay_missing_topics_are_reported(
     folder: Path, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", bootstrap_servers)

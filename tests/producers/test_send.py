@@ -1,22 +1,31 @@
 """Prompts of one's own: from arguments, files and standard input, and where each went."""
 
+import gzip
 import io
 import os
+import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import orjson
 import pytest
+from confluent_kafka import Producer
 
 from producers.send import main, parser, read_queries
+from routing.policy.price_origin import PriceOrigin
+from streams.kafka.clients import producer_config
+from streams.messages.plan import PLAN_KEY, encode_plan
 from tests.producers.conftest import RouterStarter
+from tests.streams.sample_cluster import make_plan
 
 
 def queries(*arguments: str) -> list[dict]:
     return [orjson.loads(value) for _, value in read_queries(parser().parse_args(list(arguments)))]
 
 
-def test_arguments_are_prompts_with_ids_of_their_own():
+def test_read_queries_arguments_get_unique_ids():
     first, second = queries("Why?", "How?", "--max-tokens", "7")
 
     assert (first["prompt"], second["prompt"]) == ("Why?", "How?")
@@ -24,7 +33,7 @@ def test_arguments_are_prompts_with_ids_of_their_own():
     assert first["max_tokens"] == 7
 
 
-def test_lines_of_a_file_and_lines_of_json(tmp_path: Path):
+def test_read_queries_text_and_json_files_are_read(tmp_path: Path):
     (tmp_path / "a.txt").write_text("Why?\n\n  How? \n")
     (tmp_path / "a.jsonl").write_text('{"id": "x", "prompt": "Why?", "team": 1}\n{"prompt": "How?"}\n')
 
@@ -34,7 +43,53 @@ def test_lines_of_a_file_and_lines_of_json(tmp_path: Path):
     assert second["id"]
 
 
-def test_what_a_line_says_is_sent_as_it_is_written(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("name", ["a.ndjson", "a.JSONL", "a.jsonl.gz", "a.json"])
+def test_read_queries_jsonl_flag_ignores_the_file_name(name: str, tmp_path: Path):
+    content = b'{"id": "x", "prompt": "Why?"}\n'
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+
+    assert queries("--file", str(tmp_path / name)) == [{"id": "x", "prompt": "Why?"}]
+
+
+def test_read_queries_json_object_as_prompt_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lines = 'Why {"x"}?\n{ not JSON }\n  {"prompt": "How?"}\n'
+    (tmp_path / "a.txt").write_text(lines)
+    with pytest.raises(ValueError, match="line 3: is a JSON object; use --jsonl"):
+        queries("--file", str(tmp_path / "a.txt"))
+
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    with pytest.raises(ValueError, match="line 3: is a JSON object; use --jsonl"):
+        queries()
+
+    with pytest.raises(ValueError, match="PROMPT 2: is a JSON object"):
+        queries("Why?", ' {"id": "a", "prompt": "How?"}')
+
+    (tmp_path / "a.txt").write_text("".join(lines.splitlines(keepends=True)[:2]))
+    assert [q["prompt"] for q in queries("--file", str(tmp_path / "a.txt"))] == ['Why {"x"}?', "{ not JSON }"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_read_queries_byte_order_mark_is_removed(encoding: str, tmp_path: Path):
+    (tmp_path / "a.txt").write_text("Why é?\nHow?\n", encoding=encoding)
+    (tmp_path / "a.jsonl").write_text('{"prompt": "Why é?"}', encoding=encoding)
+
+    assert [q["prompt"] for q in queries("--file", str(tmp_path / "a.txt"))] == ["Why é?", "How?"]
+    assert [q["prompt"] for q in queries("--file", str(tmp_path / "a.jsonl"))] == ["Why é?"]
+
+
+def test_read_queries_null_field_counts_as_missing(monkeypatch: pytest.MonkeyPatch):
+    lines = '{"id": null, "prompt": "Why?", "max_tokens": null}\n{"id": null}\n'
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+
+    values = [value for _, value in read_queries(parser().parse_args(["--jsonl", "--max-tokens", "7"]))]
+
+    first, second = map(orjson.loads, values)
+    assert first == {"id": first["id"], "prompt": "Why?", "max_tokens": 7}
+    assert uuid.UUID(first["id"]) != uuid.UUID(second["id"])
+    assert values[0].count(b'"id"') == 1
+
+
+def test_read_queries_json_text_is_preserved(monkeypatch: pytest.MonkeyPatch):
     deep = "[" * 300 + "]" * 300
     lines = (
         '{"id": "a", "prompt": "Why?", "n": 123456789012345678901234567890.10}',
@@ -53,14 +108,14 @@ def test_what_a_line_says_is_sent_as_it_is_written(monkeypatch: pytest.MonkeyPat
     assert [first, *others] == [orjson.loads(value)["id"] for value in values]
 
 
-def test_an_id_that_nobody_can_show_is_told(monkeypatch: pytest.MonkeyPatch):
+def test_read_queries_deeply_nested_id_is_reported(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.stdin", io.StringIO('{"id": ' + "[" * 1010 + "]" * 1010 + ', "prompt": "Why?"}'))
 
     with pytest.raises(ValueError, match="line 1: id: is nested too deeply"):
         queries("--jsonl")
 
 
-def test_standard_input(monkeypatch: pytest.MonkeyPatch):
+def test_read_queries_without_arguments_reads_standard_input(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("Why?\n"))
     assert [query["prompt"] for query in queries()] == ["Why?"]
 
@@ -69,16 +124,17 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"), [("{", "line 1: is not JSON"), ("[]", "line 1: is a list"), ("7", "line 1: is a int")]
+    ("line", "message"),
+    [("{", "line 1: is not JSON"), ("[]", "line 1: is a list"), ("7", "line 1: is a int")],
 )
-def test_a_line_that_is_no_query_is_told(monkeypatch: pytest.MonkeyPatch, line: str, told: str):
+def test_read_queries_invalid_line_is_reported(monkeypatch: pytest.MonkeyPatch, line: str, message: str):
     monkeypatch.setattr("sys.stdin", io.StringIO(line))
 
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         queries("--jsonl")
 
 
-def test_bytes_that_are_no_utf8_are_told_with_their_place(
+def test_read_queries_invalid_utf8_is_reported_with_its_position(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     latin = os.fsdecode("a café".encode("latin-1"))  # as Python gives such an argument
@@ -94,10 +150,10 @@ def test_bytes_that_are_no_utf8_are_told_with_their_place(
     assert 'line 1: is not UTF-8 at ...{"id": "\\xff; convert it' in capsys.readouterr().err
 
 
-def test_an_id_that_is_there_twice_is_told(monkeypatch: pytest.MonkeyPatch):
+def test_read_queries_duplicate_id_is_reported(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.stdin", io.StringIO('{"id": "a", "prompt": "b"}\n' * 2))
 
-    with pytest.raises(ValueError, match="'a' is there twice"):
+    with pytest.raises(ValueError, match="'a' is a duplicate"):
         queries("--jsonl")
 
 
@@ -108,7 +164,7 @@ def router(stream: RouterStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return stream()
 
 
-def test_followed_queries_are_shown_where_they_went(
+def test_send_follow_prints_where_queries_went(
     router, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     router.unserved = {"q5"}
@@ -121,20 +177,67 @@ def test_followed_queries_are_shown_where_they_went(
     assert len(shown) == 10
     assert "dead letter: prompt: " in shown["bad"]
     assert "quality 0.000, cost 1e-05 USD  question 3" in shown["q3"]
-    assert shown["q5"] == "q5  unserved: its turn  question 5"
+    assert shown["q5"] == "q5  unserved: not_worth_it  question 5"
     routed = {line.split()[1] for name, line in shown.items() if name not in ("bad", "q5")}
     assert routed <= {"small", "large"}
 
 
-def test_what_does_not_arrive_is_told(router, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def test_send_follow_needs_no_catalogue(
+    router, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    router.unserved = set()
+    monkeypatch.delenv("PORT_CATALOGUE")
+
+    assert main(["Why?", "How?", "--follow", "--deadline", "20"]) == 0
+
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert {words[1] for words in shown} == {"small", "large"}
+    assert sorted(words[-1] for words in shown) == ["How?", "Why?"]
+
+
+def test_send_follow_messages_show_their_text(router, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    router.unserved = set()
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+    (tmp_path / "q.jsonl").write_bytes(orjson.dumps({"id": "q", "messages": messages}))
+
+    assert main(["--file", str(tmp_path / "q.jsonl"), "--follow", "--deadline", "20"]) == 0
+
+    assert capsys.readouterr().out.rstrip().endswith("USD  Why? Be brief.")
+
+
+def test_send_follow_lost_query_is_reported(router, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     router.lose = {"lost"}
     (tmp_path / "q.jsonl").write_text('{"id": "lost", "prompt": "Why?"}')
 
     assert main(["--file", str(tmp_path / "q.jsonl"), "--follow", "--deadline", "1"]) == 1
-    assert "lost  is nowhere yet" in capsys.readouterr().err
+    assert "lost  not found yet" in capsys.readouterr().err
 
 
-def test_without_follow_they_are_only_sent(router, capsys: pytest.CaptureFixture[str], read_topics: Callable):
+def test_send_follow_reason_for_waiting_is_printed(router, capsys: pytest.CaptureFixture[str]):
+    router.lose = {"q"}
+    settings = router.settings
+    # long enough for a busy machine to read the plan once
+    arguments = ["--jsonl", "--follow", "--deadline", "6"]
+    query = '{"id": "q", "prompt": "Why?"}'
+    with mock.patch("sys.stdin", io.StringIO(query)):
+        assert main(arguments) == 1
+    assert "no worker has run yet: start one with `python -m streams worker`" in capsys.readouterr().err
+
+    waiting = PriceOrigin(warmup="buffer", warmup_seconds=5.0)
+    plan = make_plan(learned=False, until=250, solved_from=waiting)
+    for message, published in (
+        ("the router waits for 250 queries to learn prices from, at most 5 s after the first", plan),
+        ("waiting for a worker to route; giving up after 6 s", replace(plan, learned=True)),
+    ):
+        producer = Producer(producer_config(settings))
+        producer.produce(settings.topics.plans, encode_plan(published), PLAN_KEY, partition=0)
+        assert producer.flush(20) == 0
+        with mock.patch("sys.stdin", io.StringIO(query)):
+            assert main(arguments) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_send_without_follow_only_sends(router, capsys: pytest.CaptureFixture[str], read_topics: Callable):
     assert main(["Why?", "How?"]) == 0
 
     assert "2 of 2 queries" in capsys.readouterr().err

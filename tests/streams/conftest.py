@@ -7,19 +7,19 @@ import orjson
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from tests.streams.desks import Desks
+from tests.streams.stepped_router import SteppedRouter
 
 BUDGETS = {"small": 0.3, "vendor/middle": 1.6, "large": 0.008}
 
 
 @pytest.fixture(scope="session")
-def desks(
+def stepped(
     bootstrap_servers: str, admin: AdminClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Desks]:
+) -> Iterator[SteppedRouter]:
     """26 queries on two lanes, in some transactions each; budgets that pay for some."""
     folder = tmp_path_factory.mktemp("explain")
     name = f"explain-{folder.name}-{np.random.default_rng().integers(10**9)}"
-    made = Desks(bootstrap_servers, admin, name, folder, BUDGETS, horizon=10_000)
+    made = SteppedRouter(bootstrap_servers, admin, name, folder, BUDGETS, horizon=10_000)
     made.plan()
     for start in range(0, 12, 4):
         for lane in (0, 1):

@@ -1,4 +1,4 @@
-// Small charts in SVG, drawn from plain numbers. Nothing here knows what is shown.
+// Small charts in SVG, drawn from plain numbers. They know nothing about the router.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -28,19 +28,19 @@ export function replace(id, ...nodes) {
   document.getElementById(id).replaceChildren(...nodes);
 }
 
-// What a chart in this element may be wide, so that its letters have the size of the page's.
+// Width of a chart in an element, so that its text has the size of the page's.
 export const widthOf = (id) => Math.max(280, Math.min(1200, document.getElementById(id).clientWidth || 560));
 
 const round = (x) => Math.round(x * 100) / 100;
 
+// A point without a neighbour is drawn as a line of length zero, which round ends turn into a dot.
 function path(points) {
-  let d = "", pen = false;
-  for (const [x, y] of points) {
-    if (y === null || !Number.isFinite(y)) { pen = false; continue; }
-    d += `${pen ? "L" : "M"}${round(x)} ${round(y)}`;
-    pen = true;
-  }
-  return d;
+  const known = ([, y]) => y !== null && Number.isFinite(y);
+  return points.map(([x, y], i) => {
+    if (!known([x, y])) return "";
+    const before = i > 0 && known(points[i - 1]), after = i + 1 < points.length && known(points[i + 1]);
+    return `${before ? "L" : "M"}${round(x)} ${round(y)}${before || after ? "" : "l0 0"}`;
+  }).join("");
 }
 
 export function ticks(low, high, about = 4) {
@@ -66,7 +66,7 @@ export function logTicks(low, high, about = 5) {
   }
 }
 
-// A frame with axes; gives the scales to what draws in it.
+// A frame with axes; returns its scales.
 function frame({ label, width = 560, height = 220, left = 46, right = 12, top = 10, bottom = 24, x, y, xTicks, yTicks }) {
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, svg("title", {}, label));
   const px = (v) => left + ((v - x[0]) / (x[1] - x[0] || 1)) * (width - left - right);
@@ -83,8 +83,13 @@ function frame({ label, width = 560, height = 220, left = 46, right = 12, top = 
 }
 
 // lines: [{points: [[x, y]], color, width, dash, fill, name, step}]
-export function lineChart({ lines, ...rest }) {
+// below: values under this one have a marked background
+export function lineChart({ lines, below = null, ...rest }) {
   const f = frame(rest);
+  if (below !== null) {
+    f.root.append(svg("rect", { class: "below", x: f.left, y: round(f.py(below)), width: f.right - f.left, height: Math.max(0, round(f.bottom - f.py(below))) }));
+    f.root.append(svg("line", { class: "limit", x1: f.left, x2: f.right, y1: round(f.py(below)), y2: round(f.py(below)) }));
+  }
   for (const line of lines) {
     let points = line.points.map(([x, y]) => [f.px(x), y === null ? null : f.py(y)]);
     if (line.step) points = points.flatMap(([x, y], i) => (i ? [[x, points[i - 1][1]], [x, y]] : [[x, y]]));
@@ -97,7 +102,7 @@ export function lineChart({ lines, ...rest }) {
     }
     const drawn = svg("path", {
       d: path(points), fill: "none", stroke: line.color, "stroke-width": line.width ?? 1.8,
-      "stroke-dasharray": line.dash, "stroke-linejoin": "round", opacity: line.opacity,
+      "stroke-dasharray": line.dash, "stroke-linejoin": "round", "stroke-linecap": line.dash ? null : "round", opacity: line.opacity,
     });
     if (line.name) drawn.append(svg("title", {}, line.name));
     f.root.append(drawn);
@@ -111,25 +116,30 @@ export function lineChart({ lines, ...rest }) {
   return f.root;
 }
 
-// layers: [{name, color, values: [share]}], one value a time; shares add up to 1 or to 0 where there is nothing
-export function areaChart({ times, layers, ...rest }) {
+const NARROWEST = 2;
+
+// spans: [[from, to]]; layers: [{name, color, values: [share]}], one value for each span, null without queries. Shares
+// of a span add up to 1. Each span is as wide as its duration, but never too narrow to be visible.
+export function shareChart({ spans, layers, ...rest }) {
   const f = frame(rest);
-  const base = times.map(() => 0);
+  const edges = spans.map(([from, to]) => {
+    const a = f.px(from), b = f.px(to), more = Math.max(0, NARROWEST - (b - a)) / 2;
+    return [Math.max(f.left, a - more), Math.min(f.right, b + more)];
+  });
+  const base = spans.map(() => 0);
   for (const layer of layers) {
-    let run = [];
-    const close = () => {
-      if (run.length > 1) {
-        const upper = run.map((i) => [f.px(times[i]), f.py(base[i] + layer.values[i])]);
-        const lower = run.map((i) => [f.px(times[i]), f.py(base[i])]).reverse();
-        const area = svg("path", { d: `${path(upper)}${path(lower).replace("M", "L")}Z`, fill: layer.color, stroke: "var(--card)", "stroke-width": 0.6 });
-        area.append(svg("title", {}, layer.name));
-        f.root.append(area);
-      }
-      run = [];
-    };
-    times.forEach((_, i) => { if (layer.values[i] === null) close(); else run.push(i); });
-    close();
-    layer.values.forEach((value, i) => { base[i] += value ?? 0; });
+    let d = "";
+    edges.forEach(([a, b], i) => {
+      const value = layer.values[i];
+      if (value === null || value <= 0) return;
+      const low = f.py(base[i]), high = f.py(base[i] + value);
+      d += `M${round(a)} ${round(low)}V${round(high)}H${round(b)}V${round(low)}Z`;
+      base[i] += value;
+    });
+    if (!d) continue;
+    const area = svg("path", { d, fill: layer.color });
+    area.append(svg("title", {}, layer.name));
+    f.root.append(area);
   }
   return f.root;
 }
@@ -181,7 +191,7 @@ export function dumbbellChart({ rows, label, format, width = 560 }) {
   return root;
 }
 
-// parts: [{share, color}] of a bar from 0 to 1; what goes beyond is cut, and marked
+// parts: [{share, color}] of a bar from 0 to 1; larger values are cut off and marked
 export function meter({ parts, label, mark }) {
   const width = 240, height = 14;
   const root = svg("svg", { class: "meter", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": label }, svg("title", {}, label));

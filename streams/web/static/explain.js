@@ -1,7 +1,7 @@
-// Looks up one query and shows why it went where it went: scores, money, neighbours, outcome.
+// Looks up one query and shows its decisions: scores, money, neighbours, outcome.
 
 import { el, nothing, replace, svg } from "./charts.js";
-import { clock, percent, plural, short, signed, usd } from "./format.js";
+import { clock, number, percent, plural, short, signed, usd } from "./format.js";
 
 export function startExplaining() {
   const input = document.getElementById("query-id");
@@ -66,7 +66,14 @@ const WORDS = {
 function shown(found) {
   const parts = [title(found.id)];
   if (found.prompt) parts.push(el("details", {}, el("summary", { class: "quiet" }, `Prompt: ${found.prompt.slice(0, 110)}${found.prompt.length > 110 ? " …" : ""}`), el("pre", {}, found.prompt)));
-  found.decisions.forEach((decision, i) => parts.push(...decided(decision, found.decisions.length > 1 ? i + 1 : null)));
+  // the last decision is the answer; earlier ones and the neighbours follow
+  const decisions = found.decisions, several = decisions.length > 1;
+  decisions.map((decision, i) => [decision, i + 1]).reverse().forEach(([decision, count], i) => {
+    if (i === 1) parts.push(el("h3", {}, "Before that"));
+    parts.push(...decided(decision, several ? count : null));
+  });
+  const near = decisions.findLast((decision) => decision.neighbours.length);
+  if (near) parts.push(neighbours({ ...near, model: decisions.at(-1).model ?? near.model }));
   return parts;
 }
 
@@ -83,19 +90,19 @@ function decided(d, count) {
   if (d.agrees !== null && d.agrees !== undefined) {
     facts.append(fact("decided again now", d.agrees ? el("span", { class: "good" }, "the same") : el("span", { class: "bad" }, "otherwise: history or settings have changed")));
   }
-  return [sentence, facts, ...(d.models.length ? [scores(d)] : []), ...(d.neighbours.length ? [neighbours(d)] : [])];
+  return [sentence, facts, ...(d.models.length ? [scores(d)] : [])];
 }
 
 function outcome(d) {
   const fact = (name, value) => el("div", {}, el("dt", {}, name), el("dd", {}, value));
   if (!d.outcome) return [fact("outcome", "has not come")];
   const off = d.recorded?.cost ? d.outcome.cost / d.recorded.cost - 1 : null;
-  const told = [fact("really cost", `${usd(d.outcome.cost)}${off === null ? "" : ` (${signed(percent(off), off)})`}`)];
-  if (d.outcome.quality !== null) told.push(fact("reported quality", d.outcome.quality.toFixed(3)));
-  return told;
+  const facts = [fact("really cost", `${usd(d.outcome.cost)}${off === null ? "" : ` (${signed(percent(off), off)})`}`)];
+  if (d.outcome.quality !== null) facts.push(fact("reported quality", d.outcome.quality.toFixed(3)));
+  return facts;
 }
 
-// A bar to the right for what is worth its price, to the left for what is not.
+// A bar to the right for an LLM that is worth its price, to the left otherwise.
 function bar(score, most) {
   const width = 110, middle = width / 2, size = (Math.min(1, Math.abs(score) / most) * width) / 2;
   return svg("svg", { class: "meter", viewBox: `0 0 ${width} 14`, role: "img", "aria-label": `score ${score.toFixed(4)}` },
@@ -111,27 +118,37 @@ function scores(d) {
   const row = (m) => {
     const known = m.quality !== undefined;
     const cell = (label, text, kind) => el("td", { class: `n ${kind ?? ""}`, "data-label": label }, text);
-    const why = !m.active ? "closed" : m.comparable === false ? "no estimate" : m.can_pay === false ? "cannot pay" : m.worth === false ? "not worth it" : m.chosen ? "chosen" : "";
+    const why = !m.active ? "closed" : m.excluded ? `excluded: ${m.excluded}` : m.worth && m.cannot_pay?.length ? `cannot pay: ${m.cannot_pay.join(", ")}` : m.comparable === false ? "no estimate" : m.can_pay === false ? "cannot pay" : m.worth === false ? "not worth it" : m.chosen ? "chosen" : "";
     return el("tr", { class: m.chosen ? "chosen" : m.can_pay === false ? "closed" : null },
       el("td", { class: "llm", title: m.name }, m.name, why ? el("span", { class: "quiet" }, `  ${why}`) : null),
       cell("quality", known ? m.quality.toFixed(3) : "–"),
-      cell("− price × cost", known ? (m.price * m.cost).toFixed(4) : "–"),
+      cell("− price × cost", known && m.price !== null ? (m.price * m.cost).toFixed(4) : "–"),
       cell("= score", m.score === null || m.score === undefined ? "–" : m.score.toFixed(4).replace("-", "−")),
-      el("td", { class: "bar extra" }, m.score === null || m.score === undefined ? "" : bar(m.score, most)),
-      cell("could spend", m.available_before === undefined ? "–" : usd(m.available_before, 6), `extra ${m.can_pay === false ? "bad" : ""}`),
-      cell("after", m.available_after === undefined ? "–" : usd(m.available_after, 6), "extra"));
+      el("td", { class: "bar" }, m.score === null || m.score === undefined ? "" : bar(m.score, most)),
+      cell("could spend", m.available_before === undefined ? "–" : usd(m.available_before, 6), m.can_pay === false ? "bad" : ""),
+      cell("after", m.available_after === undefined ? "–" : usd(m.available_after, 6)));
   };
   return el("div", {}, el("h3", {}, `Scores: an LLM is taken when it is worth its price and the lane can pay; the best of them goes first${d.estimated_by ? `. Estimated by ${d.estimated_by}` : ""}`),
-    el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ...heads.map((text, i) => el("th", { class: i > 3 ? "n extra" : i ? "n" : null, scope: "col" }, text)))), el("tbody", {}, ...rows.map(row)))));
+    el("div", { class: "scroll" }, el("table", { class: "cards" }, el("thead", {}, el("tr", {}, ...heads.map((text, i) => el("th", { class: i ? "n" : null, scope: "col" }, text)))), el("tbody", {}, ...rows.map(row)))),
+    ...(d.budgets?.length ? [counters(d.budgets)] : []));
+}
+
+// The price of each budget that the query could draw on, and what the lane had of it.
+function counters(budgets) {
+  const had = (b) => (b.available_before === null ? "–" : b.unit === "usd" ? usd(b.available_before, 6) : `${number(b.available_before)} ${b.unit}`);
+  const row = (b) => el("tr", {}, el("td", { class: "llm" }, b.name), el("td", { class: "n", "data-label": "price" }, short(b.price)), el("td", { class: "n", "data-label": "could spend" }, had(b)));
+  return el("div", { class: "scroll" }, el("table", { class: "cards" },
+    el("thead", {}, el("tr", {}, ...["budget", "price", "could spend"].map((text, i) => el("th", { class: i ? "n" : null, scope: "col" }, text)))),
+    el("tbody", {}, ...budgets.map(row))));
 }
 
 function neighbours(d) {
   const one = (n) => {
     const best = Object.entries(n.quality).sort((a, b) => b[1] - a[1])[0];
-    const told = d.model && n.quality[d.model] !== undefined ? `${d.model}: quality ${short(n.quality[d.model])}, cost ${usd(n.cost[d.model] ?? 0)}` : best ? `best ${best[0]}: quality ${short(best[1])}` : "";
+    const result = d.model && n.quality[d.model] !== undefined ? `${d.model}: quality ${short(n.quality[d.model])}, cost ${usd(n.cost[d.model] ?? 0)}` : best ? `best ${best[0]}: quality ${short(best[1])}` : "";
     return el("li", {}, el("details", {},
       el("summary", {}, el("b", {}, n.similarity.toFixed(3)), ` ${n.prompt.slice(0, 90)}${n.prompt.length > 90 ? " …" : ""}`,
-        el("div", { class: "quiet" }, `${n.id}${n.task ? ` · ${n.task}` : ""} · ${told}`)),
+        el("div", { class: "quiet" }, `${n.id}${n.task ? ` · ${n.task}` : ""} · ${result}`)),
       el("pre", {}, n.prompt)));
   };
   return el("div", {}, el("h3", {}, `${plural(d.neighbours.length, "nearest answered query").replace("querys", "queries")} of the history, by cosine`), el("ul", { class: "letters" }, ...d.neighbours.map(one)));

@@ -1,4 +1,4 @@
-// Numbers and times as people read them.
+// Numbers and times for people.
 
 export const number = (value) => Math.round(value).toLocaleString("en-US");
 
@@ -12,7 +12,7 @@ export function short(value) {
   return size >= 10 ? value.toFixed(1) : size >= 0.1 || size === 0 ? value.toFixed(2) : value.toPrecision(2);
 }
 
-// Decimals that show three digits of the largest amount, at least cents: one number of them for a whole column.
+// Number of decimals of a column: three digits of the largest amount, and at least cents.
 export function decimals(largest) {
   return largest >= 100 || largest <= 0 ? 2 : Math.min(8, Math.max(2, 2 - Math.floor(Math.log10(largest)) + 1));
 }

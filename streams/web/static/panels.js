@@ -1,48 +1,58 @@
-// What is true now: figures, budgets, latency, quality, lanes, plans, dead letters, workers.
+// Current state: figures, budgets, latency, quality, lanes, plans, dead letters, workers.
 
+import { isShared, mainScope } from "./budgets.js";
 import { dumbbellChart, el, lineChart, logTicks, meter, nothing, rangeChart, replace, widthOf } from "./charts.js";
 import { colorOf } from "./colors.js";
 import { ago, bytes, clock, decimals, number, percent, plural, seconds, short, signed, span, usd } from "./format.js";
-import { rates } from "./past.js";
 
 const sum = (values) => values.reduce((a, b) => a + b, 0);
 const queries = (count) => `${number(count)} ${count === 1 ? "query" : "queries"}`;
 
 // Reported and estimated quality over all LLMs, weighted by their reports.
 function qualities(models) {
-  const told = models.filter((model) => model.reported > 0);
-  const count = sum(told.map((model) => model.reported));
+  const reporting = models.filter((model) => model.reported > 0);
+  const count = sum(reporting.map((model) => model.reported));
   if (!count) return null;
-  const mean = (name) => sum(told.map((model) => model.reported * model[name])) / count;
+  const mean = (name) => sum(reporting.map((model) => model.reported * model[name])) / count;
   return { count, reported: mean("quality_reported"), estimated: mean("quality_estimated") };
 }
 
-export function drawFigures(state, timeline) {
+export function drawFigures(state, found) {
   const { overview, percentiles, lag, dead_letters: letters, workers } = state;
   const models = overview?.models ?? [];
-  const budget = sum(models.map((m) => m.budget)), charged = sum(models.map((m) => m.charged));
+  // with shared budgets, the LLMs' budgets overlap: one of them stands for all
+  const shared = isShared(overview), scope = shared ? mainScope(overview) : null, main = scope?.counters[0];
+  const budget = shared ? main?.limit ?? 0 : sum(models.map((m) => m.budget));
+  const charged = shared ? (main ? main.limit - main.left : 0) : sum(models.map((m) => m.charged));
   const rate = sum(workers.filter((w) => !w.silent).map((w) => w.queries_per_second));
   const quality = qualities(models), latency = percentiles.latency;
-  const past = rates(timeline).slice(-30).map((r) => r.arrived);
+  const past = found.slice(-30).map((r) => r.arrived);
+  const over = shared ? [] : models.filter((m) => m.charged > m.budget), unanswered = sum(models.map((m) => m.unanswered ?? 0));
+  const oldest = Math.min(Infinity, ...Object.values(state.oldest_open ?? {})), wait = Number.isFinite(oldest) ? state.now - oldest : 0;
+  const refused = letters.queries === undefined ? null : letters.queries + (letters.outcomes ?? 0);
   const figure = (name, value, unit, note, kind) =>
     el("dl", { class: "figure" }, el("dt", {}, name), el("dd", { class: kind }, value, unit ? el("small", {}, ` ${unit}`) : null), el("p", {}, note));
   const ahead = overview && overview.progress > 0.02 ? charged / budget / overview.progress : null;
   replace(
     "figures",
     figure("Throughput", short(rate), "queries/s", past.length ? `peak of late ${short(Math.max(...past))}` : "last minute"),
-    figure("Spent of the budget", percent(budget ? charged / budget : 0, 1), "", `${usd(charged, decimals(budget))} of ${usd(budget)}`, ahead > 1.25 ? "warn" : null),
+    figure(scope ? `Spent of ${scope.name}` : "Spent of the budget", percent(budget ? charged / budget : 0, 1), "", over.length ? `${plural(over.length, "LLM")} above budget` : `${usd(charged, decimals(budget))} of ${usd(budget)}`, over.length ? "bad" : ahead > 1.25 ? "warn" : null),
     figure("Served", overview ? percent(overview.arrived ? overview.served / overview.arrived : null, 1) : "–", "", overview ? `${number(overview.served)} of ${number(overview.arrived)}, ${number(overview.unserved)} unserved` : ""),
-    figure("Quality reported", quality ? quality.reported.toFixed(3) : "–", "", quality ? `${quality.estimated.toFixed(3)} estimated, ${queries(quality.count)}` : "no outcome told one yet"),
-    figure("Settled", overview ? percent(overview.served ? sum(models.map((m) => m.settlements)) / overview.served : null, 1) : "–", "", "of the served queries"),
+    quality ? figure("Quality reported", quality.reported.toFixed(3), "", `${quality.estimated.toFixed(3)} estimated, ${queries(quality.count)}`) : "",
+    figure("Without outcome", short(unanswered), unanswered === 1 ? "query" : "queries", unanswered ? (wait ? `the oldest for ${span(wait)}` : "on the LLMs' topics") : "all served are settled", wait > 300 ? "warn" : null),
     figure("Latency p99", latency ? seconds(latency.p99) : "–", "", latency ? `p50 ${seconds(latency.p50)}, to the commit` : "no query in the last minute"),
     figure("Waiting", short(lag.total), lag.total === 1 ? "query" : "queries", lag.total ? `worst lane ${short(lag.worst)}` : "nothing waits", lag.worst > 10000 ? "warn" : null),
-    figure("Dead letters", short(letters.queries + letters.outcomes), "", `${number(overview?.dead ?? 0)} this period`, overview?.dead ? "warn" : null),
+    figure("Dead letters", short(refused), "", `${number(overview?.dead ?? 0)} this period`, overview?.dead ? "warn" : null),
   );
 }
 
-export function drawBudgets({ overview }) {
+export function drawBudgets({ overview, oldest_open: oldest = {}, now }) {
   if (!overview) return replace("budgets", nothing("There is no plan yet: the planner has not started."));
-  const places = decimals(Math.max(...overview.models.map((m) => m.budget)));
+  const shared = isShared(overview), places = decimals(Math.max(...overview.models.map((m) => (shared ? m.charged : m.budget))));
+  document.getElementById("budgets-title").textContent = shared ? "LLMs" : "Budgets";
+  document.querySelector("#budgets-title + .key").hidden = shared;
+  const LIMITED = [1, 2, 3, 6];  // columns that need a budget of the LLM's own
+  const own = (_, i) => !shared || !LIMITED.includes(i);
   const cells = (name, m, foot) => {
     const budget = m.budget || 1e-12, held = Math.max(0, m.granted - m.charged);
     const used = m.charged / budget;
@@ -65,10 +75,11 @@ export function drawBudgets({ overview }) {
       cell("settled", usd(m.settled, places)),
       cell("reserved", usd(m.reserved, places)),
       cell("budget", usd(m.budget, places)),
-      cell("queries", number(m.served), "extra"),
+      cell("queries", number(m.served)),
+      cell("no outcome", m.unanswered ? `${short(m.unanswered)}${oldest[name] ? ` · ${span(now - oldest[name])}` : ""}` : "0", oldest[name] && now - oldest[name] > 300 ? "warn" : ""),
       cell("quality/$", foot ? "" : short(m.price), "extra"),
       cell("cost error", error, `extra ${Math.abs(m.cost_error ?? 0) > 0.2 ? "warn" : ""}`),
-    ];
+    ].filter(own);
   };
   const body = el("tbody");
   for (const model of overview.models) {
@@ -79,13 +90,13 @@ export function drawBudgets({ overview }) {
   const total = { cost_error: null };
   const reservedFor = sum(overview.models.map((m) => (m.cost_error === null ? 0 : m.settled / (1 + m.cost_error))));
   if (reservedFor > 0) total.cost_error = sum(overview.models.map((m) => m.settled)) / reservedFor - 1;
-  for (const name of ["budget", "granted", "charged", "reserved", "settled", "left", "served"]) total[name] = sum(overview.models.map((m) => m[name]));
-  const heads = ["LLM", "the line is how much of the period is over", "used", "left", "settled", "reserved", "budget", "queries", "quality/$", "cost error"];
+  for (const name of ["budget", "granted", "charged", "reserved", "settled", "left", "served", "unanswered"]) total[name] = sum(overview.models.map((m) => m[name]));
+  const heads = ["LLM", "the line is how much of the period is over", "used", "left", "settled", "reserved", "budget", "queries", "no outcome", "quality/$", "cost error"];
   replace(
     "budgets",
     el("div", { class: "scroll" },
       el("table", { class: "cards" },
-        el("thead", {}, el("tr", {}, ...heads.map((text, i) => el("th", { class: i > 1 ? "n" : null, scope: "col" }, text)))),
+        el("thead", {}, el("tr", {}, ...heads.map((text, i) => el("th", { class: i > 1 ? "n" : null, scope: "col" }, text)).filter(own))),
         body,
         overview.models.length > 1 ? el("tfoot", {}, el("tr", {}, ...cells("All", total, true))) : null,
       )),
@@ -104,27 +115,31 @@ export function drawLatency({ percentiles }) {
 const tail = (name, most) => (name.length > most ? `…${name.slice(1 - most)}` : name);
 
 export function drawQuality({ overview }) {
-  const told = (overview?.models ?? []).filter((model) => model.reported > 0);
-  if (!told.length) return replace("quality", nothing("No outcome has told how good its answer was. Outcomes may carry a quality from 0 to 1."));
+  const reporting = (overview?.models ?? []).filter((model) => model.reported > 0);
+  if (!reporting.length) return replace("quality");
   const width = widthOf("quality"), letters = width < 420 ? 20 : 29;
-  const rows = told.map((model) => ({
+  const rows = reporting.map((model) => ({
     name: tail(model.name, letters), from: model.quality_estimated, to: model.quality_reported,
     note: `${signed((model.quality_reported - model.quality_estimated).toFixed(3), model.quality_reported - model.quality_estimated)}  n ${short(model.reported)}`,
   }));
-  const label = told.map((m) => `${m.name}: estimated ${m.quality_estimated.toFixed(3)}, reported ${m.quality_reported.toFixed(3)}`).join("; ");
+  const label = reporting.map((m) => `${m.name}: estimated ${m.quality_estimated.toFixed(3)}, reported ${m.quality_reported.toFixed(3)}`).join("; ");
   replace("quality", dumbbellChart({ rows, label, format: (v) => v.toFixed(1), width }));
 }
 
+const BEHIND = 500, FAR = 10000, TILES = 24;
+
+// One line if no lane is behind; otherwise tiles of the lanes that are, the largest lag first.
 export function drawLanes({ lanes, now }) {
-  const most = Math.max(0, ...lanes.map((lane) => lane.lag ?? 0));
-  document.getElementById("lanes-note").textContent = lanes.length ? `${plural(lanes.length, "lane")}, most waiting ${short(most)}` : "";
-  if (!lanes.length) return replace("lanes", nothing("No lane has committed anything yet."));
+  const slow = lanes.filter((lane) => lane.lag > BEHIND).sort((a, b) => b.lag - a.lag);
+  const waiting = sum(lanes.map((lane) => lane.lag ?? 0));
+  document.getElementById("lanes-note").textContent = !lanes.length ? "none has committed anything yet"
+    : slow.length ? `${number(slow.length)} of ${number(lanes.length)} more than ${number(BEHIND)} queries behind`
+    : `${plural(lanes.length, "lane")}, ${waiting ? `${short(waiting)} waiting in all` : "nothing waits"}`;
   const tile = (lane) => {
-    const kind = lane.lag > 10000 ? "far" : lane.lag > 500 ? "behind" : "";
     const title = `lane ${lane.name}: next offset ${number(lane.next)}, ${number(lane.arrived)} queries in period ${lane.period}, plan ${lane.version}, last transaction ${ago(lane.written_at, now)}`;
-    return el("div", { class: `lane ${kind}`, title }, lane.name, el("b", {}, lane.lag === null ? "–" : short(lane.lag)), ago(lane.written_at, now));
+    return el("div", { class: `lane ${lane.lag > FAR ? "far" : "behind"}`, title }, lane.name, el("b", {}, short(lane.lag)), ago(lane.written_at, now));
   };
-  replace("lanes", el("div", { class: "lanes" }, ...lanes.map(tile)));
+  replace("lanes", slow.length ? el("div", { class: "lanes" }, ...slow.slice(0, TILES).map(tile)) : "");
 }
 
 export function drawPlans(state, plans) {
@@ -164,7 +179,7 @@ function drawPrices(plans, now) {
 
 export function drawLetters(state, letters) {
   document.getElementById("letters-note").textContent = letters.length ? `the newest ${letters.length}` : "";
-  if (!letters.length) return replace("letters", nothing("None. Messages that cannot be used come here, with the reason."));
+  if (!letters.length) return replace("letters");
   const one = (letter) =>
     el("li", {},
       el("details", {},
@@ -181,7 +196,7 @@ export function drawLetters(state, letters) {
 export function drawWorkers({ workers, worker, now, overview }) {
   const outcomes = Object.entries(overview?.outcomes ?? {}).filter(([, count]) => count);
   document.getElementById("outcomes-note").textContent = outcomes.length ? `outcomes so far: ${outcomes.map(([kind, count]) => `${number(count)} ${kind}`).join(", ")}` : "";
-  if (!workers.length) return replace("workers", nothing("No worker has told anything yet."));
+  if (!workers.length) return replace("workers", nothing("No worker has reported yet."));
   const heads = ["worker", "state", "queries/s", "waiting", "CPU", "memory", "up", "lanes"];
   const row = (w) => {
     const state = w.silent ? `silent for ${span(now - w.at)}` : w.ready ? "ready" : "not ready";

@@ -1,24 +1,24 @@
-"""What the embedded broker makes of transactions that overlap, and that a worker there does without."""
+"""The embedded broker mishandles overlapping transactions, and a worker avoids them there."""
 
 from collections.abc import Iterator
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from infra.broker import embedded_broker
-from streams.kafka import loses_overlapping
-from streams.transactions import FencedProducer
-from tests.reading import read_to_end
+from infra.broker.lifecycle import temporary_broker
+from streams.kafka.clients import mishandles_overlapping_transactions
+from streams.kafka.transactions import FencedProducer
+from tests.read_topics import read_to_end
 
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[str]:
-    with embedded_broker() as record:
+    with temporary_broker("embedded") as record:
         yield record.bootstrap_servers
 
 
 @pytest.mark.parametrize("in_turn", [True, False])
-def test_the_first_of_a_chain_that_overlaps_is_lost_sight_of(servers: str, unique, in_turn: bool):
+def test_embedded_overlapping_transactions_lose_the_first(servers: str, unique, in_turn: bool):
     topic, other = unique("one"), unique("other")
     admin = AdminClient({"bootstrap.servers": servers})
     for future in admin.create_topics([NewTopic(topic, 1, 1), NewTopic(other, 1, 1)]).values():
@@ -39,17 +39,17 @@ def test_the_first_of_a_chain_that_overlaps_is_lost_sight_of(servers: str, uniqu
             write(producer, *topics)
             producer.commit()
     else:
-        # the first waits for the second, the second for the third, and then nobody looks at the first
+        # the first waits for the second, the second for the third, and then the first is not ended
         write(third, other)
         write(second, other, topic)
         write(first, topic)
         for producer in (first, second, third):
             producer.commit()
-    # when both are seen without turns as well, the broker is mended, and `loses_overlapping` can go
+    # the broker is fixed if both are seen without turns: delete `mishandles_overlapping_transactions`
     committed = {message.value() for message in read_to_end(servers, [topic])}
     assert committed == ({b"first", b"second"} if in_turn else {b"second"})
 
 
-def test_it_is_known_by_the_name_of_its_cluster(servers: str, bootstrap_servers: str):
-    assert loses_overlapping(AdminClient({"bootstrap.servers": servers}))
-    assert not loses_overlapping(AdminClient({"bootstrap.servers": bootstrap_servers}))
+def test_embedded_broker_is_recognised_by_cluster_name(servers: str, bootstrap_servers: str):
+    assert mishandles_overlapping_transactions(AdminClient({"bootstrap.servers": servers}))
+    assert not mishandles_overlapping_transactions(AdminClient({"bootstrap.servers": bootstrap_servers}))

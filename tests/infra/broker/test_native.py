@@ -8,13 +8,13 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from infra.broker import BrokerError, MissingToolError, NativeCluster, native_cluster
-from infra.broker.native import start_native
-from infra.broker.ready import answering, wait_until_answers
-from infra.broker.record import folder_of, load
+from infra.broker.errors import BrokerError, MissingToolError
+from infra.broker.native import NativeCluster, native_cluster, start_native
+from infra.broker.readiness import count_brokers, wait_until_answers
+from infra.broker.state_file import folder_of, load_state
 from tests.conftest import ClusterStarter
-from tests.missing_broker import no_broker
-from tests.reading import read_to_end
+from tests.read_topics import read_to_end
+from tests.require_broker import no_broker
 
 pytestmark = pytest.mark.chaos
 
@@ -42,7 +42,7 @@ def produce(servers: str, topic: str, value: bytes) -> None:
         raise KafkaException(failures[0])
 
 
-def test_records_survive_killed_frozen_and_restarted_brokers(three: NativeCluster, unique) -> None:
+def test_native_cluster_records_survive_broker_failures(three: NativeCluster, unique) -> None:
     topic, servers = unique("survivors"), three.bootstrap_servers
     assert three.node_ids == [1, 2, 3]
     admin = AdminClient({"bootstrap.servers": servers})
@@ -54,7 +54,7 @@ def test_records_survive_killed_frozen_and_restarted_brokers(three: NativeCluste
     produce(servers, topic, b"one dead")
     three.restart(1)
     assert three.alive(1)
-    assert answering(servers) == 3
+    assert count_brokers(servers) == 3
 
     three.freeze(2)
     assert three.alive(2)
@@ -68,7 +68,7 @@ def test_records_survive_killed_frozen_and_restarted_brokers(three: NativeCluste
     assert values == {b"before", b"one dead", b"one frozen", b"after"}
 
 
-def test_three_brokers_ask_for_two_in_sync(three: NativeCluster, unique) -> None:
+def test_native_cluster_three_brokers_require_two_in_sync(three: NativeCluster, unique) -> None:
     topic = unique("settings")
     admin = AdminClient({"bootstrap.servers": three.bootstrap_servers})
     admin.create_topics([NewTopic(topic, 1)])[topic].result(30)
@@ -81,7 +81,7 @@ def test_three_brokers_ask_for_two_in_sync(three: NativeCluster, unique) -> None
     assert "min.insync.replicas=2" in (folder_of(three.name) / "broker-1" / "server.properties").read_text()
 
 
-def test_a_listener_with_passwords(start_cluster: ClusterStarter, unique) -> None:
+def test_native_cluster_listener_checks_passwords(start_cluster: ClusterStarter, unique) -> None:
     login = "org.apache.kafka.common.security.plain.PlainLoginModule required user_ann='secret';"
     cluster = start_cluster(
         listeners={"CLIENTS": "SASL_PLAINTEXT"},
@@ -92,22 +92,22 @@ def test_a_listener_with_passwords(start_cluster: ClusterStarter, unique) -> Non
     )
     ann = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": "ann"}
     secured = cluster.addresses("CLIENTS")
-    assert answering(secured, timeout=10, client={**ann, "sasl.password": "secret"}) == 1
-    assert answering(secured, timeout=2, client={**ann, "sasl.password": "wrong"}) == 0
+    assert count_brokers(secured, timeout=10, client={**ann, "sasl.password": "secret"}) == 1
+    assert count_brokers(secured, timeout=2, client={**ann, "sasl.password": "wrong"}) == 0
 
 
-def test_a_broker_that_cannot_start_says_why_and_leaves_nothing(unique) -> None:
+def test_native_cluster_failed_start_is_reported_and_leaves_no_files(unique) -> None:
     name = unique("broken")
     try:
         with pytest.raises(BrokerError, match="num\\.network\\.threads"):
             start_native(name, properties={"num.network.threads": "none"})
     except MissingToolError as error:
         no_broker(error)
-    assert load(name) is None
+    assert load_state(name) is None
     assert not folder_of(name).exists()
 
 
-def test_the_ports_are_free_again_after_the_block(start_cluster: ClusterStarter) -> None:
+def test_native_cluster_end_frees_its_ports(start_cluster: ClusterStarter) -> None:
     try:
         with native_cluster() as cluster:
             host, port = cluster.bootstrap_servers.split(":")
@@ -119,6 +119,6 @@ def test_the_ports_are_free_again_after_the_block(start_cluster: ClusterStarter)
 
 
 @pytest.mark.parametrize("brokers", [0, 2, 4])
-def test_refuses_other_sizes(brokers: int) -> None:
+def test_start_native_other_sizes_are_rejected(brokers: int) -> None:
     with pytest.raises(BrokerError, match=f"brokers {brokers}: a native cluster has 1 or 3"):
         start_native("never", brokers)

@@ -1,4 +1,4 @@
-"""Processes: told apart from strangers with the same id, frozen, stopped, killed, bound to their maker."""
+"""Processes: distinguished from strangers with the same id, frozen, stopped, killed, bound to their maker."""
 
 import shutil
 import signal
@@ -41,7 +41,7 @@ def start(tmp_path: Path):
         process.kill()
 
 
-def test_stop_and_kill_end_it(start) -> None:
+def test_process_stop_and_kill_end_it(start) -> None:
     for end in (ProcessId.stop, ProcessId.kill):
         process = start(SLEEP)
         assert process.alive
@@ -50,7 +50,7 @@ def test_stop_and_kill_end_it(start) -> None:
         end(process)  # ending it twice is no error
 
 
-def test_a_frozen_process_lives_and_can_be_stopped(start) -> None:
+def test_process_frozen_is_alive_and_can_be_stopped(start) -> None:
     process = start(SLEEP)
     process.send(signal.SIGSTOP)
     found = process.find()
@@ -61,14 +61,14 @@ def test_a_frozen_process_lives_and_can_be_stopped(start) -> None:
     assert not process.alive
 
 
-def test_a_process_that_ignores_sigterm_is_killed(start, tmp_path: Path) -> None:
+def test_process_ignoring_sigterm_is_killed(start, tmp_path: Path) -> None:
     process = start(STUBBORN)
     wait_for(lambda: "on" in log_tail(tmp_path / "log"))
-    process.stop(patience=0.2)
+    process.stop(timeout=0.2)
     assert not process.alive
 
 
-def test_a_stranger_with_the_same_id_is_left_alone(start) -> None:
+def test_process_other_with_same_id_is_not_touched(start) -> None:
     process = start(SLEEP)
     namesake = ProcessId(process.pid, process.created - 60)
     assert not namesake.alive
@@ -76,7 +76,7 @@ def test_a_stranger_with_the_same_id_is_left_alone(start) -> None:
     assert process.alive
 
 
-def test_output_goes_to_the_log(start, tmp_path: Path) -> None:
+def test_spawn_writes_output_to_the_log(start, tmp_path: Path) -> None:
     start(
         [sys.executable, "-c", "import os, sys; print(os.environ['WORD']); print('bad', file=sys.stderr)"],
         environment={"WORD": "good"},
@@ -87,7 +87,7 @@ def test_output_goes_to_the_log(start, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv (util-linux), which binds a process")
-def test_a_bound_process_ends_with_its_maker(tmp_path: Path) -> None:
+def test_spawn_bound_process_ends_with_its_parent(tmp_path: Path) -> None:
     log = tmp_path / "log"
     ready = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(600)"]
     program = (

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from infra.broker.ports import FIRST, LAST, free_ports, is_free
+from infra.broker.ports import FIRST_PORT, LAST_PORT, free_ports, is_free
 from infra.broker.properties import Node, render, server_properties
 
 
@@ -13,7 +13,7 @@ def nodes(count: int, *extra: str) -> list[Node]:
     ]
 
 
-def test_replication_is_the_number_of_brokers() -> None:
+def test_server_properties_replication_equals_brokers() -> None:
     for count, in_sync in ((1, "1"), (3, "2")):
         cluster = nodes(count)
         settings = server_properties(cluster[0], cluster)
@@ -23,7 +23,7 @@ def test_replication_is_the_number_of_brokers() -> None:
         assert settings["auto.create.topics.enable"] == "false"
 
 
-def test_three_brokers_know_each_other_and_listen_apart() -> None:
+def test_server_properties_three_brokers_form_a_quorum() -> None:
     cluster = nodes(3)
     all_settings = [server_properties(node, cluster) for node in cluster]
     assert len({s["controller.quorum.voters"] for s in all_settings}) == 1
@@ -32,7 +32,7 @@ def test_three_brokers_know_each_other_and_listen_apart() -> None:
     assert all_settings[1]["advertised.listeners"] == "PLAINTEXT://127.0.0.1:2000"
 
 
-def test_further_listeners_and_settings() -> None:
+def test_server_properties_extra_listeners_and_settings_are_added() -> None:
     cluster = nodes(1, "CLIENTS")
     settings = server_properties(
         cluster[0], cluster, listeners={"CLIENTS": "SASL_SSL"}, extra={"num.io.threads": "2"}
@@ -43,11 +43,11 @@ def test_further_listeners_and_settings() -> None:
     assert settings["num.io.threads"] == "2"
 
 
-def test_properties_keep_backslashes_and_line_ends() -> None:
+def test_render_escapes_backslashes_and_newlines() -> None:
     assert render({"a": "x\\y\nz"}) == "a=x\\\\y\\n\\\nz\n"
 
 
 def test_free_ports_are_free_and_distinct() -> None:
     ports = free_ports(50)
     assert len(set(ports)) == 50
-    assert all(FIRST <= port < LAST and is_free(port) for port in ports)
+    assert all(FIRST_PORT <= port < LAST_PORT and is_free(port) for port in ports)

@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from routing.datasets import load_dataset
+from routing.datasets.load import load_dataset
 from routing.datasets.open_llm import load_open_llm
-from routing.history import HistoryError
+from routing.history.rules import HistoryError
 
 REPOSITORIES = [
     "open-llm-leaderboard/Qwen__Qwen2.5-72B-Instruct-details",
@@ -17,7 +17,7 @@ REPOSITORIES = [
 
 
 def publish(folder, drop=None):
-    """The two files that CARROT publishes, for three LLMs and as many scenarios."""
+    """Write the two files that CARROT publishes, for three LLMs and three scenarios."""
     questions = {
         "leaderboard_bbh_navigate": {"Qs": ["left?", "right?"], "Ps": ["Example. left?", "Example. right?"]},
         "leaderboard_mmlu_pro": {"Qs": ["why?"], "Ps": ["Choose. why?"]},
@@ -42,7 +42,7 @@ def publish(folder, drop=None):
     return folder
 
 
-def test_the_published_folder_gives_correctness_and_costs_by_prompt_tokens(tmp_path):
+def test_load_open_llm_folder_gives_correctness_and_costs(tmp_path):
     history = load_dataset(publish(tmp_path / "open-llm-lb-v2"))
     assert history.models == ("01-ai/Yi-34B-Chat", "Qwen/Qwen2.5-72B-Instruct")
     assert history.ids == ("bbh_navigate.0", "bbh_navigate.1", "mmlu_pro.0")
@@ -53,7 +53,7 @@ def test_the_published_folder_gives_correctness_and_costs_by_prompt_tokens(tmp_p
     assert history.cost == pytest.approx(np.array([[4, 4, 3]]).T * [0.8e-6, 1.2e-6])
 
 
-def test_tokens_are_counted_by_whom_one_likes(tmp_path):
+def test_load_open_llm_uses_the_given_token_counter(tmp_path):
     counts = {"01-ai/Yi-34B-Chat": [10, 20, 30], "Qwen/Qwen2.5-72B-Instruct": [1, 2, 3]}
     folder = publish(tmp_path / "open-llm-lb-v2")
     history = load_open_llm(folder, count_tokens=lambda llm, texts: counts[llm])
@@ -62,7 +62,7 @@ def test_tokens_are_counted_by_whom_one_likes(tmp_path):
         load_open_llm(folder, count_tokens=lambda llm, texts: [1])
 
 
-def test_the_table_made_from_it_is_read(tmp_path):
+def test_load_open_llm_reads_the_table_made_from_it(tmp_path):
     path = tmp_path / "leaderboard.parquet"
     table = pd.DataFrame({"prompt": ["abcd" * 5, "x"], "google/gemma-2-9b-it": [1.0, 0.0], "index": [7, 8]})
     table.to_parquet(path)
@@ -72,7 +72,7 @@ def test_the_table_made_from_it_is_read(tmp_path):
     assert history.cost[:, 0] == pytest.approx([5 * 0.3e-6, 0.3e-6])
 
 
-def test_what_is_missing_is_named(tmp_path):
+def test_load_open_llm_missing_data_is_named(tmp_path):
     with pytest.raises(HistoryError, match=r"leaderboard_processed.* is missing beside data_QA\.json"):
         load_dataset(publish(tmp_path / "a", drop="answers"))
     with pytest.raises(HistoryError, match="prices: none for"):

@@ -3,15 +3,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from routing.datasets import load_dataset
+from routing.datasets.load import load_dataset
 from routing.datasets.sprout import load_sprout
-from routing.history import HistoryError
+from routing.history.rules import HistoryError
 
 LLMS = ("aws-claude-3-5-sonnet-v1", "openai-gpt-4o-mini")
 
 
 def rows(keys, scores=((1.0, 0.0), (0.5, 1.0))):
-    """Columns as CARROT-LLM-Routing/SPROUT publishes them."""
+    """Return the columns of CARROT-LLM-Routing/SPROUT."""
     structs = {
         name: [
             {
@@ -48,7 +48,7 @@ def publish(folder, **changes):
     return folder
 
 
-def test_the_published_folder_gives_scores_and_costs_by_tokens(tmp_path):
+def test_load_sprout_folder_gives_scores_and_costs(tmp_path):
     history = load_dataset(publish(tmp_path / "SPROUT"))
     assert history.models == LLMS
     assert history.ids == ("train.1", "train.2", "train.3", "train.4", "test.1")
@@ -60,7 +60,7 @@ def test_the_published_folder_gives_scores_and_costs_by_tokens(tmp_path):
     assert history.cost[:2] == pytest.approx(np.array([sonnet, mini]).T)
 
 
-def test_one_file_and_one_split_are_enough(tmp_path):
+def test_load_sprout_reads_one_file_or_one_split(tmp_path):
     folder = publish(tmp_path / "SPROUT")
     assert load_sprout(folder, splits=["test"]).ids == ("1",)
     assert load_dataset(folder / "data" / "test-00000-of-00001.parquet").ids == ("1",)
@@ -68,7 +68,7 @@ def test_one_file_and_one_split_are_enough(tmp_path):
         load_sprout(folder, splits=["dev"])
 
 
-def test_the_form_that_the_datasets_library_saves_is_read(tmp_path):
+def test_load_sprout_reads_the_form_of_the_datasets_library(tmp_path):
     for split, keys in (("train", [1, 2]), ("validation", [3]), ("test", [4])):
         (tmp_path / split).mkdir()
         table = rows(keys)
@@ -77,7 +77,7 @@ def test_the_form_that_the_datasets_library_saves_is_read(tmp_path):
     assert load_dataset(tmp_path).ids == ("train.1", "train.2", "validation.3", "test.4")
 
 
-def test_prices_can_be_given_and_an_llm_without_one_is_named(tmp_path):
+def test_load_sprout_uses_given_prices_and_names_a_missing_one(tmp_path):
     folder = publish(tmp_path / "SPROUT")
     prices = {LLMS[0]: (1.0, 0.0), LLMS[1]: (0.0, 1.0)}
     assert load_dataset(folder, prices=prices).cost[0].tolist() == [1e-4, 1e-5]
@@ -87,8 +87,8 @@ def test_prices_can_be_given_and_an_llm_without_one_is_named(tmp_path):
         load_dataset(folder, prices=prices | {LLMS[1]: (-1.0, 1.0)})
 
 
-def test_a_missing_score_is_named_or_left_out(tmp_path):
+def test_load_sprout_missing_score_is_named_or_dropped(tmp_path):
     folder = publish(tmp_path / "SPROUT", scores=((1.0, None), (0.5, 1.0)))
-    with pytest.raises(HistoryError, match=r"'openai-gpt-4o-mini', row 0 \(key 'train.1'\): no score"):
+    with pytest.raises(HistoryError, match=r"train-00000.*'openai-gpt-4o-mini', row 1 \(key 'train.1'\)"):
         load_dataset(folder)
     assert load_dataset(folder, incomplete="drop").ids == ("train.2", "train.4")

@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.estimators.base import QueryBatch
+from routing.embedding.query_batch import QueryBatch
 from routing.estimators.neighbours import LENGTH_OFFSET, Neighbours
-from routing.history import EmbeddedHistory, History
-from routing.index import NeighbourIndex
+from routing.history.history import EmbeddedHistory, History
+from routing.history.nearest import NeighbourIndex
 
 
 def a_history(seed=0, rows=60, models=3, d=6):
@@ -14,7 +14,7 @@ def a_history(seed=0, rows=60, models=3, d=6):
     vectors = rng.standard_normal((rows, d))
     vectors[rows // 2 :] = vectors[
         rng.integers(0, rows // 2, rows - rows // 2)
-    ]  # every other has a duplicate
+    ]  # Every second row has a duplicate.
     history = History(
         ids=[str(i) for i in range(rows)],
         prompts=["x" * int(n) for n in rng.integers(0, 500, rows)],
@@ -34,7 +34,7 @@ def queries(seed, n, d=6):
 
 
 def by_hand(history, query, length, k, weights, cost, temperature=10.0):
-    """The definition for one query, in float64, over a history without ties at the k-th place."""
+    """Return the definition for one query, in float64, over a history without ties at the k-th position."""
     similarity = history.embeddings.astype(np.float64) @ query.astype(np.float64)
     near = np.argsort(-similarity, kind="stable")[:k]
     w = np.ones(k) if weights == "uniform" else np.exp(temperature * (similarity[near] - similarity[near[0]]))
@@ -56,34 +56,34 @@ every_kind = pytest.mark.parametrize(
 
 
 @every_kind
-def test_estimates_are_the_definition(weights, cost):
-    # an odd k could cut a pair of duplicates, whose order is a matter of ties: see test_index
+def test_estimate_equals_the_definition(weights, cost):
+    # An odd k could split a pair of duplicates, whose order is a tie; see test_nearest.
     history, batch = a_history().select(np.arange(30)), queries(1, 40)
     estimator = Neighbours(history, k=7, weights=weights, cost=cost)
-    found = estimator.estimate(batch)
-    assert found.quality.shape == found.cost.shape == (40, 3)
+    estimates = estimator.estimate(batch)
+    assert estimates.quality.shape == estimates.cost.shape == (40, 3)
     for i in range(40):
         quality, paid = by_hand(history, batch.embeddings[i], len(batch.prompts[i]), 7, weights, cost)
-        assert found.quality[i] == pytest.approx(quality, abs=1e-5)
-        assert found.cost[i] == pytest.approx(paid, rel=1e-5)
+        assert estimates.quality[i] == pytest.approx(quality, abs=1e-5)
+        assert estimates.cost[i] == pytest.approx(paid, rel=1e-5)
 
 
 @every_kind
-def test_leave_one_out_is_the_estimate_of_a_history_without_the_row(weights, cost):
+def test_leave_one_out_equals_the_estimate_without_the_row(weights, cost):
     history = a_history()
-    found = Neighbours(history, k=5, weights=weights, cost=cost).leave_one_out()
+    estimates = Neighbours(history, k=5, weights=weights, cost=cost).leave_one_out()
     for row in range(len(history)):
         others = np.delete(np.arange(len(history)), row)
         alone = Neighbours(history.select(others), k=5, weights=weights, cost=cost).estimate(
             history.batch([row])
         )
-        assert found.quality[row] == pytest.approx(alone.quality[0], abs=1e-6)
-        assert found.cost[row] == pytest.approx(alone.cost[0], rel=1e-6)
+        assert estimates.quality[row] == pytest.approx(alone.quality[0], abs=1e-6)
+        assert estimates.cost[row] == pytest.approx(alone.cost[0], rel=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(1, 60), st.integers(1, 70))
-def test_a_batch_equals_one_query_at_a_time(seed, k, n):
+def test_estimate_batch_equals_one_query_at_a_time(seed, k, n):
     history, batch = a_history(seed), queries(seed + 1, n)
     for weights, cost, exact in (("uniform", "mean", True), ("similarity", "per-length", False)):
         estimator = Neighbours(history, k=k, weights=weights, cost=cost)
@@ -98,7 +98,7 @@ def test_a_batch_equals_one_query_at_a_time(seed, k, n):
                 assert alone.cost[0] == pytest.approx(together.cost[i], rel=1e-5)
 
 
-def test_neighbours_are_told_for_those_who_ask_why():
+def test_neighbours_returns_similarities_and_rows():
     history = a_history()
     estimator = Neighbours(history, k=4)
     similarity, rows = estimator.neighbours(history.batch([3, 40]))
@@ -108,7 +108,7 @@ def test_neighbours_are_told_for_those_who_ask_why():
     assert 40 in rows[1]
 
 
-def test_nothing_is_estimated_to_be_free():
+def test_estimate_cost_is_never_zero():
     history = a_history()
     free = History(
         history.history.ids,
@@ -122,13 +122,13 @@ def test_nothing_is_estimated_to_be_free():
     assert (estimator.estimate(queries(0, 5)).cost == 1e-12).all()
 
 
-def test_no_queries_give_no_estimates():
+def test_estimate_without_queries_is_empty():
     estimator = Neighbours(a_history(), k=3, weights="similarity", cost="per-length")
     none = estimator.estimate(QueryBatch([], np.zeros((0, 6), dtype=np.float32)))
     assert none.quality.shape == none.cost.shape == (0, 3)
 
 
-def test_an_index_that_was_loaded_serves_as_one_that_was_built():
+def test_estimate_with_a_loaded_index_equals_a_built_one():
     history, batch = a_history(), queries(3, 20)
     built = Neighbours(history, k=5, index="hnsw")
     given_ = Neighbours(history, k=5, index=NeighbourIndex(history.embeddings, "hnsw"))
@@ -146,6 +146,6 @@ def test_an_index_that_was_loaded_serves_as_one_that_was_built():
         ({"cost": "median"}, "'median'"),
     ],
 )
-def test_settings_out_of_range_are_named(options, words):
+def test_neighbours_invalid_settings_raise(options, words):
     with pytest.raises(ValueError, match=words):
         Neighbours(a_history(), **options)

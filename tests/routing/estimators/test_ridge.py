@@ -1,24 +1,26 @@
-"""The kernel estimator and its parts against definitions: refits, batches, save and load."""
+"""The ridge estimator and its parts against definitions: refits, batches, save and load."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from routing.estimators.across import fit_across
-from routing.estimators.base import QueryBatch
+from routing.embedding.query_batch import QueryBatch
 from routing.estimators.cost_mix import PARTS, TextCost
+from routing.estimators.cross_model import fit_across
 from routing.estimators.features import FormFeatures
 from routing.estimators.kernel import KernelMachine, fit_exact, kernel
 from routing.estimators.landmarks import choose_landmarks, fit_landmarks
-from routing.estimators.ridge import RidgeEstimator, RidgeSettings, fit_ridge
-from routing.history import EmbeddedHistory, History, HistoryError
+from routing.estimators.ridge import RidgeEstimator, fit_ridge
+from routing.estimators.ridge_settings import RidgeSettings
+from routing.history.history import EmbeddedHistory, History
+from routing.history.rules import HistoryError
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
 
 
 def made(n=160, models=3, d=12, seed=0):
-    """Quality follows the first axes of the embedding, cost the prompt's length."""
+    """Make a history: quality follows the first axes of the embedding, cost follows the length."""
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(n, d)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -31,7 +33,7 @@ def made(n=160, models=3, d=12, seed=0):
     return EmbeddedHistory(history, vectors, "made")
 
 
-def test_kernel_is_its_definition_even_where_rows_coincide():
+def test_kernel_equals_its_definition_for_coinciding_rows():
     rng = np.random.default_rng(0)
     a = rng.normal(size=(40, 9)).astype(np.float32)
     b = np.vstack([a[:10], a[:10] + np.float32(1e-4), rng.normal(size=(30, 9))]).astype(np.float32)
@@ -39,11 +41,11 @@ def test_kernel_is_its_definition_even_where_rows_coincide():
     np.testing.assert_allclose(kernel(a, b, 1.5), np.exp(-1.5 * apart), atol=2e-6)
 
 
-def test_exact_leave_one_out_is_a_refit_without_the_row():
+def test_fit_exact_leave_one_out_equals_a_refit_without_the_row():
     history = made(60)
     rows, targets = history.embeddings, history.history.quality
     _, own = fit_exact(rows, targets, 1.0, 0.5)
-    # the closed form keeps the mean of all rows, so the refit must too
+    # The closed form keeps the mean of all rows, so the refit must too.
     for j in (0, 17, 59):
         rest = np.delete(np.arange(60), j)
         gram = kernel(rows[rest], rows[rest], 1.0).astype(float) + 0.5 * np.eye(59)
@@ -52,7 +54,7 @@ def test_exact_leave_one_out_is_a_refit_without_the_row():
         np.testing.assert_allclose(own[j], refit[0], atol=2e-4)
 
 
-def test_landmarks_on_every_row_are_the_exact_kernel():
+def test_fit_landmarks_on_every_row_equals_the_exact_kernel():
     history = made(80)
     rows, targets = history.embeddings, history.history.quality
     exact, own = fit_exact(rows, targets, 1.0, 1.0)
@@ -62,12 +64,12 @@ def test_landmarks_on_every_row_are_the_exact_kernel():
     np.testing.assert_allclose(own_marks, own, atol=2e-2)
 
 
-def test_landmarks_are_distinct_rows():
+def test_choose_landmarks_returns_distinct_rows():
     rows = np.repeat(np.eye(4, dtype=np.float32), 30, axis=0)
     assert len(choose_landmarks(rows, 10)) == 4
 
 
-def test_predictions_do_not_depend_on_the_batch():
+def test_predict_does_not_depend_on_the_batch():
     rng = np.random.default_rng(1)
     points = rng.normal(size=(2500, 40)).astype(np.float32) / 6
     machine = KernelMachine(points, rng.normal(size=(2500, 6)).astype(np.float32) / 50, np.zeros(6), 1.0)
@@ -77,13 +79,13 @@ def test_predictions_do_not_depend_on_the_batch():
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
-def test_across_leave_one_out_is_a_refit_without_the_row():
+def test_fit_across_leave_one_out_equals_a_refit_without_the_row():
     rng = np.random.default_rng(2)
     first = rng.random((50, 3))
     truth = np.clip(first @ rng.random((3, 3)) * 0.7 + rng.normal(0, 0.05, (50, 3)), 0, 1)
     across, own = fit_across(first, truth, 0.1)
     assert ((across.correct(first) - truth) ** 2).mean() < ((first - truth) ** 2).mean()
-    # centre, size of the ridge and mean residual stay those of all rows; all else is fitted again without it
+    # Centre, ridge and mean residual are those of all rows; everything else is refitted without the row.
     centre, x = first.mean(axis=0), first - first.mean(axis=0)
     residual = truth - first
     mean, lam = residual.mean(axis=0), 0.1 * np.trace(x.T @ x) / 3
@@ -92,7 +94,7 @@ def test_across_leave_one_out_is_a_refit_without_the_row():
         gram = x[rest].T @ x[rest] + lam * np.eye(3)
         w = np.linalg.solve(gram, x[rest].T @ (residual[rest] - mean))
         np.testing.assert_allclose(own[row], first[row] + (first[row] - centre) @ w + mean, atol=1e-9)
-    # and as the whole correction fitted without the row says it, but for what one row of fifty moves means
+    # A full refit without the row gives the same, except for the effect of one row in fifty on the means.
     for row in range(0, 50, 7):
         rest = np.delete(np.arange(50), row)
         refitted = fit_across(first[rest], truth[rest], 0.1)[0].correct(first[row : row + 1])[0]
@@ -100,7 +102,7 @@ def test_across_leave_one_out_is_a_refit_without_the_row():
         assert np.abs(own[row] - refitted).max() < np.abs(across.correct(first[row]) - own[row]).max() + 0.01
 
 
-def test_text_cost_finds_the_price_of_a_character():
+def test_text_cost_fit_finds_the_price_of_a_character():
     features = np.zeros((50, 38))
     features[:, 0] = np.arange(50) * 20 + 30
     features[:, 10] = 1
@@ -109,7 +111,7 @@ def test_text_cost_finds_the_price_of_a_character():
     np.testing.assert_allclose(predicted, cost, rtol=1e-3)
 
 
-def test_features_without_cues_are_the_embedding():
+def test_form_features_without_cues_are_the_embedding():
     vectors = np.eye(3, dtype=np.float32)
     form = FormFeatures.fit(np.zeros((3, 38)), weight=0.0)
     np.testing.assert_array_equal(form.rows(vectors, np.zeros((3, 38))), vectors)
@@ -134,28 +136,28 @@ def test_estimates_are_useful_bounded_and_independent_of_the_batch(name):
     history, new = made(200), made(70, seed=9)
     estimator = fit_ridge(history, SETTINGS[name])
     batch = new.batch()
-    found = estimator.estimate(batch)
-    assert ((found.quality >= 0) & (found.quality <= 1)).all()
-    assert (found.cost > 0).all()
+    estimates = estimator.estimate(batch)
+    assert ((estimates.quality >= 0) & (estimates.quality <= 1)).all()
+    assert (estimates.cost > 0).all()
     truth = new.history
     spread = ((truth.quality - history.history.quality.mean(0)) ** 2).mean()
-    assert ((found.quality - truth.quality) ** 2).mean() < 0.6 * spread
-    most = 1.0 if name in ("plain", "words") else 0.15
-    assert np.abs(found.cost / truth.cost - 1).mean() < most
+    assert ((estimates.quality - truth.quality) ** 2).mean() < 0.6 * spread
+    max_error = 1.0 if name in ("plain", "words") else 0.15
+    assert np.abs(estimates.cost / truth.cost - 1).mean() < max_error
     alone = [
         estimator.estimate(QueryBatch(batch.prompts[i : i + 1], batch.embeddings[i : i + 1]))
         for i in range(0, 70, 7)
     ]
-    np.testing.assert_allclose(np.vstack([e.quality for e in alone]), found.quality[::7], atol=1e-6)
-    np.testing.assert_allclose(np.vstack([e.cost for e in alone]), found.cost[::7], rtol=1e-5)
+    np.testing.assert_allclose(np.vstack([e.quality for e in alone]), estimates.quality[::7], atol=1e-6)
+    np.testing.assert_allclose(np.vstack([e.cost for e in alone]), estimates.cost[::7], rtol=1e-5)
     own = estimator.leave_one_out()
     assert own.quality.shape == history.history.quality.shape
     error = ((own.quality - history.history.quality) ** 2).mean()
-    assert error > 0.5 * ((found.quality - truth.quality) ** 2).mean()
+    assert error > 0.5 * ((estimates.quality - truth.quality) ** 2).mean()
 
 
 @pytest.mark.parametrize("name", ["exact", "landmarks", "words", "plain"])
-def test_saved_and_loaded_it_estimates_the_same(name, tmp_path):
+def test_load_returns_equal_estimates(name, tmp_path):
     history, new = made(120), made(20, seed=4).batch()
     estimator = fit_ridge(history, SETTINGS[name])
     estimator.save(tmp_path)
@@ -169,19 +171,19 @@ def test_saved_and_loaded_it_estimates_the_same(name, tmp_path):
 
 
 @pytest.mark.parametrize("landmarks", [None, 50])
-def test_the_kernel_with_the_least_leave_one_out_error_is_taken(landmarks):
+def test_fit_ridge_chooses_the_kernel_with_the_smallest_error(landmarks):
     history = made(150)
     grid = ((0.05, 30.0), (0.3, 3.0), (1.0, 0.3), (8.0, 0.1))
-    told = []
+    steps = []
     settings = RidgeSettings(landmarks=landmarks, grid=grid, cost_parts=("kernel",), across=False)
-    estimator = fit_ridge(history, settings, progress=told.append)
-    errors = [float(step.rsplit(" ", 1)[1]) for step in told if "leave-one-out" in step]
-    found = ((estimator.leave_one_out().quality - history.history.quality) ** 2).mean()
-    assert found <= min(errors) + 1e-5
+    estimator = fit_ridge(history, settings, on_step=steps.append)
+    errors = [float(step.rsplit(" ", 1)[1]) for step in steps if "leave-one-out" in step]
+    estimates = ((estimator.leave_one_out().quality - history.history.quality) ** 2).mean()
+    assert estimates <= min(errors) + 1e-5
     assert estimator.machine.gamma == 1.0
 
 
-def test_mistakes_name_the_field():
+def test_fit_ridge_invalid_input_names_the_field():
     with pytest.raises(ValueError, match="cost_parts"):
         RidgeSettings(cost_parts=("guess",))
     with pytest.raises(ValueError, match="grid"):

@@ -1,4 +1,4 @@
-"""A page with made-up numbers behind it, and a browser to look at it with."""
+"""A page with sample data, and a browser."""
 
 import os
 import shutil
@@ -10,15 +10,19 @@ from typing import Any
 
 import pytest
 
-from streams.health import Check, Verdict
-from streams.lag import Lag
-from streams.metrics import Metrics, Sources
-from streams.overview import survey
-from streams.settings import Settings
-from streams.timeline import point
+from streams.config.settings import Settings
+from streams.telemetry.cluster_summary import summarise_cluster
+from streams.telemetry.health import HealthCheck, HealthReport
+from streams.telemetry.lag import Lag
+from streams.telemetry.metrics import Metrics, Sources
+from streams.telemetry.timeline import point
 from streams.web.server import WebServer
-from tests.alone import alone
-from tests.streams.cluster_made_up import make_ledgers, make_plan
+from tests.exclusive import alone
+from tests.streams.sample_cluster import (
+    make_figures,
+    make_ledgers,
+    make_plan,
+)
 
 NOW = 1_800_000_000.0
 PACKAGES = ("chromium", "chromium-driver")
@@ -27,41 +31,85 @@ PACKAGES = ("chromium", "chromium-driver")
 class MadeUpHealth:
     ok = True
 
-    async def live(self) -> Verdict:
-        return Verdict((Check("progress", self.ok, "secret detail"),))
+    async def live(self) -> HealthReport:
+        return HealthReport((HealthCheck("progress", self.ok, "secret detail"),))
 
-    def ready(self) -> Verdict:
-        return Verdict((Check("plan", self.ok, "in force"),))
+    def ready(self) -> HealthReport:
+        return HealthReport((HealthCheck("plan", self.ok, "in force"),))
 
 
 def made_up_state() -> dict[str, Any]:
-    overview = survey(make_plan(began_at=NOW - 600, created_at=NOW - 5), make_ledgers(), NOW)
-    beat = {"host": "a", "pid": 1, "at": NOW, "started_at": NOW - 4000, "ready": True, "lanes": ["queries:0"],
-            "pending": 3, "queries_per_second": 12.5, "cpu_ratio": 0.4, "memory_bytes": 5e8}  # fmt: skip
+    overview = summarise_cluster(make_plan(began_at=NOW - 600, created_at=NOW - 5), make_ledgers(), NOW)
+    beat = {
+        "host": "a",
+        "pid": 1,
+        "at": NOW,
+        "started_at": NOW - 4000,
+        "ready": True,
+        "lanes": ["queries:0"],
+        "pending": 3,
+        "queries_per_second": 12.5,
+        "cpu_ratio": 0.4,
+        "memory_bytes": 5e8,
+    }
     return {
-        "now": NOW, "worker": "w1", "settings": {"app_id": "made-up", "preset": "paper", "horizon": 100,
-            "period_seconds": None, "warmup": "buffer", "resolve": "once", "reserve": "estimate"},
+        "now": NOW,
+        "worker": "w1",
+        "settings": {
+            "app_id": "made-up",
+            "preset": "paper",
+            "horizon": 100,
+            "period_seconds": None,
+            "warmup": "buffer",
+            "resolve": "once",
+            "reserve": "estimate",
+        },
         "overview": asdict(overview),
-        "lanes": [{"lane": 0, "name": "0", "lag": 7, "next": 32, "period": 3, "arrived": 30, "version": 7,
-                   "written_at": NOW - 2}],
-        "lag": {"total": 7, "worst": 7}, "dead_letters": {"queries": 1, "outcomes": 0},
-        "workers": [{**beat, "worker": "w1", "silent": False},
-                    {**beat, "worker": "w2", "host": "b", "silent": True, "at": NOW - 90}],
-        "percentiles": {"latency": {"p50": 0.02, "p95": 0.05, "p99": 0.09, "count": 99},
-                        "commit": {"p50": 0.004, "p95": 0.006, "p99": 0.01, "count": 9}},
+        "lanes": [
+            {
+                "lane": 0,
+                "name": "0",
+                "lag": 7,
+                "next": 32,
+                "period": 3,
+                "arrived": 30,
+                "version": 7,
+                "written_at": NOW - 2,
+            }
+        ],
+        "lag": {"total": 7, "worst": 7},
+        "dead_letters": {"queries": 1, "outcomes": 0},
+        "oldest_open": {"small": NOW - 420},
+        "workers": [
+            {**beat, "worker": "w1", "silent": False},
+            {**beat, "worker": "w2", "host": "b", "silent": True, "at": NOW - 90},
+        ],
+        "percentiles": {
+            "latency": {"p50": 0.02, "p95": 0.05, "p99": 0.09, "count": 99},
+            "commit": {"p50": 0.004, "p95": 0.006, "p99": 0.01, "count": 9},
+        },
         "ready": {"ok": True, "checks": []},
-    }  # fmt: skip
+        "broker_away_since": None,
+    }
 
 
 def made_up_timeline() -> list[dict[str, Any]]:
-    overview = survey(make_plan(), make_ledgers(), NOW)
+    overview = summarise_cluster(make_plan(), make_ledgers(), NOW)
     last = point(overview, NOW - 10, 7)
     steps = []
     for i in range(20):
         share = (i + 1) / 20
         scaled = {name: [share * v for v in last[name]] for name in ("charged", "settled", "served")}
-        steps.append({**last, **scaled, "at": NOW - 10 * (20 - i), "progress": 0.41 * share,
-                      "arrived": int(41 * share), "unserved": int(3 * share)})  # fmt: skip
+        steps.append(
+            {
+                **last,
+                **scaled,
+                "at": NOW - 10 * (20 - i),
+                "progress": 0.41 * share,
+                "arrived": int(41 * share),
+                "unserved": int(3 * share),
+            }
+        )
     return steps
 
 
@@ -69,41 +117,92 @@ def made_up_explanation(query_id: str) -> dict[str, Any]:
     if query_id != "q-1":
         raise LookupError(f"query_id: {query_id!r} is on no topic")
     chosen = {
-        "name": "small", "chosen": True, "active": True, "price": 0.5, "quality": 0.6, "cost": 0.2,
-        "charge": 0.2, "score": 0.5, "worth": True, "comparable": True, "available_before": 1.0,
-        "available_after": 0.8, "can_pay": True,
-    }  # fmt: skip
+        "name": "small",
+        "chosen": True,
+        "active": True,
+        "price": 0.5,
+        "quality": 0.6,
+        "cost": 0.2,
+        "charge": 0.2,
+        "score": 0.5,
+        "worth": True,
+        "comparable": True,
+        "available_before": 1.0,
+        "available_after": 0.8,
+        "can_pay": True,
+    }
     other = {**chosen, "name": "vendor/large", "score": -0.1, "worth": False, "chosen": False}
     near = {
-        "id": "h7", "similarity": 0.91, "task": "law", "prompt": "Near",
-        "quality": {"small": 1.0}, "cost": {"small": 0.1},
-    }  # fmt: skip
+        "id": "h7",
+        "similarity": 0.91,
+        "task": "law",
+        "prompt": "Near",
+        "quality": {"small": 1.0},
+        "cost": {"small": 0.1},
+    }
     decision = {
-        "stage": "routed", "at": NOW, "lane": 1, "offset": 5, "pool": False, "found": "llm.small[0]@3",
-        "model": "small", "reason": None, "recorded": {"quality": 0.6, "cost": 0.2, "price": 0.5},
+        "stage": "routed",
+        "at": NOW,
+        "lane": 1,
+        "offset": 5,
+        "pool": False,
+        "found": "llm.small[0]@3",
+        "model": "small",
+        "reason": None,
+        "recorded": {"quality": 0.6, "cost": 0.2, "price": 0.5},
         "plan": {"version": 7, "period": 3, "learned": True, "created_at": NOW, "solved_from": {}},
-        "transaction": None, "estimated_by": "history abc", "explored": False, "agrees": True,
-        "models": [chosen, other], "neighbours": [near],
+        "transaction": None,
+        "estimated_by": "history abc",
+        "explored": False,
+        "agrees": True,
+        "models": [chosen, other],
+        "neighbours": [near],
         "outcome": {"cost": 0.25, "quality": 1.0, "model": "small", "at": NOW},
-    }  # fmt: skip
+    }
     prompt = "<script>document.title='broken'</script>"
-    return {"id": query_id, "prompt": prompt, "max_tokens": None, "decisions": [decision]}
+    # a lane passed it to the overflow lane, which took it
+    before = {
+        **decision,
+        "stage": "deferred",
+        "model": None,
+        "reason": "the lane could not pay",
+        "outcome": None,
+        "models": [{**chosen, "chosen": False, "can_pay": False, "cannot_pay": ["team=search"]}, other],
+        "budgets": [{"name": "team=search", "unit": "usd", "price": 0.25, "available_before": 0.125}],
+    }
+    after = {**decision, "pool": True, "neighbours": []}
+    return {"id": query_id, "prompt": prompt, "max_tokens": None, "decisions": [before, after]}
+
+
+def made_up_values(budget: str, text: str) -> list[dict[str, Any]]:
+    return [asdict(one) for one in make_figures().search(budget, text)]
 
 
 LETTERS = [
     {
-        "topic": "queries.dlq", "offset": 4, "at": NOW - 60, "from": "queries:1:17", "stage": "decode",
-        "reason": "prompt: missing; <b>send a text</b>", "id": None, "bytes": 12, "preview": "{}",
+        "topic": "queries.dlq",
+        "offset": 4,
+        "at": NOW - 60,
+        "from": "queries:1:17",
+        "stage": "decode",
+        "reason": "prompt: missing; <b>send a text</b>",
+        "id": None,
+        "bytes": 12,
+        "preview": "{}",
     }
-]  # fmt: skip
+]
 PLANS = [
     {
-        "period": 3, "version": version, "learned": version > 0, "at": NOW - 500 + 60 * version,
-        "models": ["small", "vendor/large"], "prices": [0.5 * version, 0.25],
+        "period": 3,
+        "version": version,
+        "learned": version > 0,
+        "at": NOW - 500 + 60 * version,
+        "models": ["small", "vendor/large"],
+        "prices": [0.5 * version, 0.25],
         "solved_from": {"rows": 25, "observed": 25, "solver": "exact"},
     }
     for version in range(4)
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -113,23 +212,40 @@ def health() -> MadeUpHealth:
 
 @pytest.fixture
 async def serve(health: MadeUpHealth) -> AsyncIterator[Callable[..., Any]]:
-    """Start servers: `await serve(web_token=...)` gives one that listens."""
+    """Start servers: `await serve(web_token=...)` gives one that listens, with some answers replaced."""
     servers = []
 
-    async def start(**settings: Any) -> WebServer:
+    async def start(
+        replaced: dict[str, Callable[[], Any]] | None = None,
+        state: Callable[[], dict[str, Any]] = made_up_state,
+        **settings: Any,
+    ) -> WebServer:
         metrics = Metrics(
             Sources(
-                lambda: survey(make_plan(), make_ledgers(), NOW), lambda: Lag({0: 7}, {"queries": 1}),
-                lambda: None, lambda: True, lambda: NOW,
+                lambda: summarise_cluster(make_plan(), make_ledgers(), NOW),
+                lambda: Lag({0: 7}),
+                lambda: None,
+                lambda: True,
+                lambda: NOW,
+                dead_letters=lambda: {"queries": 1},
             )
-        )  # fmt: skip
+        )
         answers: dict[str, Callable[[], Any]] = {
-            "state": made_up_state, "timeline": made_up_timeline, "plans": lambda: PLANS,
+            "state": state,
+            "timeline": made_up_timeline,
+            "plans": lambda: PLANS,
             "dead-letters": lambda: LETTERS,
-        }  # fmt: skip
+            "periods": list,
+            **(replaced or {}),
+        }
         server = WebServer(
-            Settings(web_port=0, **settings), health, metrics, answers, made_up_explanation  # type: ignore[arg-type]
-        )  # fmt: skip
+            Settings(web_port=0, **settings),
+            health,  # type: ignore[arg-type]
+            metrics,
+            answers,
+            made_up_explanation,
+            made_up_values,
+        )
         await server.start()
         servers.append(server)
         return server

@@ -1,4 +1,4 @@
-"""Who may see what: the token, the cookie, the probes, and names of other hosts."""
+"""Access to the HTTP port."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from streams.settings import Settings
+from streams.config.settings import Settings
 
 TOKEN = "a-token-that-nobody-guesses"
 PATHS = ("/", "/metrics", "/api/state", "/api/explain?id=q-1", "/static/page.js")
@@ -25,7 +25,7 @@ async def status(url: str, **options: Any) -> int:
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_with_a_token_nothing_is_shown_without_it(serve: Any, path: str):
+async def test_request_without_the_token_is_rejected(serve: Any, path: str):
     url = (await serve(web_token=TOKEN)).url + path
 
     assert await status(url) == 401
@@ -35,7 +35,7 @@ async def test_with_a_token_nothing_is_shown_without_it(serve: Any, path: str):
     assert await status(url, headers={"Authorization": f"Bearer {TOKEN}"}) == 200
 
 
-async def test_a_token_in_the_address_becomes_a_cookie_that_is_not_the_token(serve: Any):
+async def test_token_in_the_address_becomes_a_cookie_without_the_token(serve: Any):
     url = (await serve(web_token=TOKEN)).url
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
         async with session.get(f"{url}/?token={TOKEN}&x=1", allow_redirects=False) as answer:
@@ -53,31 +53,31 @@ async def test_a_token_in_the_address_becomes_a_cookie_that_is_not_the_token(ser
 @pytest.mark.parametrize(
     "path", ["//evil.example/", "/%5Cevil.example/", "/%2Fevil.example/", "///evil.example"]
 )
-async def test_no_address_leads_off_the_site(serve: Any, path: str):
+async def test_redirect_stays_on_the_site(serve: Any, path: str):
     server = await serve(web_token=TOKEN)
-    told = await raw(server.url, f"GET {path}?token={TOKEN} HTTP/1.1")
-    assert told.startswith(b"HTTP/1.1 303 ")
-    assert re.search(rb"^Location: /[^/\\\r]*evil.example/?\r$", told, re.MULTILINE), told
+    response = await raw(server.url, f"GET {path}?token={TOKEN} HTTP/1.1")
+    assert response.startswith(b"HTTP/1.1 303 ")
+    assert re.search(rb"^Location: /[^/\\\r]*evil.example/?\r$", response, re.MULTILINE), response
 
 
 @pytest.mark.parametrize("header", [b"Authorization: Bearer \xff\xfe", b"Cookie: port_session=\xff\xfe"])
-async def test_bytes_that_are_no_text_are_no_token_and_no_trouble(serve: Any, header: bytes):
+async def test_header_with_invalid_bytes_is_rejected(serve: Any, header: bytes):
     server = await serve(web_token=TOKEN)
     for path, status in (("/healthz", b"200"), ("/readyz", b"200"), ("/api/state", b"401"), ("/", b"401")):
-        told = await raw(server.url, f"GET {path} HTTP/1.1", header)
-        assert told.startswith(b"HTTP/1.1 " + status), (path, told)
-        assert b"X-Content-Type-Options: nosniff" in told
+        response = await raw(server.url, f"GET {path} HTTP/1.1", header)
+        assert response.startswith(b"HTTP/1.1 " + status), (path, response)
+        assert b"X-Content-Type-Options: nosniff" in response
 
 
-async def test_a_token_of_any_bytes_is_one(serve: Any):
+async def test_token_of_any_bytes_is_accepted(serve: Any):
     """The environment may hold bytes that are not UTF-8: Python keeps them as surrogates."""
     odd = os.fsdecode(b"tok\xffen")
     server = await serve(web_token=odd)
-    told = await raw(server.url, "GET /api/state HTTP/1.1", b"Authorization: Bearer tok\xffen")
-    assert told.startswith(b"HTTP/1.1 200 ")
+    response = await raw(server.url, "GET /api/state HTTP/1.1", b"Authorization: Bearer tok\xffen")
+    assert response.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_what_fails_is_answered_as_everything_is_and_its_address_is_not_logged(
+async def test_failed_request_is_answered_and_its_query_string_is_not_logged(
     serve: Any, monkeypatch: pytest.MonkeyPatch
 ):
     server = await serve(web_token=TOKEN)
@@ -87,26 +87,28 @@ async def test_what_fails_is_answered_as_everything_is_and_its_address_is_not_lo
 
     monkeypatch.setattr(server._metrics, "text", fails)
     with capture_logs() as logs:
-        told = await raw(server.url, "GET /metrics?q=1 HTTP/1.1", f"Authorization: Bearer {TOKEN}".encode())
-    assert told.startswith(b"HTTP/1.1 500 ")
-    assert b"default-src 'none'" in told
-    assert b"secret detail" not in told
+        response = await raw(
+            server.url, "GET /metrics?q=1 HTTP/1.1", f"Authorization: Bearer {TOKEN}".encode()
+        )
+    assert response.startswith(b"HTTP/1.1 500 ")
+    assert b"default-src 'none'" in response
+    assert b"secret detail" not in response
     (line,) = [line for line in logs if line["event"] == "web_failed"]
     assert line["path"] == "/metrics"
 
 
 async def raw(url: str, *lines: str | bytes) -> bytes:
-    """What the server says to bytes that no client would send."""
+    """Return the server's response to bytes that no client would send."""
     host, port = url.removeprefix("http://").rsplit(":", 1)
     reader, writer = await asyncio.open_connection(host, int(port))
     sent = [line.encode() if isinstance(line, str) else line for line in lines]
     writer.write(b"\r\n".join([*sent, b"Host: localhost", b"Connection: close", b"", b""]))
-    told = await asyncio.wait_for(reader.read(), 20)
+    response = await asyncio.wait_for(reader.read(), 20)
     writer.close()
-    return told
+    return response
 
 
-async def test_probes_need_no_token_and_are_told_no_more_than_yes_or_no(serve: Any, health: Any):
+async def test_probes_without_the_token_answer_only_yes_or_no(serve: Any, health: Any):
     url = (await serve(web_token=TOKEN)).url
     async with aiohttp.ClientSession() as session:
         async with session.get(f"{url}/healthz") as answer:
@@ -119,7 +121,7 @@ async def test_probes_need_no_token_and_are_told_no_more_than_yes_or_no(serve: A
             assert "secret detail" in await answer.text()
 
 
-async def test_without_a_token_only_this_machines_names_are_answered_to(serve: Any):
+async def test_requests_without_a_configured_token_need_a_local_host_name(serve: Any):
     url = (await serve()).url
 
     assert await status(url) == 200
@@ -129,7 +131,7 @@ async def test_without_a_token_only_this_machines_names_are_answered_to(serve: A
         assert await status(url, headers={"Host": name}) == 403
 
 
-async def test_it_only_reads(serve: Any):
+async def test_server_rejects_methods_other_than_get(serve: Any):
     url = (await serve()).url
     async with aiohttp.ClientSession() as session:
         for method in ("post", "put", "delete", "patch"):
@@ -138,7 +140,7 @@ async def test_it_only_reads(serve: Any):
                     assert answer.status == 405, (method, path)
 
 
-async def test_every_answer_forbids_what_it_does_not_need(serve: Any):
+async def test_answers_have_restrictive_headers(serve: Any):
     url = (await serve()).url
     async with aiohttp.ClientSession() as session:
         for path in (*PATHS, "/nowhere", "/table/ledger", "/static/../server.py"):
@@ -149,7 +151,7 @@ async def test_every_answer_forbids_what_it_does_not_need(serve: Any):
                 assert (answer.status == 200) == (path in PATHS)
 
 
-async def test_a_port_that_is_taken_is_told(serve: Any):
+async def test_start_with_a_port_in_use_raises(serve: Any):
     url = (await serve()).url
     port = int(url.rsplit(":", 1)[1])
 
@@ -165,7 +167,7 @@ async def serve_at(serve: Any, port: int) -> None:
     await server.start()
 
 
-def test_an_open_address_without_a_token_is_refused_before_anything_starts():
+def test_settings_with_an_open_address_and_no_token_are_rejected():
     for host in ("0.0.0.0", "::", "192.168.1.5", "router.example"):
         with pytest.raises(ValueError, match="web_token: not set"):
             Settings(web_host=host, web_port=8000)

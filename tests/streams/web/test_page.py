@@ -1,4 +1,4 @@
-"""The page in a headless Chromium: everything is drawn, on a phone too, and what is shown stays text."""
+"""The page in a headless Chromium."""
 
 import asyncio
 from typing import Any
@@ -7,10 +7,25 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.streams.web.conftest import made_up_state
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
-PANELS = ("figures", "budgets", "burn", "share", "rate", "latency", "quality", "lanes", "prices", "plans",
-          "letters", "workers")  # fmt: skip
+PANELS = (
+    "figures",
+    "budgets",
+    "burn",
+    "burn-key",
+    "share",
+    "rate",
+    "latency",
+    "quality",
+    "lanes-note",
+    "prices",
+    "plans",
+    "letters",
+    "workers",
+)
 
 FAINT = """
 const parse = (text) => text.match(/[\\d.]+/g).map(Number);
@@ -55,7 +70,7 @@ async def in_browser(look: Any, *arguments: Any) -> None:
     await asyncio.get_running_loop().run_in_executor(None, look, *arguments)
 
 
-async def test_everything_is_drawn_without_a_complaint(serve: Any, browse: Any):
+async def test_page_draws_all_panels_without_errors(serve: Any, browse: Any):
     url = (await serve()).url
 
     def look() -> None:
@@ -75,7 +90,30 @@ async def test_everything_is_drawn_without_a_complaint(serve: Any, browse: Any):
     await in_browser(look)
 
 
-async def test_a_query_is_explained_and_its_text_stays_text(serve: Any, browse: Any):
+async def test_page_with_a_problem_shows_a_banner(serve: Any, browse: Any):
+    state = made_up_state()
+    url = (await serve(state=lambda: state)).url
+    unreadable = {"name": "partitions readable", "ok": False, "detail": "queries:1 offsets 40 to 43 <b>x</b>"}
+
+    def shown(driver: Any, *texts: str) -> None:
+        WebDriverWait(driver, 20).until(lambda d: all(text in text_of(d, "banner") for text in texts))
+
+    def look() -> None:
+        with browse() as driver:
+            opened(driver, url)
+            assert not driver.find_element(By.ID, "banner").is_displayed()
+            state["broker_away_since"] = state["now"] - 75
+            shown(driver, "No Kafka broker has answered since", "1 min 15 s", "No query is routed")
+            state["broker_away_since"] = None
+            state["ready"] = {"ok": False, "checks": [unreadable]}
+            shown(driver, "A partition cannot be read: queries:1 offsets 40 to 43 <b>x</b>")
+            state["ready"] = {"ok": True, "checks": []}
+            WebDriverWait(driver, 20).until(lambda d: not d.find_element(By.ID, "banner").is_displayed())
+
+    await in_browser(look)
+
+
+async def test_page_explains_a_query_and_escapes_its_text(serve: Any, browse: Any):
     url = (await serve()).url
 
     def look() -> None:
@@ -85,9 +123,22 @@ async def test_a_query_is_explained_and_its_text_stays_text(serve: Any, browse: 
             field.send_keys("q-1")
             field.submit()
             WebDriverWait(driver, 20).until(lambda d: "Went to small" in text_of(d, "explained"))
-            told = text_of(driver, "explained")
-            for shown in ("7 of period 3", "the same", "0.91", "(+25 %)", "not worth it", "$0.800000"):
-                assert shown in told
+            text = text_of(driver, "explained")
+            for shown in (
+                "7 of period 3",
+                "the same",
+                "0.91",
+                "(+25 %)",
+                "not worth it",
+                "$0.800000",
+                "cannot pay: team=search",
+                "$0.125000",
+            ):
+                assert shown in text
+            # the answer first, then what led to it, and the history last and once
+            places = [text.index(part) for part in ("Went to small", "Before that", "Was passed", "0.910")]
+            assert places == sorted(places)
+            assert text.count("nearest answered quer") == 1
             driver.find_element(By.CSS_SELECTOR, "#explained summary").click()
             assert "<script>" in text_of(driver, "explained")
             assert "<b>send a text</b>" in text_of(driver, "letters")
@@ -100,7 +151,7 @@ async def test_a_query_is_explained_and_its_text_stays_text(serve: Any, browse: 
     await in_browser(look)
 
 
-async def test_an_address_with_a_stray_percent_sign_is_drawn(serve: Any, browse: Any):
+async def test_page_with_a_stray_percent_sign_in_its_address_is_drawn(serve: Any, browse: Any):
     url = (await serve()).url
 
     def look() -> None:
@@ -114,7 +165,7 @@ async def test_an_address_with_a_stray_percent_sign_is_drawn(serve: Any, browse:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
-async def test_it_fits_and_can_be_read(serve: Any, browse: Any, width: int, dark: bool):
+async def test_page_fits_the_window_and_is_readable(serve: Any, browse: Any, width: int, dark: bool):
     url = (await serve()).url
 
     def look() -> None:
@@ -131,7 +182,7 @@ async def test_it_fits_and_can_be_read(serve: Any, browse: Any, width: int, dark
     await in_browser(look)
 
 
-async def test_a_person_is_asked_for_the_token(serve: Any, browse: Any):
+async def test_page_without_the_token_shows_the_login_form(serve: Any, browse: Any):
     url = (await serve(web_token="let me in")).url
 
     def look() -> None:

@@ -1,4 +1,4 @@
-"""Two workers with their pages on a real Kafka: each shows the whole cluster, and what happened in it."""
+"""Pages of two workers on a Kafka broker."""
 
 import os
 import re
@@ -13,11 +13,11 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from streams.health import asks_broker
-from streams.kafka import reader_config
-from tests.end_to_end.data import Small, make_small
-from tests.end_to_end.routers import Router
-from tests.end_to_end.workers import Worker, wait_for
+from streams.kafka.clients import reader_config
+from streams.kafka.record_probe import make_record_probe
+from tests.end_to_end.router_under_test import Router
+from tests.end_to_end.small_dataset import Small, make_small
+from tests.end_to_end.worker_process import Worker, wait_for
 
 TOKEN = "the page's token"
 QUERIES = 160
@@ -64,8 +64,16 @@ def seen(url: str) -> Any:
     return state if complete and state["lag"]["total"] <= 2 else None
 
 
-def lanes_told(url: str) -> list[int]:
-    """Lanes of each worker that has not said goodbye."""
+def without_outcome(url: str) -> dict[str, int] | None:
+    """Open reservations by LLM, once the workers' beats have their ages, too."""
+    state = orjson.loads(ask(url, "/api/state")[1])
+    counts = {model["name"]: model["unanswered"] for model in state["overview"]["models"]}
+    complete = state["oldest_open"].keys() == {name for name, count in counts.items() if count}
+    return counts if complete and state["oldest_open"] else None
+
+
+def lane_counts(url: str) -> list[int]:
+    """Return the number of lanes of each worker that has not left."""
     return [len(worker["lanes"]) for worker in orjson.loads(ask(url, "/api/state")[1])["workers"]]
 
 
@@ -75,18 +83,23 @@ def settle(router: Router) -> None:
         landing = landings[0]
         if landing.kind == "served":
             fields = orjson.loads(landing.entry.value or b"")
-            told = fields["routing"]
-            outcome = {"id": fields["id"], "model": told["model"], "cost": told["cost"] / 2, "quality": 1.0}
-            outcome |= {"partition": told["partition"], "offset": told["offset"]}
+            routing = fields["routing"]
+            outcome = {
+                "id": fields["id"],
+                "model": routing["model"],
+                "cost": routing["cost"] / 2,
+                "quality": 1.0,
+            }
+            outcome |= {"partition": routing["partition"], "offset": routing["offset"]}
             router.producer.produce(
-                router.topics.outcomes, orjson.dumps(outcome), partition=told["partition"]
+                router.topics.outcomes, orjson.dumps(outcome), partition=routing["partition"]
             )
     router.producer.flush(30)
 
 
 @pytest.mark.browser
 @pytest.mark.timeout(400)
-def test_any_worker_shows_the_whole_cluster(router: Router, browse: Any):
+def test_pages_of_two_workers_show_the_whole_cluster(router: Router, browse: Any):
     first, second = router.start(ready=True), router.start(ready=True)
     urls = [address(first), address(second)]
     for url in urls:
@@ -96,9 +109,17 @@ def test_any_worker_shows_the_whole_cluster(router: Router, browse: Any):
     router.send_raw(name, value, headers=[("traceparent", TRACE)])
     router.send_raw("broken", b'{"id": "broken", "prompt": 7}', partition=1)
     router.all_landed()
-    settle(router)
     served = sum(landings[0].kind == "served" for landings in router.landed.values())
     assert served > 10
+    # no query has been answered yet, and every worker shows for how long
+    for url in urls:
+        waiting = wait_for(lambda url=url: without_outcome(url), 60, "reservations are open")
+        assert sum(waiting.values()) == served
+        state = orjson.loads(ask(url, "/api/state")[1])
+        assert state["oldest_open"].keys() == {name for name, count in waiting.items() if count}
+        assert all(0 < state["now"] - at < 300 for at in state["oldest_open"].values())
+    assert max(total(ask(url, "/metrics")[1], "port_oldest_unanswered_seconds") for url in urls) > 0
+    settle(router)
 
     # counters are each worker's own and add up; gauges are the cluster's, the same on both
     def scraped() -> list[bytes]:
@@ -114,9 +135,13 @@ def test_any_worker_shows_the_whole_cluster(router: Router, browse: Any):
         pattern = f'port_queries_total\\{{[^}}]*outcome="{outcome}"\\}} ([0-9.]+)'.encode()
         assert sum(float(v) for text in texts for v in re.findall(pattern, text)) == count
     settled = wait_for(
-        lambda: len({total(text, "port_settled_dollars") for text in scraped()}) == 1
-        and total(scraped()[0], "port_settled_dollars"), 30, "both show the same",
-    )  # fmt: skip
+        lambda: (
+            len({total(text, "port_settled_dollars") for text in scraped()}) == 1
+            and total(scraped()[0], "port_settled_dollars")
+        ),
+        30,
+        "both show the same",
+    )
     assert settled == pytest.approx(sum(total(t, "port_settlements_dollars_total") for t in texts))
     assert min(total(text, "port_batch_queries_count") for text in texts) > 0  # both worked
     # a query that went through the overflow lane is one query
@@ -132,6 +157,12 @@ def test_any_worker_shows_the_whole_cluster(router: Router, browse: Any):
             assert model["settled"] + model["reserved"] + model["left"] == pytest.approx(model["budget"])
             assert model["cost_error"] is None or model["cost_error"] == pytest.approx(-0.5, abs=1e-6)
         assert state["percentiles"]["latency"]["count"] > 0
+        # records, though the topic's end is beyond a marker of their transaction
+        assert state["dead_letters"] == {"queries": 1, "outcomes": 0}
+        assert sum(model["unanswered"] for model in overview["models"]) == 0
+        wait_for(lambda url=url: orjson.loads(ask(url, "/api/state")[1])["oldest_open"] == {}, 30, "all came")
+        (bill,) = orjson.loads(ask(url, "/api/periods")[1])
+        assert (bill["served"], bill["overspent"]) == (served, [])
     (letter,) = orjson.loads(ask(urls[1], "/api/dead-letters")[1])
     assert letter["id"] == "broken"
     assert letter["reason"].startswith("prompt: 7 must be a text")
@@ -158,10 +189,10 @@ def test_any_worker_shows_the_whole_cluster(router: Router, browse: Any):
         if folder := os.environ.get("PORT_SCREENSHOTS"):
             driver.save_screenshot(f"{folder}/worker.png")
 
-    # a worker that leaves says goodbye; the other one has it all
+    # the other worker takes over the lanes of one that leaves
     assert first.stop() == 0
     wait_for(lambda: ask(urls[1], "/readyz")[0] == 200, 60, "the other one is ready")
-    wait_for(lambda: lanes_told(urls[1]) == [4], 30, "the other one has all lanes")
+    wait_for(lambda: lane_counts(urls[1]) == [4], 30, "the other one has all lanes")
     assert second.stop() == 0
     # it is in a trace, too: the span goes on from who asked
     logs = first.log.read_text() + second.log.read_text()
@@ -170,13 +201,13 @@ def test_any_worker_shows_the_whole_cluster(router: Router, browse: Any):
     assert TOKEN not in first.log.read_text() + second.log.read_text()
 
 
-def test_whether_the_broker_has_records_is_not_told_by_offsets_alone(router: Router):
+def test_record_probe_ignores_markers_and_aborted_records(router: Router):
     """Markers of transactions and aborted records have offsets, and are nothing to do."""
     from confluent_kafka import Producer
 
-    from streams.kafka import transactional_config
+    from streams.kafka.clients import transactional_config
 
-    asks = asks_broker(reader_config(router.settings))
+    asks = make_record_probe(reader_config(router.settings))
     topic = router.topics.queries
     producer = Producer(transactional_config(router.settings, "aborting"))
     producer.init_transactions(30)
@@ -189,4 +220,4 @@ def test_whether_the_broker_has_records_is_not_told_by_offsets_alone(router: Rou
     assert asks({(topic, 0): 0, (topic, 1): 0}) == {(topic, 1)}
     assert asks({(topic, 1): 1}) == set()
     nobody = reader_config(router.settings) | {"bootstrap.servers": "127.0.0.1:1"}
-    assert asks_broker(nobody)({(topic, 1): 0}) == set()
+    assert make_record_probe(nobody)({(topic, 1): 0}) == set()

@@ -1,0 +1,1 @@
+"""Reports of result rows: summaries over seeds, tables, plots."""

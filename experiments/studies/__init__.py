@@ -1,0 +1,1 @@
+"""The experiments: points and policies of each study, and the studies with a procedure of their own."""

@@ -1,0 +1,1 @@
+"""`python -m producers.batch`: answer a file of requests in OpenAI's batch format."""

@@ -1,0 +1,1 @@
+"""Data, accounting, baselines and reports of `producers.prepare` and `producers.replay`."""

@@ -1,0 +1,1 @@
+"""`python -m producers.fleet`: workers that answer the queries routed to one LLM and report the costs."""

@@ -1,0 +1,1 @@
+"""Money: picodollars, the catalogue, budget splits, grants and cost bounds."""

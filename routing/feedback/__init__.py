@@ -1,0 +1,1 @@
+"""Learning from reported quality: task clusters, and corrections of the estimates."""

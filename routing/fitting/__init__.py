@@ -1,0 +1,1 @@
+"""Presets: fitting them to a history, saving and loading the fit."""

@@ -1,0 +1,1 @@
+"""Answered queries: data, validation, storage, nearest-neighbour index."""

@@ -1,0 +1,1 @@
+"""Planning: the period rule, samples, the schedule of solves, price solvers, the planner."""

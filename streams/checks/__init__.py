@@ -1,1 +1,0 @@
-"""The parts of `streams.checker`, one invariant or source a file."""

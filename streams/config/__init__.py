@@ -1,0 +1,1 @@
+"""Settings, topic names and logging: what a process needs before it talks to Kafka."""

@@ -1,0 +1,1 @@
+"""Talking to Kafka: client configuration, fenced transactions, reading topics, topic specifications, ACLs."""

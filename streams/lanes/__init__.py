@@ -1,0 +1,1 @@
+"""Path of fetched records to a lane, where they become one transaction after another."""

@@ -1,0 +1,88 @@
+"""Partitions whose next records cannot be read. They pause, and the others continue."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from streams.config.log_throttling import RecurringProblem
+
+RETRY_SECONDS = 10.0
+"""Seconds between two attempts to read such a partition."""
+
+Place = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A range of offsets that cannot be read.
+
+    Parameters
+    ----------
+    offset : int
+        First offset that cannot be read.
+    end : int
+        Offset after the last one of its batch, by the batch's header.
+    reason : str
+    """
+
+    offset: int
+    end: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"offsets {self.offset} to {self.end - 1} cannot be read: {self.reason}"
+
+
+class UnreadablePartitions:
+    """The unreadable partitions of a worker, written by the consumer's thread and read by others.
+
+    Parameters
+    ----------
+    clock : callable
+        Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._found: dict[Place, tuple[Unreadable, float]] = {}
+        self._troubles: dict[Place, RecurringProblem] = {}
+
+    def failed(self, place: Place, found: Unreadable) -> None:
+        """Record that a fetch of a partition could not be read, and log it."""
+        self._found[place] = (found, self._clock())
+        if place not in self._troubles:
+            topic, partition = place
+            self._troubles[place] = RecurringProblem(
+                "partition_unreadable", "partition_readable", self._clock, topic=topic, partition=partition
+            )
+        self._troubles[place].occurred(
+            offset=found.offset,
+            end=found.end,
+            reason=found.reason,
+            fix=f"docs/operations.md, PartitionUnreadable: delete the records before offset {found.end}",
+        )
+
+    def succeeded(self, place: Place) -> None:
+        """Record that a fetch of a partition was read."""
+        if self._found.pop(place, None) is not None and (trouble := self._troubles.pop(place, None)):
+            trouble.resolved()
+
+    def forget(self, places: Iterable[Place]) -> None:
+        """Drop partitions that this worker no longer owns."""
+        for place in list(places):
+            self._found.pop(place, None)
+            self._troubles.pop(place, None)
+
+    def rests(self, place: Place) -> bool:
+        """Return True if it is too early for another attempt."""
+        found = self._found.get(place)
+        return found is not None and self._clock() - found[1] < RETRY_SECONDS
+
+    def __contains__(self, place: object) -> bool:
+        return place in self._found
+
+    def now(self) -> dict[Place, Unreadable]:
+        """Return the unreadable ranges, by partition."""
+        return {place: found for place, (found, _) in list(self._found.items())}

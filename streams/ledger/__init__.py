@@ -1,0 +1,1 @@
+"""Spending of each lane: ledger records, reservations, settlement, totals per period."""

@@ -1,0 +1,1 @@
+"""One file per message or header format: the frozen record, its decoder, its encoder. No I/O."""

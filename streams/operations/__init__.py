@@ -1,0 +1,1 @@
+"""Functions for operators: explanations of decisions, dead letters and their replay, bills."""

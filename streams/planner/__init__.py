@@ -1,0 +1,1 @@
+"""The plan and the catalogue in force. One planner publishes plans, and every worker follows them."""

@@ -1,0 +1,1 @@
+"""One batch of one lane: decode, estimate, charge, decide, produce."""

@@ -1,0 +1,327 @@
+"""Messages of a lane's transaction: queries in all outcomes, samples, reservations and dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import structlog
+from confluent_kafka import Message
+from numpy.typing import NDArray
+
+from routing.arrays import IntArray
+from routing.budgets.counters import CounterKey
+from routing.budgets.money import to_usd
+from routing.budgets.terms import QueryTerms
+from routing.estimators.base import Estimates
+from routing.feedback.plan_correction import UNKNOWN_CLUSTER
+from routing.policy.decision import BUDGET_EXHAUSTED, DEFERRED, NO_ELIGIBLE_LLM, NOT_WORTH_IT
+from routing.policy.plan import Plan
+from streams.config.topic_names import Topics
+from streams.ledger.account_format import account_to_dict
+from streams.ledger.record import LedgerRecord
+from streams.ledger.reservations import ReservationBatch, id_digests
+from streams.messages.cloud_events import EventType, event_headers, event_source
+from streams.messages.dead_letter import dead_letter_headers
+from streams.messages.deferred import overflow_headers
+from streams.messages.headers import headers_of
+from streams.messages.query import encode_routed, encode_unserved
+from streams.messages.record import Record
+from streams.messages.rejection import RejectedMessage
+from streams.messages.routing_info import RoutingInfo
+from streams.messages.samples import encode_samples
+from streams.messages.unserved import UnservedReason
+from streams.router.batch import DecidedBatch
+
+log = structlog.get_logger(__name__)
+
+_NONE = np.zeros(0, dtype=np.int64)
+_REASONS = {
+    NOT_WORTH_IT: UnservedReason.NOT_WORTH_IT,
+    BUDGET_EXHAUSTED: UnservedReason.BUDGET_EXHAUSTED,
+    NO_ELIGIBLE_LLM: UnservedReason.NO_ELIGIBLE_LLM,
+}
+
+Out = Callable[..., None]
+"""`FencedProducer.produce` of the open transaction."""
+
+
+def produce_queries(
+    out: Out,
+    topics: Topics,
+    llm_topics: Sequence[str],
+    decided: DecidedBatch,
+    now: float,
+    llm_partitions: int,
+) -> None:
+    """Produce every query to its LLM's topic, the overflow topic or the topic of unserved queries.
+
+    The partition of `queries` determines the output partition, so a lane's queries keep their order, and a
+    transaction touches few partitions.
+
+    Parameters
+    ----------
+    out : callable
+    topics : Topics
+    llm_topics : sequence of str, length M
+    decided : DecidedBatch
+    now : float
+        Seconds since the epoch.
+    llm_partitions : int
+        Partitions of each LLM's topic that the router uses.
+    """
+    plan, arrivals, routed = decided.plan, decided.arrivals, decided.routed
+    sources, lanes = arrivals.sources, plan.lanes - plan.overflow
+    events_from = event_source(topics.prefix)
+    # converted as a whole: one conversion per query costs more than the decision
+    chosen = np.maximum(routed.choice, 0)
+    quality = np.take_along_axis(decided.estimates.quality, chosen[:, None], 1)[:, 0].tolist()
+    cost, choice = to_usd(routed.charge).tolist(), routed.choice.tolist()
+    prices = prices_per_dollar(decided)
+    probability = None if routed.probability is None else routed.probability.tolist()
+    for row, (source, query) in enumerate(zip(arrivals.records, arrivals.queries, strict=True)):
+        i = choice[row]
+        origin = None if sources is None else sources[row]
+        lane = decided.lane if origin is None else origin[0]
+        headers = list(source.headers) if source.headers else None
+        attempt = arrivals.attempt(row)
+        position = decided.lane, source.offset, attempt.number
+        number, tried = attempt.number, attempt.tried or None
+        if i >= 0:
+            routing = RoutingInfo(
+                plan.version,
+                plan.period,
+                decided.lane,
+                now,
+                source.offset,
+                origin,
+                plan.models[i],
+                quality[row],
+                cost[row],
+                prices[row],
+                # the charge pays for so many tokens, once; the fleet must not ask for more
+                decided.answer_tokens[row],
+                number,
+                tried,
+                probability=None if probability is None else probability[row],
+            )
+            headers = event_headers(headers, EventType.ROUTED, events_from, position, now)
+            partition = lane % llm_partitions
+            out(llm_topics[i], encode_routed(query, routing), source.key, headers, partition=partition)
+        elif i == DEFERRED:
+            own = overflow_headers(
+                decided.lane,
+                source,
+                decided.uncorrected,
+                decided.charge,
+                row,
+                decided.answer_tokens[row],
+                attempt,
+            )
+            out(topics.overflow, query.value, source.key, (headers or []) + own, partition=0)
+        else:
+            reason = unserved_reason(decided, row)
+            routing = RoutingInfo(
+                plan.version,
+                plan.period,
+                decided.lane,
+                now,
+                source.offset,
+                origin,
+                attempt=number,
+                tried=tried,
+                exhausted=_exhausted(decided, row),
+                excluded=(decided.terms.excluded(row) if reason is UnservedReason.NO_ELIGIBLE_LLM else None),
+                probability=None if probability is None else probability[row],
+            )
+            headers = event_headers(headers, EventType.UNSERVED, events_from, position, now)
+            value = encode_unserved(query, reason, routing)
+            out(topics.unserved, value, source.key, headers, partition=lane % lanes)
+
+
+def unserved_reason(decided: DecidedBatch, row: int) -> UnservedReason:
+    """Return the reason why no LLM gets a query that the batch leaves unserved."""
+    is_expired = decided.expired is not None and bool(decided.expired[row])
+    return UnservedReason.EXPIRED if is_expired else _REASONS[int(decided.routed.why[row])]
+
+
+def prices_per_dollar(decided: DecidedBatch) -> list[float]:
+    """Return the quality that each query's LLM has to be worth for a dollar, over all budgets, length n."""
+    plan, routed = decided.plan, decided.routed
+    account = routed.account
+    if account.counters is None or routed.columns is None:
+        return [float(plan.prices[i]) if i >= 0 else 0.0 for i in routed.choice.tolist()]
+    prices = plan.lane_columns(decided.lane, account.counters).prices
+    usd = [number for number, budget in enumerate(account.counters.budgets) if budget.unit == "usd"]
+    columns = routed.columns[:, usd]
+    total = np.where(columns >= 0, prices[np.maximum(columns, 0)], 0.0).sum(1)
+    return [float(price) for price in total]
+
+
+def _exhausted(decided: DecidedBatch, row: int) -> list[str] | None:
+    column, counters = int(decided.routed.exhausted[row]), decided.routed.account.counters
+    if column < 0:
+        return None
+    return [decided.plan.models[column] if counters is None else counters.names[column]]
+
+
+def produce_dead_letters(
+    out: Out, topics: Topics, refused: Sequence[tuple[Record, RejectedMessage]], now: float
+) -> None:
+    """Produce rejected records to the dead-letter topic, byte for byte."""
+    for source, error in refused:
+        headers = dead_letter_headers(
+            source.headers, error, source.topic, source.partition, source.offset, int(now * 1000)
+        )
+        out(topics.dlq, source.value, source.key, headers)
+        log.info(
+            "query_refused",
+            partition=source.partition,
+            offset=source.offset,
+            field=error.field,
+            stage=error.stage,
+        )
+
+
+def produce_rejected_outcomes(
+    out: Out,
+    topics: Topics,
+    source: str,
+    lane: int,
+    rejected: Sequence[tuple[Message, RejectedMessage]],
+    now: float,
+) -> None:
+    """Produce rejected outcomes or returned queries to their dead-letter topic, byte for byte.
+
+    Parameters
+    ----------
+    out : callable
+    topics : Topics
+    source : str
+        Topic that they came from.
+    lane : int
+    rejected : sequence of (Message, RejectedMessage)
+    now : float
+        Seconds since the epoch.
+    """
+    for message, error in rejected:
+        headers = dead_letter_headers(
+            headers_of(message), error, source, lane, message.offset() or 0, int(now * 1000)
+        )
+        out(topics.outcomes_dlq, message.value(), message.key(), headers)
+
+
+def produce_samples(
+    out: Out,
+    topics: Topics,
+    plan: Plan,
+    record: LedgerRecord,
+    begin: int,
+    estimates: Estimates,
+    terms: QueryTerms,
+    lockstep: bool,
+) -> None:
+    """Produce estimates for the planner, with the account that they belong to.
+
+    Parameters
+    ----------
+    out : callable
+    topics : Topics
+    plan : Plan
+    record : LedgerRecord
+        The lane's record with these samples.
+    begin : int
+        Offset of the first query that the samples cover. They end before the record's `sampled`.
+    estimates : Estimates
+        [n, M], in the plan's order, uncorrected.
+    terms : QueryTerms
+    lockstep : bool
+        The planner must solve at exactly this state, so the account has the counters of groups, too.
+    """
+    counters = record.account.counters
+    # without lockstep the planner reads counters of groups from the ledgers: they may be many
+    partial = counters is not None and bool(counters.grouped.any()) and not lockstep
+    clusters = {} if estimates.cluster is None else {"clusters": estimates.cluster.tolist()}
+    header = {
+        "period": plan.period,
+        "lane": record.lane,
+        "account": None if partial else account_to_dict(record.account, groups=True),
+        "next": record.next,
+        # the offsets that these samples cover, so that the audit finds duplicates
+        "begin": begin,
+        "end": record.sampled,
+        "models": plan.models,
+        **clusters,
+    }
+    value = encode_samples(header, estimates.quality, estimates.cost, "<f8", terms)
+    out(topics.samples, value, partition=0)
+
+
+def build_reservations(
+    decided: DecidedBatch,
+    before: LedgerRecord,
+    after: LedgerRecord,
+    now: float,
+    returns: IntArray | None = None,
+) -> ReservationBatch | None:
+    """Build the reservations of a batch, also when no query reserved anything; None without a query.
+
+    Parameters
+    ----------
+    decided : DecidedBatch
+    before, after : LedgerRecord
+        The lane's before and after the batch.
+    now : float
+        Seconds since the epoch.
+    returns : ndarray of int64, shape [r, 3], optional
+        For a batch of returned queries: the reservations that the returns settled (`ReservationBatch`).
+    """
+    if not len(decided.offsets) and returns is None:
+        return None
+    plan, arrivals, routed = decided.plan, decided.arrivals, decided.routed
+    rows = np.flatnonzero(routed.choice >= 0)
+    picked = routed.choice[rows]
+    counters, columns, available = _drawn(decided, rows)
+    limits_tokens = counters is not None and routed.tokens is not None and bool(routed.tokens.any())
+    cluster = decided.uncorrected.cluster
+    return ReservationBatch(
+        period=plan.period,
+        version=plan.version,
+        revision=plan.revision,
+        offsets=decided.offsets[rows],
+        model=picked,
+        charge=routed.charge[rows],
+        quality=decided.estimates.quality[rows, picked],
+        uncorrected=decided.uncorrected.quality[rows, picked],
+        cluster=np.full(len(rows), UNKNOWN_CLUSTER) if cluster is None else cluster[rows],
+        ids=id_digests([arrivals.queries[row].id for row in rows]),
+        attempts=np.array([arrivals.attempt(row).number for row in rows.tolist()], dtype=np.int64),
+        outcomes_next=after.outcomes_next,
+        available=available,
+        counters=counters,
+        columns=columns,
+        tokens=routed.tokens[rows] if limits_tokens and routed.tokens is not None else _NONE,
+        created_at=now,
+        begin=before.next if returns is None else -1,
+        end=after.next if returns is None else -1,
+        returns=np.zeros((0, 3), dtype=np.int64) if returns is None else returns,
+        returned_next=after.returned_next,
+    )
+
+
+def _drawn(
+    decided: DecidedBatch, rows: NDArray[np.intp]
+) -> tuple[tuple[CounterKey, ...] | None, NDArray[np.int32], IntArray]:
+    """Return the counters of a batch, the positions that served queries drew on, and what was available."""
+    counters, columns = decided.routed.account.counters, decided.routed.columns
+    if counters is None or columns is None:
+        return None, np.zeros((0, 0), dtype=np.int32), decided.available
+    # all counters that its queries could have drawn on, for people who ask why one was not served
+    possible = counters.columns(decided.terms.terms.values, len(decided.offsets))
+    used = np.unique(np.concatenate([counters.fixed_columns, possible.ravel(), columns.ravel()]))
+    used = used[used >= 0]
+    position = np.full(len(counters), -1, dtype=np.int32)
+    position[used] = np.arange(len(used), dtype=np.int32)
+    drawn = columns[rows]
+    positions = np.where(drawn >= 0, position[np.maximum(drawn, 0)], -1).astype(np.int32)
+    return tuple(counters.keys[column] for column in used), positions, decided.available[used]

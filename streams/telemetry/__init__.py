@@ -1,0 +1,1 @@
+"""Metrics, health, heartbeats, traces and cluster summary of a worker."""

@@ -1,0 +1,1 @@
+"""One worker process: preflight checks, assembly, monitoring, shutdown."""
