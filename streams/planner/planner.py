@@ -88,6 +88,8 @@ class PlannerProcessor:
         Seconds since the epoch.
     monotonic : callable, optional
         Seconds of a clock that is never set.
+    processor_time : callable, optional
+        Seconds that the calling thread has computed. A broker that keeps a commit waiting adds nothing.
     limits : PlannerLimits, optional
     """
 
@@ -103,13 +105,15 @@ class PlannerProcessor:
         access: TopicAccess | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        processor_time: Callable[[], float] = time.thread_time,
         limits: PlannerLimits = DEFAULT_LIMITS,
     ) -> None:
         self._settings, self._topics = settings, settings.topics
         self._make_planner, self._view, self._stages = make_planner, view, stages
         self._catalogue, self._estimates = catalogue, estimates
         self._access = access or TopicAccess(settings)
-        self._clock, self._monotonic, self._limits = clock, monotonic, limits
+        self._clock, self._monotonic, self._processor_time = clock, monotonic, processor_time
+        self._limits = limits
         self._producer: TransactionalProducer | None = None
         self._planner: Planner | None = None
         self._next = 0
@@ -120,8 +124,7 @@ class PlannerProcessor:
         self._last_round_at = self._billed_at = 0.0
         self._round_seconds = limits.shortest_round_seconds
         self._bills, self._bill_seconds = BillUpdates(), SUMMARY_SECONDS
-        self._costs = CostWatch(settings.reserve)
-        self._breaker = CircuitBreaker(settings)
+        self._costs, self._breaker = CostWatch(settings.reserve), CircuitBreaker(settings)
         self._feedback = QualityFeedback(estimates.clusters, estimates.models)
         self._quantiles = QuantileFeedback(settings.reserve)
 
@@ -380,7 +383,7 @@ class PlannerProcessor:
         """
         if self._producer is None or self._logged is None:
             return
-        began = self._billed_at = self._monotonic()
+        self._billed_at, computed = self._monotonic(), self._processor_time()
         due = self._bills.pending(self._logged, ledgers, self._clock())
         if not due:
             return
@@ -394,4 +397,4 @@ class PlannerProcessor:
             transaction.commit(self._next)
         self._bills.mark_written(due)
         self._costs.record(due)
-        self._bill_seconds = max(SUMMARY_SECONDS, SUMMARY_PAUSES * (self._monotonic() - began))
+        self._bill_seconds = max(SUMMARY_SECONDS, SUMMARY_PAUSES * (self._processor_time() - computed))

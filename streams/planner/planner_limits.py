@@ -8,7 +8,7 @@ SUMMARY_SECONDS = 0.2
 """Shortest time between two updates of bills."""
 
 SUMMARY_PAUSES = 10
-"""Time between two updates of bills as a multiple of the time of one: thousands of values take long."""
+"""Time between two updates of bills as a multiple of one's processor time: thousands of values take long."""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class MemoryCluster:
 
     def __init__(self, **options) -> None:
         self.topics, self.view, self.limits = Topics(), MemoryView(), PlannerLimits()
-        self.now = 0.0
+        self.now = self.computed = 0.0
         self.clusters: TaskClusters | None = None
         self.settings = settings_of(**({"eps": 0.1, "resolve": "geometric"} | options))
         self.names = self.settings.topics
@@ -86,6 +86,7 @@ class MemoryCluster:
             access=self.topics,  # type: ignore[arg-type]
             clock=lambda: self.now,
             monotonic=lambda: self.now,
+            processor_time=lambda: self.computed,
             limits=self.limits,
         )
         processor.open()

@@ -6,7 +6,7 @@ from confluent_kafka import KafkaException
 
 from streams.ledger.period_summary import decode_period
 from streams.planner.planner import PlannerProcessor
-from streams.planner.planner_limits import SUMMARY_SECONDS
+from streams.planner.planner_limits import SUMMARY_PAUSES, SUMMARY_SECONDS
 from tests.streams.planner.memory_cluster import ROUND_SECONDS, MemoryCluster
 
 
@@ -132,3 +132,35 @@ def test_final_bill_is_unchanged_after_lanes_forget(cluster):
     cluster.next_round(cluster.open_planner())
     assert cluster.bills[1] == bill
     assert cluster.bills[2].charged == [6, 4]
+
+
+def test_bills_follow_a_commit_that_waited_for_its_broker_at_once(cluster):
+    processor = all_in_period_one(cluster)
+
+    def wait_a_minute() -> None:
+        cluster.now += 60.0
+
+    cluster.view.write(0, arrived=50, served=np.array([30, 20]), charged=np.array([3, 2]))
+    cluster.topics.fail = wait_a_minute
+    cluster.next_round(processor)
+    cluster.topics.fail = lambda: None
+    cluster.view.write(0, arrived=60, served=np.array([35, 25]), charged=np.array([4, 2]))
+    cluster.next_round(processor)
+    assert cluster.bills[1].charged == [4, 2]
+
+
+def test_bills_that_take_long_to_compute_leave_time_for_the_rest(cluster):
+    processor = all_in_period_one(cluster)
+
+    def compute() -> None:
+        cluster.computed += 0.1
+
+    cluster.view.write(0, arrived=50, served=np.array([30, 20]), charged=np.array([3, 2]))
+    cluster.topics.fail = compute
+    cluster.next_round(processor)
+    cluster.view.write(0, arrived=60, served=np.array([35, 25]), charged=np.array([4, 2]))
+    for _ in range(int(0.1 * SUMMARY_PAUSES / ROUND_SECONDS) - 1):
+        cluster.next_round(processor)
+        assert cluster.bills[1].charged == [3, 2]
+    cluster.next_round(processor)
+    assert cluster.bills[1].charged == [4, 2]
