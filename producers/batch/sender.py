@@ -21,6 +21,9 @@ from streams.kafka.topics import end_offsets
 from streams.kafka.transactions import (
     FencedProducer,
 )
+from streams.messages.fields import decode_object
+from streams.messages.internal_fields import MAX_COUNT, count_field, invalid_field, object_field, time_field
+from streams.messages.rejection import RejectedMessage
 
 CHUNK_REQUESTS, CHUNK_BYTES = 500, 8 * 2**20
 """Maximum size of a transaction, so that it ends long before its timeout."""
@@ -61,12 +64,31 @@ class BatchProgress:
 
     @classmethod
     def decode(cls, value: bytes) -> BatchProgress:
-        """Return the progress that `encode` encoded."""
-        fields = orjson.loads(value)
+        """Return the progress that `encode` encoded.
+
+        Raises
+        ------
+        RejectedMessage
+            No run of a batch wrote it.
+        """
+        fields = decode_object(value)
+        positions = object_field(fields, "since")
+        if not all(map(_are_offsets, positions.values())):
+            raise invalid_field(fields, "since", "offsets by topic and partition")
         since = {
-            topic: {int(part): at for part, at in places.items()} for topic, places in fields["since"].items()
+            topic: {int(partition): offset for partition, offset in offsets.items()}
+            for topic, offsets in positions.items()
         }
-        return cls(fields["requests"], fields["sent"], since, fields["begun_at"])
+        requests, sent = count_field(fields, "requests"), count_field(fields, "sent")
+        return cls(requests, sent, since, time_field(fields, "begun_at"))
+
+
+def _are_offsets(offsets: object) -> bool:
+    """Return whether a value is an object with offsets by partition."""
+    return isinstance(offsets, dict) and all(
+        partition.isdecimal() and partition.isascii() and type(offset) is int and 0 <= offset <= MAX_COUNT
+        for partition, offset in offsets.items()
+    )
 
 
 class BatchSender:
@@ -83,7 +105,8 @@ class BatchSender:
     Raises
     ------
     ValueError
-        From any method: a topic does not exist, or another run of the same batch has begun.
+        From any method: a topic does not exist, another run of the same batch has begun, or the recorded
+        progress of the batch is invalid.
     KafkaException
         The broker failed; another run continues from the recorded progress.
     """
@@ -103,7 +126,12 @@ class BatchSender:
         self.progress = BatchProgress(batch.count, 0, since, time.time())
         for message in read_to_end(reader_config(settings), settings.topics.batches, 0):
             if message.key() == batch.name.encode() and (value := message.value()) is not None:
-                self.progress = BatchProgress.decode(value)
+                try:
+                    self.progress = BatchProgress.decode(value)
+                except RejectedMessage as error:
+                    self._producer.close()
+                    place = f"topic {settings.topics.batches}, offset {message.offset()}"
+                    raise ValueError(f"{place}: the progress of {batch.name} is invalid: {error}") from None
         deadline = None if window is None else int(1000 * (self.progress.begun_at + window))
         self._added = b"}" if deadline is None else b',"deadline":%d}' % deadline
 

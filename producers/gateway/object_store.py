@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+import structlog
 from confluent_kafka import Message
 
 from producers.gateway.api_errors import SERVER_ERROR, ApiError
@@ -16,6 +17,10 @@ from producers.gateway.query_sender import QuerySender
 from streams.config.settings import Settings
 from streams.kafka.clients import reader_config
 from streams.kafka.follower import Follower
+from streams.messages.gateway_object import DELETION, decode_gateway_object
+from streams.messages.rejection import RejectedMessage
+
+log = structlog.get_logger(__name__)
 
 DAY = 24 * 3600.0
 KEPT_SECONDS = {"claim": 2 * DAY, "response": 7 * DAY}
@@ -100,7 +105,7 @@ class ObjectStore:
         ApiError
             Status 503: it was not delivered, or not read back in time.
         """
-        value = b"null" if fields is None else orjson.dumps(fields)
+        value = DELETION if fields is None else orjson.dumps(fields)
         _, offset = await self._sender.send(self._topic, identity, value, partition=0)
         seen: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._lock:
@@ -122,7 +127,11 @@ class ObjectStore:
     def _read(self, message: Message) -> None:
         """Apply a record; called in the follower's thread."""
         identity = (message.key() or b"").decode("utf-8", "replace")
-        fields = orjson.loads(message.value() or b"null")
+        try:
+            fields = decode_gateway_object(message.value())
+        except RejectedMessage as error:
+            log.warning("gateway_object_not_read", offset=message.offset(), reason=str(error))
+            fields = self._objects.get(identity)
         with self._lock:
             if fields is None:
                 self._objects.pop(identity, None)

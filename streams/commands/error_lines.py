@@ -11,6 +11,7 @@ from routing.history.rules import HistoryError
 from streams.config.setting_errors import setting_errors
 from streams.kafka.clients import BrokerUnreachable
 from streams.kafka.topics import TopicMismatch
+from streams.messages.rejection import RejectedMessage
 
 
 def error_lines(error: Exception) -> list[str]:
@@ -20,7 +21,7 @@ def error_lines(error: Exception) -> list[str]:
         return [*lines, "`python -m streams config check` shows all settings and all mistakes"]
     if isinstance(error, CatalogueError | TopicMismatch):
         return [f"error: {text}" for text in error.problems]
-    if isinstance(error, BrokerUnreachable | HistoryError | ValueError):
+    if isinstance(error, BrokerUnreachable | HistoryError | RejectedMessage | ValueError):
         return [f"error: {error}"]
     if isinstance(error, KafkaException):
         reason = kafka_reason(error)

@@ -72,8 +72,8 @@ class PeriodAssembler:
             return None
         if key is not None and is_counter_key(key):
             data = orjson.loads(value)
-            period, alerts = data.pop("period"), data.pop("alerts")
-            counter = self._counters[period][key] = CounterTotal(**data)
+            period, alerts = data["period"], data["alerts"]
+            counter = self._counters[period][key] = CounterTotal.of(data)
             if alerts:
                 self._alerts[period][counter.name] = alerts
             return None

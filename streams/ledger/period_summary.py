@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import orjson
@@ -90,6 +91,11 @@ class CounterTotal:
     charged: int
     by_llm: dict[str, list[int]]
     limit: int | None = None
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> CounterTotal:
+        """Return the totals of a message, of this or another release; unknown fields are ignored."""
+        return cls(**{one.name: data[one.name] for one in fields(cls) if one.name in data})
 
     @property
     def name(self) -> str:
@@ -189,5 +195,5 @@ def decode_period(value: bytes) -> PeriodSummary:
     body.setdefault("settling", not body["closed"])
     body.setdefault("failed", [0] * len(body["models"]))
     data = {one.name: body[one.name] for one in fields(PeriodSummary) if one.name in body}
-    counters = [CounterTotal(**one) for one in data.get("counters", [])]
+    counters = [CounterTotal.of(one) for one in data.get("counters", [])]
     return PeriodSummary(**{**data, "models": tuple(data["models"]), "counters": counters})

@@ -8,6 +8,8 @@ import orjson
 
 from routing.budgets.catalogue import Catalogue
 from routing.policy.list_prices import Listed, PriceChange, baseline_prices, list_prices_of
+from streams.messages.fields import decode_object
+from streams.messages.internal_fields import count_field, invalid_field, object_field
 
 CATALOGUE_KEY = b"catalogue"
 
@@ -36,9 +38,21 @@ class CatalogueVersion:
 
     @classmethod
     def decode(cls, value: bytes) -> CatalogueVersion:
-        """Decode a message's value, also one of an older version."""
-        data = orjson.loads(value)
-        return cls(data["version"], Catalogue.from_dict(data["catalogue"]), data.get("priced_by"))
+        """Decode a message's value, also one of an older version.
+
+        Raises
+        ------
+        RejectedMessage
+            No program of the router wrote it.
+        CatalogueError
+            The catalogue is invalid.
+        """
+        fields = decode_object(value)
+        version, catalogue = count_field(fields, "version"), object_field(fields, "catalogue")
+        listed = None if fields.get("priced_by") is None else object_field(fields, "priced_by")
+        if listed is not None and not all(map(_is_price_pair, listed.values())):
+            raise invalid_field(fields, "priced_by", "two list prices by LLM")
+        return cls(version, Catalogue.from_dict(catalogue), listed)
 
     @property
     def list_prices(self) -> PriceChange:
@@ -52,3 +66,12 @@ class CatalogueVersion:
         return replace(
             self.list_prices, history=baseline_prices(list_prices_of(file), list_prices_of(self.catalogue))
         )
+
+
+def _is_price_pair(prices: object) -> bool:
+    """Return whether a value is an input and an output price, each a number or None."""
+    return (
+        isinstance(prices, list)
+        and len(prices) == 2
+        and all(price is None or type(price) in (int, float) for price in prices)
+    )

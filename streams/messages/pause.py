@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import orjson
 
+from streams.messages.fields import decode_object
+from streams.messages.internal_fields import time_field
+
 PAUSE_KEY = b"pause/"
 """Beginning of the keys; the LLM's name follows."""
 
@@ -36,9 +39,17 @@ class ManualPause:
 
     @classmethod
     def decode(cls, value: bytes) -> ManualPause:
-        """Decode a message's value."""
-        data = orjson.loads(value)
-        return cls(float(data["since"]), None if data["until"] is None else float(data["until"]))
+        """Decode a message's value.
+
+        Raises
+        ------
+        RejectedMessage
+            No program of the router wrote it.
+        """
+        fields = decode_object(value)
+        since = time_field(fields, "since")
+        endless = "until" in fields and fields["until"] is None
+        return cls(since, None if endless else time_field(fields, "until"))
 
 
 def pause_key(model: str) -> bytes:

@@ -227,6 +227,11 @@ class RejectionReason(Enum):
         "are not base64 of {shape} numbers ({error})",
         "A message on the samples' topic was not written by the router.",
     )
+    INVALID_INTERNAL_FIELD = (
+        "decode",
+        "{shown} must be {expected}; only programs of the router write this message",
+        "A message on a topic of the router was not written by one of its programs.",
+    )
     FLEET_NULL_VALUE = (
         "fleet",
         "is null; only the router writes to an LLM's topic",

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from routing.arrays import IntArray
 from routing.budgets.terms import QueryTerms
-from streams.messages.fields import ORJSON_NUMPY, decode_object, to_base64
+from streams.messages.fields import MAX_VALUE_BYTES, ORJSON_NUMPY, decode_object, to_base64
 from streams.messages.rejection import RejectedMessage, RejectionReason
 
 NO_TERMS = QueryTerms()
-_TERM_TYPES = {"weight": "<f8", "eligible": "u1", "tokens": "<i8"}
+SAMPLE_TYPES = ("<f4", "<f8")
+"""Types of the numbers of quality and cost before base64."""
+
+TERM_TYPES = {"weight": "<f8", "eligible": "u1", "tokens": "<i8"}
+"""Types of the columns of terms before base64."""
+
 _KINDS: dict[str, Any] = {"weight": np.float64, "eligible": np.bool_, "tokens": np.int64}
 
 
@@ -72,7 +78,7 @@ def decode_terms(header: Mapping[str, Any], shape: tuple[int, int]) -> QueryTerm
     if terms is None:
         return NO_TERMS
     arrays: dict[str, Any] = {}
-    for name, dtype in _TERM_TYPES.items():
+    for name, dtype in TERM_TYPES.items():
         if name in terms:
             numbers = np.frombuffer(binascii.a2b_base64(terms[name], strict_mode=True), dtype)
             arrays[name] = numbers.reshape(shape[:1] if name == "weight" else shape).astype(_KINDS[name])
@@ -82,9 +88,21 @@ def decode_terms(header: Mapping[str, Any], shape: tuple[int, int]) -> QueryTerm
     return QueryTerms(**arrays, values=values)
 
 
+def decode_clusters(header: Mapping[str, Any], count: int) -> IntArray | None:
+    """Return the task clusters of decoded samples, shape [n]; None if they have none.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError
+        The clusters are damaged.
+    """
+    clusters = header.get("clusters")
+    return None if clusters is None else np.array(clusters, dtype=np.int64).reshape(count)
+
+
 def _terms_to_dict(terms: QueryTerms) -> dict[str, Any]:
     data: dict[str, Any] = {}
-    for name, dtype in _TERM_TYPES.items():
+    for name, dtype in TERM_TYPES.items():
         if (numbers := getattr(terms, name)) is not None:
             data[name] = binascii.b2a_base64(
                 np.ascontiguousarray(numbers, dtype).data, newline=False
@@ -92,6 +110,15 @@ def _terms_to_dict(terms: QueryTerms) -> dict[str, Any]:
     if terms.values:
         data["values"] = {field: list(values) for field, values in terms.values.items()}
     return data
+
+
+def _is_shape(shape: object) -> TypeGuard[list[int]]:
+    """Return whether a value is two whole numbers that a message can have rows and columns of."""
+    return (
+        isinstance(shape, list)
+        and len(shape) == 2
+        and all(type(size) is int and 0 <= size <= MAX_VALUE_BYTES for size in shape)
+    )
 
 
 def decode_samples(value: bytes | None) -> tuple[dict[str, Any], NDArray[np.float64], NDArray[np.float64]]:
@@ -105,7 +132,7 @@ def decode_samples(value: bytes | None) -> tuple[dict[str, Any], NDArray[np.floa
     fields = decode_object(value)
     shape, dtype = fields.pop("shape", None), fields.pop("dtype", None)
     texts = fields.pop("quality", None), fields.pop("cost", None)
-    if dtype not in ("<f4", "<f8") or not isinstance(shape, list) or len(shape) != 2:
+    if dtype not in SAMPLE_TYPES or not _is_shape(shape):
         raise RejectedMessage(RejectionReason.INVALID_SAMPLE_SHAPE, "shape", shape=shape, dtype=dtype)
     try:
         quality, cost = (

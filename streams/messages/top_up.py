@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import orjson
 
+from streams.messages.fields import decode_object
+from streams.messages.internal_fields import count_field
+
 TOP_UP_KEY = b"top-up/"
 """Beginning of the keys; the counter's name follows."""
 
@@ -33,9 +36,15 @@ class TopUp:
 
     @classmethod
     def decode(cls, value: bytes) -> TopUp:
-        """Decode a message's value."""
-        data = orjson.loads(value)
-        return cls(int(data["period"]), int(data["amount"]))
+        """Decode a message's value.
+
+        Raises
+        ------
+        RejectedMessage
+            No program of the router wrote it.
+        """
+        fields = decode_object(value)
+        return cls(count_field(fields, "period"), count_field(fields, "amount"))
 
 
 def top_up_key(counter: str) -> bytes:

@@ -9,13 +9,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import orjson
+import structlog
 from confluent_kafka import Message
 
 from streams.config.settings import Settings
 from streams.kafka.scanner import Scanner, written_at
 from streams.messages.dead_letter import split_dead_letter_headers
+from streams.messages.fields import decode_object
 from streams.messages.headers import Headers, headers_of
-from streams.messages.rejection import find_reason
+from streams.messages.internal_fields import text_field, time_field
+from streams.messages.rejection import RejectedMessage, find_reason
+
+log = structlog.get_logger(__name__)
 
 _DETAILS = re.compile(r"'[^']*'|\"[^\"]*\"|\d+(\.\d+)?")
 _MAX_KIND_CHARACTERS = 160
@@ -134,11 +139,17 @@ class ReplayMarkers:
     contents: dict[str, float] = field(default_factory=dict)
 
     def add(self, key: bytes, value: bytes) -> None:
-        """Add a marker of the topic."""
-        fields = orjson.loads(value)
+        """Add a marker of the topic.
+
+        Raises
+        ------
+        RejectedMessage
+            No replay wrote it.
+        """
+        fields = decode_object(value)
+        at, content = time_field(fields, "at"), text_field(fields, "content")
         self.letters.add(key)
-        at = max(fields["at"], self.contents.get(fields["content"], 0.0))
-        self.contents[fields["content"]] = at
+        self.contents[content] = max(at, self.contents.get(content, 0.0))
 
     def state(self, letter: DeadLetter) -> str:
         """Return `new`, `replayed`, or `back` for a message that was rejected again after a replay."""
@@ -165,11 +176,14 @@ def read_letters(scanner: Scanner, topic: str) -> Iterator[DeadLetter]:
 
 
 def read_marks(scanner: Scanner, settings: Settings) -> ReplayMarkers:
-    """Return all committed markers."""
+    """Return all committed markers, without records that no replay wrote."""
     marks = ReplayMarkers()
     for message in scanner.read(scanner.places(settings.topics.replayed)):
         if (value := message.value()) is not None:
-            marks.add(message.key() or b"", value)
+            try:
+                marks.add(message.key() or b"", value)
+            except RejectedMessage as error:
+                log.warning("replay_marker_not_read", offset=message.offset(), reason=str(error))
     return marks
 
 

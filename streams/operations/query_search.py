@@ -17,10 +17,9 @@ from streams.ledger.account_format import period_of
 from streams.ledger.record import LedgerRecord
 from streams.ledger.reservations import ReservationBatch, decode_reserved, id_digest
 from streams.messages.dead_letter import split_dead_letter_headers
-from streams.messages.deferred import (
-    split_overflow_header,
-)
+from streams.messages.deferred import Deferral, split_overflow_header
 from streams.messages.headers import headers_of
+from streams.messages.rejection import RejectedMessage
 from streams.messages.routing_info import RoutingInfo
 from streams.messages.unserved import UnservedReason
 
@@ -238,10 +237,9 @@ class QuerySearch:
 def deferred_from(message: Message) -> tuple[int, int]:
     """Return lane and offset of a deferred query before its deferral, from the router's header."""
     try:
-        body = orjson.loads(split_overflow_header(headers_of(message))[1] or b"{}")
-    except KeyError:
-        body = {}
-    return int(body.get("partition", -1)), int(body.get("offset", -1))
+        return Deferral.decode(split_overflow_header(headers_of(message))[1]).source
+    except (KeyError, RejectedMessage):
+        return -1, -1
 
 
 def _fields(message: Message) -> dict[str, Any]:

@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-import numpy as np
 import structlog
 
 from routing.budgets.budget import Budget
 from routing.budgets.catalogue import Catalogue
-from routing.estimators.base import Estimates
 from routing.feedback.clusters import TaskClusters
 from routing.planning.planner import Planner
 from routing.planning.sample_size import few_samples
@@ -21,13 +19,12 @@ from streams.config.settings import Settings
 from streams.kafka.topic_access import TopicAccess
 from streams.kafka.transactions import TransactionalProducer
 from streams.lanes.stage_timers import Stages
-from streams.ledger.account_format import account_from_dict
 from streams.ledger.record import LedgerRecord
+from streams.ledger.sample_batch import SampleBatch
 from streams.ledger.view import LedgerView
 from streams.messages.plan import encode_plan, plan_messages, same_but_for_rights
 from streams.messages.record import Record
 from streams.messages.rejection import RejectedMessage
-from streams.messages.samples import decode_samples, decode_terms
 from streams.messages.top_up import amounts_in
 from streams.planner.bill_updates import BillUpdates, open_summaries
 from streams.planner.catalogue_reader import CatalogueReader
@@ -290,26 +287,21 @@ class PlannerProcessor:
 
     def _observe(self, planner: Planner, record: Record) -> None:
         try:
-            header, quality, cost = decode_samples(record.value)
-            period, lane, models = header["period"], header["lane"], tuple(header["models"])
-            plain = header["account"]
-            account = None if plain is None else account_from_dict(plain, models)
-            terms = decode_terms(header, quality.shape)
-        except (RejectedMessage, KeyError, TypeError, ValueError) as error:
-            log.error("sample_refused", offset=record.offset, reason=repr(error))
+            sent = SampleBatch.decode(record.value)
+        except RejectedMessage as error:
+            log.error("sample_refused", offset=record.offset, reason=str(error))
             return
-        if period != planner.plan.period or models != planner.plan.models or lane >= len(planner.accounts):
+        inside, count = sent.lane < len(planner.accounts), len(sent.estimates)
+        if sent.period != planner.plan.period or sent.models != planner.plan.models or not inside:
             return  # sampled before the plan in force, which learns from its own samples
-        if account is not None:
-            planner.record_account(lane, account)
-        if self._first_sample is None and len(quality):
+        if sent.account is not None:
+            planner.record_account(sent.lane, sent.account)
+        if self._first_sample is None and count:
             self._first_sample = self._monotonic()
             if (wait := warmup_wait(planner.plan)) is not None:
                 log.info("warmup_waits", wanted=wait.wanted, at_most_seconds=self._settings.warmup_seconds)
-        with self._stages.stage("plan", len(quality)):
-            clusters = header.get("clusters")
-            cluster = None if clusters is None else np.array(clusters, dtype=np.int64)
-            for plan in planner.observe(Estimates(quality, cost, cluster), terms):
+        with self._stages.stage("plan", count):
+            for plan in planner.observe(sent.estimates, sent.terms):
                 self._publish(plan)
 
     def _record_accounts(self, planner: Planner) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import orjson
 
 from routing.arrays import (
     FloatArray,
@@ -15,9 +13,8 @@ from routing.arrays import (
 from routing.estimators.base import (
     Estimates,
 )
-from routing.feedback.plan_correction import UNKNOWN_CLUSTER
 from routing.policy.alignment import CLOSED_COST
-from streams.messages.deferred import DEFERRED_COLUMNS, OVERFLOW_HEADER, split_overflow_header, unpack_column
+from streams.messages.deferred import OVERFLOW_HEADER, Deferral, split_overflow_header
 from streams.messages.headers import Headers
 from streams.messages.query import (
     Query,
@@ -27,7 +24,6 @@ from streams.messages.record import (
     Record,
 )
 from streams.messages.rejection import RejectedMessage, RejectionReason
-from streams.messages.routing_info import Attempt
 from streams.router.batch import (
     IntakeBatch,
 )
@@ -50,13 +46,15 @@ class OverflowIntake:
 
     def decode(self, records: Sequence[Record], *, remember: bool = False) -> IntakeBatch:
         """Decode a batch. Its records lose the router's header and keep their timestamp from `queries`."""
-        deferred: list[_Deferred] = []
+        plain: list[Record] = []
+        deferred: list[Deferral] = []
         queries: list[Query] = []
         refused: list[tuple[Record, RejectedMessage]] = []
         for record in records:
             try:
-                deferral = _decode_deferred(record)
+                original, deferral = _decode_deferred(record)
                 queries.append(decode_query(record.value, None))
+                plain.append(original)
                 deferred.append(deferral)
             except RejectedMessage as error:
                 refused.append((record, error))
@@ -64,7 +62,6 @@ class OverflowIntake:
         quality: FloatArray = _stack([one.quality for one in deferred], width, 0.0)
         cost: FloatArray = _stack([one.cost for one in deferred], width, CLOSED_COST)
         charge: IntArray = _stack([one.charge for one in deferred], width, 0).astype(np.int64)
-        plain = [one.record for one in deferred]
         sources = [one.source for one in deferred]
         bounds = [one.answer_tokens for one in deferred]
         attempts = [one.attempt for one in deferred]
@@ -87,51 +84,15 @@ class _OriginalRecord:
         self.timestamp, self.headers = timestamp, headers
 
 
-@dataclass(frozen=True)
-class _Deferred:
-    """A deferred query's record without the router's header, and the decoded header."""
-
-    record: Record
-    source: tuple[int, int]
-    quality: FloatArray
-    cost: FloatArray
-    charge: IntArray
-    answer_tokens: int | None
-    cluster: int
-    attempt: Attempt
-
-
-def _decode_deferred(record: Record) -> _Deferred:
-    """Decode the router's header of a deferred query and remove it."""
+def _decode_deferred(record: Record) -> tuple[Record, Deferral]:
+    """Return a deferred query's record without the router's header, and the header."""
     try:
         headers, own = split_overflow_header(record.headers)
     except KeyError:
         raise RejectedMessage(RejectionReason.NOT_DEFERRED, "headers", header=OVERFLOW_HEADER) from None
-    try:
-        body = orjson.loads(own or b"")
-        source = int(body["partition"]), int(body["offset"])
-        # an older worker does not write it: the time before the deferral is then unknown
-        timestamp = int(body.get("timestamp", record.timestamp))
-        numbers = {name: unpack_column(body[name], dtype) for name, dtype in DEFERRED_COLUMNS.items()}
-        answer_tokens = None if (tokens := body.get("max_tokens")) is None else int(tokens)
-        cluster = int(body.get("cluster", UNKNOWN_CLUSTER))
-        attempt = Attempt(int(body.get("attempt", 1)), tuple(body.get("tried", ())))
-    except (ValueError, KeyError, TypeError) as error:
-        raise RejectedMessage(
-            RejectionReason.INVALID_OVERFLOW_HEADER, "headers", header=OVERFLOW_HEADER, error=repr(error)
-        ) from None
-    if len({len(column) for column in numbers.values()}) != 1:
-        raise RejectedMessage(RejectionReason.UNEVEN_OVERFLOW_HEADER, "headers", header=OVERFLOW_HEADER)
-    if not all(np.all(np.isfinite(column) & (column >= 0)) for column in numbers.values()):
-        raise RejectedMessage(RejectionReason.NEGATIVE_OVERFLOW_HEADER, "headers", header=OVERFLOW_HEADER)
-    return _Deferred(
-        _OriginalRecord(record, headers, timestamp),
-        source,
-        **numbers,
-        answer_tokens=answer_tokens,
-        cluster=cluster,
-        attempt=attempt,
-    )
+    deferral = Deferral.decode(own)
+    timestamp = record.timestamp if deferral.timestamp is None else deferral.timestamp
+    return _OriginalRecord(record, headers, timestamp), deferral
 
 
 def _stack(rows: list[np.ndarray], width: int, missing: float) -> np.ndarray:

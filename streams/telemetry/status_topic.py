@@ -17,6 +17,8 @@ from streams.config.settings import Settings
 from streams.kafka.bounded_clients import Producer
 from streams.kafka.clients import reader_config
 from streams.kafka.follower import TopicReader
+from streams.messages.rejection import RejectedMessage
+from streams.messages.status import STATUS_DECODERS
 from streams.telemetry.timeline import Timeline
 
 log = structlog.get_logger(__name__)
@@ -96,10 +98,12 @@ class StatusReader(TopicReader):
 
     def _read(self, message: Message) -> None:
         kind, _, name = (message.key() or b"").decode("utf-8", "replace").partition(".")
+        if kind not in STATUS_DECODERS:
+            return
         try:
-            value = None if message.value() is None else orjson.loads(message.value() or b"")
-        except orjson.JSONDecodeError:
-            log.warning("status_not_read", offset=message.offset())
+            value = None if message.value() is None else STATUS_DECODERS[kind](message.value())
+        except RejectedMessage as error:
+            log.warning("status_not_read", offset=message.offset(), reason=str(error))
             return
         with self._lock:
             if kind == "point":
