@@ -17,7 +17,8 @@ MAX_PRICE = 1e6
 """USD per million tokens."""
 
 _NOT_IN_TOPIC_NAMES = re.compile(r"[^A-Za-z0-9._-]")
-_MAX_SLUG = 200  # Kafka's limit for a topic name is 249 characters, prefix included
+MAX_SLUG_CHARACTERS = 200
+"""Kafka's limit for a topic name is 249 characters, prefix included."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,10 @@ def model_problems(model: Model) -> list[str]:
     if problems := check_text(model.name, "name"):
         return problems
     name = model.name
-    if len(model.slug) > _MAX_SLUG:
+    if len(model.slug) > MAX_SLUG_CHARACTERS:
         problems.append(
-            f"name: {shown(name)} has {len(name)} characters; at most {_MAX_SLUG} can be a topic's name"
+            f"name: {shown(name)} has {len(name)} characters; "
+            f"at most {MAX_SLUG_CHARACTERS} can be a topic's name"
         )
     problems += check_amount(model.budget_usd, f"budget_usd of {name!r}", MAX_USD)
     for field in ("input_price", "output_price", "cached_input_price"):

@@ -28,9 +28,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the document; return 0."""
     name = arguments.document
     if name is None:
+        width = max(map(len, SCHEMAS))
         for message, (description, _) in SCHEMAS.items():
-            print(f"{message:<16} {description}")
-        print(f"{ASYNCAPI:<16} The AsyncAPI 3.0 document of the topics.")
+            print(f"{message:<{width}} {description}")
+        print(f"{ASYNCAPI:<{width}} The AsyncAPI 3.0 document of the topics.")
         return 0
     document = asyncapi_document(Settings()) if name == ASYNCAPI else message_schema(name)
     print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())

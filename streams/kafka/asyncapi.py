@@ -1,24 +1,25 @@
-"""The AsyncAPI 3.0 document of the topics that programs outside the router write and read."""
+"""The AsyncAPI 3.0 document of all topics, their messages and Kafka bindings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from routing.budgets.catalogue import Catalogue
 from routing.budgets.model import Model
 from streams.config.settings import Settings
+from streams.config.topic_names import Topics
+from streams.kafka.asyncapi_channels import CHANNELS, ChannelDescription
 from streams.kafka.topic_config import TopicSpec
 from streams.kafka.topics import topic_specs
-from streams.messages.dead_letter import ERROR_HEADER, ERROR_HEADERS
-from streams.messages.json_schemas import SCHEMAS
-from streams.messages.returned import RETURN_HEADERS
+from streams.messages.deferred import OVERFLOW_HEADER
+from streams.messages.json_schemas import HEADER_SCHEMAS, VALUE_SCHEMAS
 
 BINDING = "0.5.0"
 """Version of AsyncAPI's Kafka bindings."""
 
-SLUG = "SLUG"
+LLM, SLUG = "llm", "SLUG"
 TOPIC_SETTINGS = {"retention.ms": int, "retention.bytes": int, "max.message.bytes": int}
 """Settings of topics that the bindings have as whole numbers."""
 
@@ -35,40 +36,7 @@ def asyncapi_document(settings: Settings) -> dict[str, Any]:
     all_topics = settings.model_copy(update={"decision_log": True})
     specs = {spec.name: spec for spec in topic_specs(all_topics, Catalogue((Model(SLUG, budget_usd=0.0),)))}
     replicas = settings.replication_factor
-    channels = {
-        "queries": _channel(specs[topics.queries], replicas, "query", "Queries of all producers."),
-        "llm": {
-            **_channel(specs[topics.llm(SLUG)], replicas, "routed-query", "Queries routed to one LLM."),
-            "address": topics.llm("{slug}"),
-            "parameters": {
-                "slug": {"description": "The LLM's name, with - for other characters than A-Z a-z 0-9 . _ -"}
-            },
-        },
-        "unserved": _channel(specs[topics.unserved], replicas, "unserved-query", "Queries that no LLM gets."),
-        "deadLetters": _channel(specs[topics.dlq], replicas, "dead-letter", "Rejected queries, unchanged."),
-        "returned": _channel(
-            specs[topics.returned], replicas, "returned-query", "Queries that fleets could not answer."
-        ),
-        "outcomes": _channel(specs[topics.outcomes], replicas, "outcome", "Costs of answers."),
-        "rejectedOutcomes": _channel(
-            specs[topics.outcomes_dlq], replicas, "dead-letter", "Rejected outcomes, unchanged."
-        ),
-        "bills": _channel(specs[topics.periods], replicas, "period", "Totals of each period, by its number."),
-        "plans": _channel(specs[topics.plan_log], replicas, "plan", "All plans, the newest last."),
-        "answers": _channel(specs[topics.answers], replicas, "answer", "Answers of all fleets."),
-        "budgetEvents": _channel(
-            specs[topics.budget_events], replicas, "budget-event", "Thresholds and forecasts of budgets."
-        ),
-        "decisions": _channel(
-            specs[topics.decisions],
-            replicas,
-            "decision",
-            "Decisions with all scores, if `decision_log` is on.",
-        ),
-    }
-    channels["shadow"] = _channel(specs[topics.shadow], replicas, "decision", "Decisions of a shadow.")
-    # the bindings of a channel name its topic; an address with a parameter has no single one
-    del channels["llm"]["bindings"]["kafka"]["topic"]
+    channels = {name: _channel(topics, specs, replicas, one) for name, one in CHANNELS.items()}
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -81,27 +49,15 @@ def asyncapi_document(settings: Settings) -> dict[str, Any]:
         **_servers(settings),
         "channels": channels,
         "operations": {
-            "receiveQueries": _operation("receive", "queries", "The router reads queries."),
-            "sendRoutedQueries": _operation("send", "llm", "The router sends each query to one LLM."),
-            "sendUnservedQueries": _operation("send", "unserved", "The router sends queries without an LLM."),
-            "sendDeadLetters": _operation("send", "deadLetters", "The router sends rejected queries."),
-            "receiveReturnedQueries": _operation("receive", "returned", "The router decides them again."),
-            "receiveOutcomes": _operation("receive", "outcomes", "The router settles reservations."),
-            "sendRejectedOutcomes": _operation(
-                "send", "rejectedOutcomes", "The router sends rejected outcomes."
-            ),
-            "sendBills": _operation("send", "bills", "The planner sends changed bills."),
-            "sendPlans": _operation("send", "plans", "The planner sends each plan."),
-            "sendDecisions": _operation("send", "decisions", "The router logs its decisions."),
-            "sendShadowDecisions": _operation("send", "shadow", "A shadow sends its decisions."),
-            "sendAnswers": _operation("send", "answers", "Fleets send answers."),
-            "sendBudgetEvents": _operation("send", "budgetEvents", "The router reports budgets in use."),
+            one.operation: _operation(one.action, name, one.summary) for name, one in CHANNELS.items()
         },
         "components": {
             "messages": {
-                **{name: _message(name) for name in SCHEMAS},
+                **{name: _message(name) for name in VALUE_SCHEMAS},
                 "dead-letter": _dead_letter(),
                 "returned-query": _returned(),
+                "deferred-query": _deferred(),
+                "file-piece": _file_piece(),
             }
         },
     }
@@ -121,7 +77,11 @@ def _servers(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _channel(spec: TopicSpec, replicas: int, message: str, description: str) -> dict[str, Any]:
+def _channel(
+    topics: Topics, specs: Mapping[str, TopicSpec], replicas: int, channel: ChannelDescription
+) -> dict[str, Any]:
+    of_llm = channel.topic == LLM
+    spec = specs[topics.llm(SLUG) if of_llm else getattr(topics, channel.topic)]
     configuration: dict[str, Any] = {"cleanup.policy": spec.config["cleanup.policy"].split(",")}
     configuration |= {
         name: kind(spec.config[name]) for name, kind in TOPIC_SETTINGS.items() if name in spec.config
@@ -133,12 +93,18 @@ def _channel(spec: TopicSpec, replicas: int, message: str, description: str) -> 
         "topicConfiguration": configuration,
         "bindingVersion": BINDING,
     }
-    return {
+    described = {
         "address": spec.name,
-        "description": description,
-        "messages": {message: {"$ref": f"#/components/messages/{message}"}},
+        "description": channel.description,
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in channel.messages},
         "bindings": {"kafka": binding},
     }
+    if not of_llm:
+        return described
+    # the bindings of a channel name its topic; an address with a parameter has no single one
+    del binding["topic"]
+    slug = {"description": "The LLM's name, with - for other characters than A-Z a-z 0-9 . _ -"}
+    return described | {"address": topics.llm("{slug}"), "parameters": {"slug": slug}}
 
 
 def _operation(action: str, channel: str, summary: str) -> dict[str, Any]:
@@ -146,7 +112,7 @@ def _operation(action: str, channel: str, summary: str) -> dict[str, Any]:
 
 
 def _message(name: str) -> dict[str, Any]:
-    description, schema = SCHEMAS[name]
+    description, schema = VALUE_SCHEMAS[name]
     return {
         "name": name,
         "title": name,
@@ -163,22 +129,43 @@ def _returned() -> dict[str, Any]:
         "name": "returned-query",
         "title": "returned-query",
         "summary": "A routed query as it came; its last headers have the reason, the cost and the requests.",
-        "headers": _headers(RETURN_HEADERS),
+        "headers": HEADER_SCHEMAS["returned-query-headers"][1](),
     }
 
 
-def _headers(names: Sequence[str]) -> dict[str, Any]:
-    properties = {name: {"type": "string"} for name in names}
-    return {"type": "object", "required": list(names), "properties": properties}
+def _deferred() -> dict[str, Any]:
+    header = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": HEADER_SCHEMAS["deferred-query-header"][1](),
+    }
+    return {
+        **_message("query"),
+        "name": "deferred-query",
+        "title": "deferred-query",
+        "summary": "A query as it came; its last header has its origin, estimates and charges.",
+        "headers": {"type": "object", "required": [OVERFLOW_HEADER], "properties": {OVERFLOW_HEADER: header}},
+    }
 
 
 def _dead_letter() -> dict[str, Any]:
     return {
-        "name": "dead-letter",
-        "title": "dead-letter",
+        **_bytes("dead-letter"),
         "summary": "A rejected message byte for byte; its last headers say why and where it came from.",
+        "headers": HEADER_SCHEMAS["dead-letter-headers"][1](),
+    }
+
+
+def _file_piece() -> dict[str, Any]:
+    return {**_bytes("file-piece"), "summary": "Up to 1 MiB of a file, with the file's id as the key."}
+
+
+def _bytes(name: str) -> dict[str, Any]:
+    """Return a message whose value is not JSON."""
+    return {
+        "name": name,
+        "title": name,
         "contentType": "application/octet-stream",
-        "headers": _headers([ERROR_HEADER + name for name in ERROR_HEADERS]),
         "payload": {},
         "bindings": {"kafka": {"bindingVersion": BINDING}},
     }

@@ -18,6 +18,7 @@ from routing.arrays import (
 )
 from routing.budgets.counters import CounterKey
 from routing.feedback.plan_correction import UNKNOWN_CLUSTER
+from streams.messages.ledger_schemas import RESERVATION_COLUMNS
 
 OPEN = -1
 """Value of `paid` for a query without an outcome."""
@@ -125,16 +126,9 @@ class ReservationBatch:
         return bool((self.paid != OPEN).all())
 
 
-_COLUMNS: tuple[tuple[str, str, Any], ...] = (
-    ("offsets", "<i8", np.int64),
-    ("model", "<i2", np.int64),
-    ("charge", "<i8", np.int64),
-    ("quality", "<f4", np.float64),
-    ("ids", "<u8", np.uint64),
-    ("attempts", "<i2", np.int64),
-    ("uncorrected", "<f4", np.float64),
-    ("cluster", "<i2", np.int64),
-)
+_KINDS: dict[str, Any] = {"i": np.int64, "u": np.uint64, "f": np.float64}
+"""Type in memory of a column, by the kind of its type in the message."""
+
 _PLAIN = ("period", "version", "revision", "outcomes_next", "created_at", "begin", "end", "returned_next")
 
 
@@ -144,7 +138,7 @@ def encode_reserved(reserved: ReservationBatch) -> bytes:
     body["available"] = reserved.available.tolist()
     if len(reserved.returns):
         body["returns"] = reserved.returns.tolist()
-    for name, dtype, _ in _COLUMNS:
+    for name, dtype in RESERVATION_COLUMNS.items():
         column = np.ascontiguousarray(getattr(reserved, name), dtype)
         body[name] = _pack(column)
     if reserved.counters is not None:
@@ -160,8 +154,8 @@ def decode_reserved(value: bytes) -> ReservationBatch:
     """Decode a value of `encode_reserved`."""
     body = orjson.loads(value)
     columns: dict[str, Any] = {
-        name: np.frombuffer(binascii.a2b_base64(body[name]), dtype).astype(kind)
-        for name, dtype, kind in _COLUMNS
+        name: np.frombuffer(binascii.a2b_base64(body[name]), dtype).astype(_KINDS[dtype[1]])
+        for name, dtype in RESERVATION_COLUMNS.items()
     }
     available = np.array(body["available"], dtype=np.int64)
     returns = np.array(body.get("returns", []), dtype=np.int64).reshape(-1, 3)

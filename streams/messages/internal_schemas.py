@@ -5,55 +5,42 @@ Their decoders trust the router, which alone writes them: they ignore unknown fi
 
 from __future__ import annotations
 
-from typing import Any
-
 from routing.budgets.budget import UNITS
+from streams.messages.schema_parts import (
+    AMOUNT,
+    COUNT,
+    FLAG,
+    NUMBER,
+    TEXT,
+    TIME,
+    JsonSchema,
+    by_name,
+    described,
+    list_of,
+    or_null,
+    row_of,
+)
 
-JsonSchema = dict[str, Any]
+_COUNTER_TOTAL: dict[str, JsonSchema] = {
+    "budget": TEXT,
+    "value": or_null(described(TEXT, "Value of the budget's `group_by`.")),
+    "unit": {"enum": list(UNITS)},
+    "charged": AMOUNT,
+    "limit": or_null(AMOUNT),
+    "by_llm": by_name(row_of(COUNT, AMOUNT, AMOUNT), "Queries served, picodollars reserved and settled."),
+}
+_COUNTER_TOTAL_NEEDED = ["budget", "value", "unit", "charged", "by_llm"]
 
-_COUNT: JsonSchema = {"type": "integer", "minimum": 0}
-_TEXT: JsonSchema = {"type": "string"}
-_FLAG: JsonSchema = {"type": "boolean"}
-_NUMBER: JsonSchema = {"type": "number"}
-_TIME: JsonSchema = {"type": "number", "description": "Seconds since 1970."}
-_AMOUNT: JsonSchema = {"type": "integer"}
+_ALERTS = list_of(TEXT, "Thresholds in per cent that were reached, and `exhaustion` if it was forecast.")
 
-
-def _list(items: JsonSchema, description: str) -> JsonSchema:
-    return {"type": "array", "items": items, "description": description}
-
-
-def _by_name(values: JsonSchema, description: str) -> JsonSchema:
-    return {"type": "object", "additionalProperties": values, "description": description}
-
-
-def _or_null(schema: JsonSchema) -> JsonSchema:
-    description = {"description": schema["description"]} if "description" in schema else {}
-    return {
-        **description,
-        "anyOf": [{"type": "null"}, {k: v for k, v in schema.items() if k != "description"}],
-    }
+_KEY = row_of(TEXT, or_null(TEXT), description="Budget, and value of its `group_by` or null.")
 
 
 def period_schema() -> JsonSchema:
     """Return the schema of a period's bill: totals over all lanes, amounts in picodollars, lists by LLM."""
-    amounts = _list(_AMOUNT, "Picodollars by LLM.")
-    counts = _list(_COUNT, "Queries by LLM.")
-    counter = {
-        "type": "object",
-        "required": ["budget", "value", "unit", "charged", "by_llm"],
-        "properties": {
-            "budget": _TEXT,
-            "value": _or_null(_TEXT),
-            "unit": {"enum": list(UNITS)},
-            "charged": _AMOUNT,
-            "limit": _or_null(_AMOUNT),
-            "by_llm": _by_name(
-                {"type": "array", "items": _AMOUNT, "minItems": 3, "maxItems": 3},
-                "Queries served, picodollars reserved and settled.",
-            ),
-        },
-    }
+    amounts = list_of(AMOUNT, "Picodollars by LLM.")
+    counts = list_of(COUNT, "Queries by LLM.")
+    counter = {"type": "object", "required": _COUNTER_TOTAL_NEEDED, "properties": _COUNTER_TOTAL}
     return {
         "type": "object",
         "required": [
@@ -61,37 +48,56 @@ def period_schema() -> JsonSchema:
             *("settlements", "lapsed", "arrived", "unserved", "deferred", "dead"),
         ],
         "properties": {
-            "period": {**_COUNT, "description": "Number of the period, from 1; also the key."},
-            "closed": {**_FLAG, "description": "Every lane has left the period."},
-            "settling": {**_FLAG, "description": "Totals can change."},
-            "models": _list(_TEXT, "The LLMs, in the order of the lists."),
-            "budgets": _or_null(amounts),
+            "period": {**COUNT, "description": "Number of the period, from 1; also the key."},
+            "closed": {**FLAG, "description": "Every lane has left the period."},
+            "settling": {**FLAG, "description": "Totals can change."},
+            "models": list_of(TEXT, "The LLMs, in the order of the lists."),
+            "budgets": or_null(amounts),
             "reserved": amounts,
             "settled": amounts,
             "charged": amounts,
             **dict.fromkeys(("served", "settlements", "lapsed", "failed"), counts),
-            **dict.fromkeys(("arrived", "unserved", "deferred", "dead"), _COUNT),
-            "again": {**_COUNT, "description": "Decisions about returned queries."},
-            "counters": _list(counter, "Shared and grouped budgets; empty with one budget per LLM."),
+            **dict.fromkeys(("arrived", "unserved", "deferred", "dead"), COUNT),
+            "again": {**COUNT, "description": "Decisions about returned queries."},
+            "counters": list_of(counter, "Budgets without `group_by`; empty with one per LLM."),
+            "alerts": by_name(_ALERTS, "Events of the budgets, by their names."),
+        },
+    }
+
+
+def period_counter_schema() -> JsonSchema:
+    """Return the schema of a bill's part for one value of a budget with `group_by`."""
+    return {
+        "type": "object",
+        "required": ["period", *_COUNTER_TOTAL_NEEDED, "alerts"],
+        "properties": {
+            "period": described(COUNT, "Number of the period."),
+            **_COUNTER_TOTAL,
+            "alerts": _ALERTS,
         },
     }
 
 
 def plan_schema() -> JsonSchema:
     """Return the schema of a whole plan, as the log of plans has it."""
-    pair = {"type": "array", "minItems": 2, "maxItems": 2}
-    matrix = _list({"type": "array", "items": _AMOUNT}, "By lane and counter, the overflow lane last.")
+    matrix = list_of({"type": "array", "items": AMOUNT}, "By lane and counter, the overflow lane last.")
     pause = {
         "type": "object",
         "required": ["reason", "since"],
-        "properties": {"reason": _TEXT, "since": _TIME},
+        "properties": {
+            "reason": TEXT,
+            "since": TIME,
+            "until": or_null(TIME),
+            "share": described(NUMBER, "Share of the queries that test the LLM."),
+            "backoff": described(NUMBER, "Seconds without queries before the tests."),
+        },
     }
     counters = {
         "type": "object",
         "required": ["budgets", "keys"],
         "properties": {
-            "budgets": _list({"type": "object", "required": ["name", "models"]}, "As in the catalogue."),
-            "keys": _list(pair, "Budget and value of each counter."),
+            "budgets": list_of({"type": "object", "required": ["name", "models"]}, "As in the catalogue."),
+            "keys": list_of(_KEY, "Budget and value of each counter."),
         },
     }
     return {
@@ -101,32 +107,67 @@ def plan_schema() -> JsonSchema:
             *("granted", "target", "overflow", "horizon"),
         ],
         "properties": {
-            "period": {**_COUNT, "description": "Number of the period."},
-            "version": {**_COUNT, "description": "Price solves over all periods."},
-            "revision": {**_COUNT, "description": "Number of changes."},
-            "models": {**_list(_TEXT, "The LLMs, in the order of the lists."), "minItems": 1},
-            "active": _list(_FLAG, "Open LLMs."),
-            "budgets": _list(_AMOUNT, "Limit of each counter in its smallest unit."),
-            "prices": _list(_NUMBER, "Quality per USD, per query or per token, by counter."),
-            "learned": {**_FLAG, "description": "There are prices."},
+            "period": {**COUNT, "description": "Number of the period."},
+            "version": {**COUNT, "description": "Price solves over all periods."},
+            "revision": {**COUNT, "description": "Number of changes."},
+            "models": {**list_of(TEXT, "The LLMs, in the order of the lists."), "minItems": 1},
+            "active": list_of(FLAG, "Open LLMs."),
+            "budgets": list_of(AMOUNT, "Limit of each counter in its smallest unit."),
+            "prices": list_of(NUMBER, "Quality per USD, per query or per token, by counter."),
+            "learned": {**FLAG, "description": "There are prices."},
             "granted": matrix,
             "target": matrix,
-            "overflow": {**_FLAG, "description": "Lanes defer queries that they cannot pay."},
-            "horizon": {**_COUNT, "description": "Expected queries of the period."},
-            "until": _or_null(_COUNT),
+            "overflow": {**FLAG, "description": "Lanes defer queries that they cannot pay."},
+            "horizon": {**COUNT, "description": "Expected queries of the period."},
+            "until": or_null(COUNT),
             "solved_from": {"type": "object", "description": "Origin of the prices."},
-            "created_at": _TIME,
-            "began_at": _TIME,
-            "ends_at": _or_null(_TIME),
-            "catalogue": _COUNT,
-            "measured": _by_name(_list(_NUMBER, ""), "LLMs without a history: answers, quality, cost."),
-            "cost_factor": _by_name(_NUMBER, "Change of an LLM's list price since its history."),
-            "priced_by": _by_name({"type": "array"}, "List prices of the history's costs."),
-            "paused": _by_name(pause, "Paused LLMs."),
-            "billed": _COUNT,
+            "created_at": TIME,
+            "began_at": TIME,
+            "ends_at": or_null(TIME),
+            "catalogue": COUNT,
+            "measured": by_name(list_of(NUMBER, ""), "LLMs without a history: answers, quality, cost."),
+            "cost_factor": by_name(NUMBER, "Change of an LLM's list price since its history."),
+            "priced_by": by_name({"type": "array"}, "List prices of the history's costs."),
+            "paused": by_name(pause, "Paused LLMs."),
+            "billed": COUNT,
             "correction": {"type": "object"},
-            "clusters": _TEXT,
+            "clusters": TEXT,
             "counters": counters,
-            "open": _list(_FLAG, "Counters of budgets that are in the catalogue."),
+            "open": list_of(FLAG, "Counters of budgets that are in the catalogue."),
+            "topped_up": by_name(AMOUNT, "Amounts by counter that were added for this period only."),
+            "reserve_offsets": by_name(
+                list_of(NUMBER, "Of the reserved quantile."), "Corrections of the reserved cost, by LLM."
+            ),
+        },
+    }
+
+
+def plan_head_schema() -> JsonSchema:
+    """Return the schema of a plan on its compacted topic, without counters that have messages of their own.
+
+    Its `budgets`, `prices`, `open`, `granted`, `target` and `counters.keys` end before the first of these.
+    """
+    plan = plan_schema()
+    size = described(COUNT, "All counters of the plan. Without it, the message has the whole plan.")
+    return {
+        **plan,
+        "properties": {**plan["properties"], "size": size},
+        "dependentRequired": {"size": ["counters", "open"]},
+    }
+
+
+def plan_counter_schema() -> JsonSchema:
+    """Return the schema of one counter of a budget with `group_by`, on the compacted topic of plans."""
+    amounts = list_of(row_of(COUNT, AMOUNT), "Lane and amount, of lanes whose amount is not 0.")
+    return {
+        "type": "object",
+        "required": ["key", "budgets", "prices", "open", "granted", "target"],
+        "properties": {
+            "key": _KEY,
+            "budgets": described(AMOUNT, "Limit of the counter in its smallest unit."),
+            "prices": described(NUMBER, "Quality per USD, per query or per token."),
+            "open": described(FLAG, "The budget is in the catalogue."),
+            "granted": amounts,
+            "target": amounts,
         },
     }

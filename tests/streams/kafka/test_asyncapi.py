@@ -12,8 +12,9 @@ from jsonschema import Draft7Validator
 
 from streams.__main__ import main
 from streams.config.settings import Settings
+from streams.config.topic_names import Topics
 from streams.kafka.asyncapi import asyncapi_document
-from streams.messages.json_schemas import SCHEMAS
+from streams.messages.json_schemas import SCHEMAS, VALUE_SCHEMAS
 
 SCHEMA = Path(__file__).with_name("asyncapi-3.0.0.json.gz")
 
@@ -44,6 +45,16 @@ def test_channels_are_the_topics_with_their_settings():
     assert (binding["partitions"], binding["replicas"]) == (6, 3)
     assert binding["topicConfiguration"]["retention.ms"] == 7 * 24 * 3600 * 1000
     assert channels["outcomes"]["bindings"]["kafka"]["partitions"] == 7
+
+
+def test_every_topic_is_a_channel_with_known_messages():
+    made = document()
+    named = {*vars(Topics()).values()} - {""}
+    assert {channel["address"] for channel in made["channels"].values()} == named | {"llm.{slug}"}
+    messages = {name for channel in made["channels"].values() for name in channel["messages"]}
+    assert messages == set(made["components"]["messages"])
+    assert set(VALUE_SCHEMAS) <= messages
+    assert len(made["operations"]) == len(made["channels"])
 
 
 def test_command_prints_each_document():

@@ -1,5 +1,6 @@
 """Schemas and decoders accept the same messages."""
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -10,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from streams.config.topic_names import Topics
 from streams.messages.json_schemas import SCHEMAS, message_schema
 from streams.messages.outcome import decode_outcome
 from streams.messages.query import decode_query
 from streams.messages.rejection import RejectedMessage
 from streams.messages.routing_info import RoutingInfo, RoutingInfoError
+from tests.conftest import ROOT
 
 EXAMPLES = settings(max_examples=200)
 
@@ -103,6 +106,20 @@ def valid(fields: dict[str, Any], schema: Draft202012Validator, decode: Callable
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_schema_is_valid(name: str):
     validator(name)
+
+
+def test_page_lists_every_message_and_every_topic():
+    page = (ROOT / "docs" / "schemas.md").read_text().partition("## CloudEvents")[0]
+    rows = re.findall(r"^\| `([\w-]+)` \| (.+?) \|", page, re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted(SCHEMAS)
+    topics = {*vars(Topics()).values()} - {""} | {"llm.<slug>"}
+    named = {topic for _, cell in rows for topic in re.findall("`([^`]+)`", cell)}
+    without = set(re.findall(r"^\| `([\w.]+)` \| pieces", page, re.MULTILINE))
+    assert without == {"gateway.files"}
+    assert topics <= named | without
+    for name, (description, _) in SCHEMAS.items():
+        cell = dict(rows)[name]
+        assert any(f"`{topic}`" in cell for topic in re.findall("`([^`]+)`", description)) or "llm" in cell
 
 
 @EXAMPLES
