@@ -107,6 +107,23 @@ def test_exhausted_budget_is_an_error_of_quota_that_names_reason_and_budget(
     assert not stack.server.asked["too expensive"]
 
 
+def test_query_that_no_llm_is_worth_is_an_error_of_quota_without_a_retry(
+    stack: GatewayStack, gateway: GatewayProcess, read_topics: TopicReader
+):
+    text = "not worth a cent"
+    with pytest.raises(openai.RateLimitError) as refused:
+        # its quality counts for less than the smallest score that is served, at any price
+        ask(gateway.client(api_key="sk-ads", max_retries=2), text, extra_body={"weight": 1e-9})
+    assert (refused.value.status_code, refused.value.code) == (429, "not_worth_it")
+    assert refused.value.response.headers["x-should-retry"] == "false"
+    error = refused.value.response.json()["error"]
+    assert (error["type"], error["reason"]) == ("insufficient_quota", "not_worth_it")
+    assert error["budget"]["exhausted"] == []
+    assert "Raise its weight" in error["message"]
+    assert len(sent_queries(stack, read_topics, text)) == 1, "the client did not repeat it"
+    assert not stack.server.asked[text]
+
+
 def test_time_limit_of_the_client_ends_a_request(stack: GatewayStack, gateway: GatewayProcess):
     stack.server.hold("slow")
     try:
