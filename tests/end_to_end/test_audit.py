@@ -16,6 +16,7 @@ from streams.audit.check import check
 from streams.messages.deferred import OVERFLOW_HEADER
 from tests.end_to_end.bill_corruptions import BILL_CORRUPTIONS, bills_of
 from tests.end_to_end.corruptions import CORRUPTIONS, Corruption
+from tests.end_to_end.recorded_schemas import assert_records_fit_their_schemas
 from tests.end_to_end.recorded_topics import Recorded
 from tests.end_to_end.router_under_test import Router
 from tests.end_to_end.small_dataset import make_small
@@ -108,6 +109,14 @@ def test_check_of_an_unchanged_history_finds_no_violation(history: Recorded) -> 
     assert verdict.overdrawn_pico > 0
     assert verdict.served + verdict.unserved + verdict.dead == 522
     assert len(history.routed()) > 50
+
+
+def test_every_recorded_message_fits_its_schema(history: Recorded) -> None:
+    counts = assert_records_fit_their_schemas(history)
+    assert counts["query"] == 521
+    expected = {"query", "routed-query", "unserved-query", "dead-letter", "outcome", "deferred-query"}
+    expected |= {"plan", "plan-head", "ledger", "ledger-account", "reservations", "samples", "period"}
+    assert not expected - {*counts}, counts
     deferred = history.entries[history.topics.overflow]
     own = {sum(name == OVERFLOW_HEADER for name, _ in entry.headers) for entry in deferred}
     assert own == {1, 3}, "a client's headers of our name go along"

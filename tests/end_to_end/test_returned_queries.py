@@ -21,6 +21,8 @@ from streams.audit.topic_records import TopicRecord
 from streams.messages.returned import return_headers
 from tests.end_to_end.conftest import MakeRouter
 from tests.end_to_end.fake_fleet import outcome_of, send_outcome, wait_for_outcomes
+from tests.end_to_end.recorded_schemas import assert_records_fit_their_schemas
+from tests.end_to_end.recorded_topics import Recorded
 from tests.end_to_end.router_under_test import Router, assert_whole
 from tests.end_to_end.settlement_faults import DieInReturns
 from tests.end_to_end.worker_process import ROOT, wait_for
@@ -119,6 +121,10 @@ def test_queries_of_a_failing_llm_go_to_others_exactly_once(router: MakeRouter) 
     wait_for_outcomes(stream, contradictory=1)
     wait_for(lambda: returned(stream, "duplicate") == 1, 30, "the duplicate is counted")
     assert_whole(stream)
+    with stream.logs() as logs:
+        counts = assert_records_fit_their_schemas(Recorded.of(logs, stream.topics))
+    assert counts["returned-query"] > len(lost)
+    assert counts["answer"] == len(answers)
 
 
 @pytest.mark.parametrize("moment", ["flushed", "after"])

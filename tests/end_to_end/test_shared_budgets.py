@@ -20,6 +20,8 @@ from streams.planner.plan_reader import plan_in_force
 from streams.router.estimation import load_estimation
 from tests.end_to_end.conftest import MakeRouter
 from tests.end_to_end.fake_fleet import command
+from tests.end_to_end.recorded_schemas import assert_records_fit_their_schemas
+from tests.end_to_end.recorded_topics import Recorded
 from tests.end_to_end.router_under_test import Router, assert_whole
 from tests.end_to_end.small_dataset import Small, make_small
 from tests.end_to_end.worker_process import Worker, wait_for
@@ -190,3 +192,8 @@ def test_stream_with_shared_budgets_decides_as_the_simulation(
 
     check_terms(stream, worker, count)
     assert_whole(stream)
+    with stream.logs() as logs:
+        counts = assert_records_fit_their_schemas(Recorded.of(logs, stream.topics))
+    expected = {"period", "budget-event", "top-up", "heartbeat", "timeline-point"}
+    expected |= {"plan-counter", "period-counter", "ledger-counter"} if budgets else set()
+    assert not expected - {*counts}, counts

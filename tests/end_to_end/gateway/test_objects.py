@@ -8,6 +8,8 @@ import pytest
 
 from tests.conftest import TopicReader
 from tests.end_to_end.gateway.gateway_process import GatewayProcess, GatewayStack
+from tests.end_to_end.recorded_schemas import assert_records_fit_their_schemas
+from tests.end_to_end.recorded_topics import Recorded
 from tests.end_to_end.worker_process import wait_for
 
 SECONDS = 60.0
@@ -182,3 +184,12 @@ def test_query_that_is_a_cloud_event_gets_events(stack: GatewayStack, read_topic
     assert {made["ce_source"] for made in (routed, answer)} == {f"/port-router/{router.name}"}
     assert answer["ce_subject"] == "order 7"
     assert answer["content-type"] == "application/json"
+
+
+def test_every_message_of_the_stack_fits_its_schema(stack: GatewayStack, client: openai.OpenAI):
+    assert ended(client, create(client, line("a", "of any form"))).status == "completed"
+    with stack.router.logs() as logs:
+        counts = assert_records_fit_their_schemas(Recorded.of(logs, stack.router.topics))
+    expected = {"query", "routed-query", "answer", "outcome", "heartbeat"}
+    expected |= {"gateway-object", "file-piece", "batch-progress"}
+    assert not expected - {*counts}, counts
