@@ -30,7 +30,7 @@ from confluent_kafka import Producer
 from benchmarks import synthetic_queries
 from benchmarks.machine import describe
 from benchmarks.result_file import save
-from benchmarks.stream import Run, throughput
+from benchmarks.stream_run import Run, throughput
 from infra.broker.native import native_cluster
 from routing.budgets.budget import Budget
 from routing.budgets.terms import QueryTerms

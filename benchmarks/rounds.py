@@ -21,9 +21,10 @@ import psutil
 from confluent_kafka import Producer
 
 from benchmarks import synthetic_queries
+from benchmarks.latency import paced
 from benchmarks.machine import describe
 from benchmarks.result_file import save
-from benchmarks.stream import Run, paced
+from benchmarks.stream_run import Run
 from infra.broker.native import native_cluster
 
 MODES = ("overlapping", "worker")
@@ -41,11 +42,11 @@ def measured(run: Run, estimator: str, rows: int, rates: list[int], seconds: flo
     with run.worker(estimator, rows):
         synthetic_queries.produce(producer, settings.topics.queries, first, settings.partitions)
         run.wait_until_decided(len(first), 300)
-        paced(run, producer, WARM_RATE, WARM_RATE * WARM_SECONDS, 99)
+        paced(run, producer, WARM_RATE, synthetic_queries.messages(WARM_RATE * WARM_SECONDS, 99), 99)
         process = psutil.Process(run.process.pid)
         for number, rate in enumerate(rates):
             count, before = int(rate * seconds), process.cpu_times()
-            waits = paced(run, producer, rate, count, 100 + number)
+            waits = paced(run, producer, rate, synthetic_queries.messages(count, 100 + number), 100 + number)
             after = process.cpu_times()
             used = after.user + after.system - before.user - before.system
             found |= {f"{rate}/s {name} ms": value for name, value in waits.items()}

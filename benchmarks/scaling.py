@@ -60,7 +60,7 @@ RATES = (1_000, 10_000, 100_000, 1_000_000)
 
 def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
     """Return a worker's CPU time per query and per transaction, from a high and a low rate."""
-    from benchmarks.stream import Run
+    from benchmarks.stream_run import Run
 
     with tempfile.TemporaryDirectory() as name, native_cluster(1) as cluster:
         run = Run(cluster.bootstrap_servers, Path(name), 4, 10**8)
