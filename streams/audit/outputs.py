@@ -203,6 +203,6 @@ def _routed(entry: TopicRecord, unserved: bool) -> OutputRecord:
         routing.price,
         int(read_pico(routing.cost)),
         routing.source,
-        bounded=routing.max_tokens is not None,
+        bounded=routing.bound is not None,
         attempt=routing.attempt,
     )

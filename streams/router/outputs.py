@@ -32,6 +32,7 @@ from streams.messages.routing_info import RoutingInfo
 from streams.messages.samples import encode_samples
 from streams.messages.unserved import UnservedReason
 from streams.router.batch import DecidedBatch
+from streams.router.charges import AnswerLimit
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +54,7 @@ def produce_queries(
     decided: DecidedBatch,
     now: float,
     llm_partitions: int,
+    answer_limit: AnswerLimit | None = None,
 ) -> None:
     """Produce every query to its LLM's topic, the overflow topic or the topic of unserved queries.
 
@@ -69,6 +71,8 @@ def produce_queries(
         Seconds since the epoch.
     llm_partitions : int
         Partitions of each LLM's topic that the router uses.
+    answer_limit : AnswerLimit, optional
+        Of answers whose reservation does not bound them.
     """
     plan, arrivals, routed = decided.plan, decided.arrivals, decided.routed
     sources, lanes = arrivals.sources, plan.lanes - plan.overflow
@@ -79,6 +83,9 @@ def produce_queries(
     cost, choice = to_usd(routed.charge).tolist(), routed.choice.tolist()
     prices = prices_per_dollar(decided)
     probability = None if routed.probability is None else routed.probability.tolist()
+    limits = decided.answer_tokens
+    if answer_limit is not None:
+        limits = answer_limit.tokens([plan.models[i] for i in chosen.tolist()], cost, plan)
     for row, (source, query) in enumerate(zip(arrivals.records, arrivals.queries, strict=True)):
         i = choice[row]
         origin = None if sources is None else sources[row]
@@ -99,11 +106,12 @@ def produce_queries(
                 quality[row],
                 cost[row],
                 prices[row],
-                # the charge pays for so many tokens, once; the fleet must not ask for more
-                decided.answer_tokens[row],
+                # the fleet must not ask for more
+                limits[row],
                 number,
                 tried,
                 probability=None if probability is None else probability[row],
+                reserve=None if answer_limit is None else answer_limit.reserve,
             )
             headers = event_headers(headers, EventType.ROUTED, events_from, position, now)
             partition = lane % llm_partitions

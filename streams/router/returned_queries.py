@@ -105,7 +105,8 @@ class ReturnedQueries:
         arrivals = self._with_attempts(arrivals, again)
         decided = decide_batch(self._shared, self._columns, plan, record, arrivals)
         parts = self._shared.settings.llm_topic_partitions
-        produce_queries(out, topics, self._columns.llm_topics(plan), decided, now, parts)
+        names = self._columns.llm_topics(plan)
+        produce_queries(out, topics, names, decided, now, parts, self._shared.answer_limit)
         if self._shared.settings.decision_log:
             produce_decisions(out, topics, decided, now)
         refused: list[tuple[Record, RejectedMessage]] = list(arrivals.refused)

@@ -278,7 +278,7 @@ class RouterProcessor:
             with stages.stage("produce", len(records)):
                 out, now = transaction.produce, self._clock()
                 names, parts = self._columns.llm_topics(plan), self._settings.llm_topic_partitions
-                produce_queries(out, self._topics, names, decided, now, parts)
+                produce_queries(out, self._topics, names, decided, now, parts, self.shared.answer_limit)
                 if self._settings.decision_log:
                     produce_decisions(out, self._topics, decided, now)
                 produce_dead_letters(out, self._topics, arrivals.refused, now)

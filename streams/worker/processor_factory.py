@@ -16,7 +16,7 @@ from streams.planner.catalogue_reader import CatalogueReader
 from streams.planner.catalogue_rules import lacking_prices
 from streams.planner.planner import PlannerProcessor
 from streams.router.admission import validate_bounded
-from streams.router.charges import Charger, charge_bounds, charge_estimates, charge_quantiles
+from streams.router.charges import AnswerLimit, Charger, charge_bounds, charge_estimates, charge_quantiles
 from streams.router.context import WorkerContext
 from streams.router.estimate_cache import EstimateCache
 from streams.router.estimation import Estimation
@@ -57,6 +57,15 @@ def make_charger(settings: Settings, catalogue: CatalogueReader, estimation: Est
     if problem := lacking_prices(catalogue.latest.catalogue):
         raise ValueError(problem)
     return charge_bounds(catalogue.prices, settings.default_max_tokens, fee)
+
+
+def make_answer_limit(
+    settings: Settings, catalogue: CatalogueReader, estimation: Estimation
+) -> AnswerLimit | None:
+    """Return the rule that ends answers if `settings.reserve` is a percentile; otherwise None."""
+    if (level := quantile_level(settings.reserve)) is None:
+        return None
+    return AnswerLimit(settings.reserve, estimation.cost_quantile(level), catalogue.prices)
 
 
 def make_token_counter(settings: Settings, catalogue: CatalogueReader) -> TokenCounter:

@@ -65,6 +65,15 @@ def test_chat_request_several_limits_use_the_minimum(given: dict[str, Any], aske
     assert limits(**given) == asked
 
 
+def test_limit_of_a_percentile_is_sent_and_is_no_bound():
+    value = {"id": "a", "prompt": "Why?", "routing": {"partition": 0, "offset": 1, "max_tokens": 9}}
+    bounded = decode_routed_query(orjson.dumps(value), ())
+    value["routing"]["reserve"] = "p95"
+    limited = decode_routed_query(orjson.dumps(value), ())
+    assert (bounded.bound, limited.bound) == (9, None), "only a bounded query is not asked again"
+    assert chat_request(limited, "m")["max_tokens"] == chat_request(bounded, "m")["max_tokens"] == 9
+
+
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 @pytest.mark.parametrize("most", [-1, 0, True, 5.0, "5", [5], {}])
 def test_chat_request_invalid_limit_is_rejected(name: str, most: object):
