@@ -184,6 +184,12 @@ class ProgramSolution:
     prices: FloatArray
 
 
+def load_solver() -> None:
+    """Load the modules of the first solve, which would otherwise take a second longer than the next."""
+    import scipy.optimize
+    import scipy.sparse.linalg  # noqa: F401
+
+
 def solve_program(program: RoutingProgram) -> ProgramSolution:
     """Solve a program by HiGHS.
 
@@ -203,7 +209,7 @@ def solve_program(program: RoutingProgram) -> ProgramSolution:
     >>> round(solution.objective, 6), bool(0.4 <= solution.prices[0] <= 0.9)
     (0.9, True)
     """
-    # loaded here: a worker with Newton's method needs neither
+    # loaded here: of a router's workers only the planner's needs them
     from scipy.optimize import linprog
     from scipy.sparse import csc_array
 
