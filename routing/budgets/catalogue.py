@@ -179,10 +179,10 @@ class Catalogue:
             catalogue = cls(models, data.get("budget_usd"), data.get("split"), budgets, period, allow)
         except CatalogueError as error:
             # An empty list and a budget that cannot be read were reported above.
-            seen = [text for text in error.problems if text not in problems]
-            seen = [text for text in seen if models or not text.startswith("models:")]
-            seen = [text for text in seen if not unreadable or not text.startswith("budget_usd: missing")]
-            raise CatalogueError(problems + seen) from None
+            others = [text for text in error.problems if text not in problems]
+            others = [text for text in others if models or not text.startswith("models:")]
+            others = [text for text in others if not unreadable or not text.startswith("budget_usd: missing")]
+            raise CatalogueError(problems + others) from None
         if problems:
             raise CatalogueError(problems)
         return catalogue

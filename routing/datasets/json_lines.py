@@ -42,12 +42,12 @@ def read_json_lines(file: Path) -> tuple[pa.Table, FileRows]:
     except HistoryError as error:
         raise HistoryError(f"{file}: {error}") from None
     names = list(dict.fromkeys(name for row in rows for name in row))
-    found = FileRows(len(rows), numbers)
+    file_rows = FileRows(len(rows), numbers)
     try:
-        arrays = [_array(name, [row.get(name) for row in rows], found) for name in names]
+        arrays = [_array(name, [row.get(name) for row in rows], file_rows) for name in names]
     except HistoryError as error:
         raise HistoryError(f"{file}: {error}") from None
-    return pa.Table.from_arrays(arrays, names=names), found
+    return pa.Table.from_arrays(arrays, names=names), file_rows
 
 
 def _objects(file: Path) -> Iterator[tuple[int, Any]]:
@@ -73,12 +73,12 @@ def _parsed(text: str, place: str) -> Any:
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in fields:
             raise HistoryError(f"column {name!r} is a duplicate; rename or drop one of them")
-        found[name] = value
-    return found
+        fields[name] = value
+    return fields
 
 
 def _array(name: str, values: Sequence[Any], rows: FileRows) -> pa.Array:

@@ -144,8 +144,8 @@ def _from_table(place: Path, prices: Prices, count: TokenCounter, incomplete: In
         raise HistoryError(f"column 'prompt' is missing; there are {named(table.column_names)}")
 
     def column(name: str, read: Callable[..., list[str | None]]) -> list[str | None]:
-        found = table.column(name)
-        return read(found.to_pandas(), name, rows.name, str(found.type))
+        column_data = table.column(name)
+        return read(column_data.to_pandas(), name, rows.name, str(column_data.type))
 
     prompts = column("prompt", read_texts)
     key = next((name for name in ("sample_id", "index") if name in table.column_names), None)
@@ -160,17 +160,17 @@ def _from_table(place: Path, prices: Prices, count: TokenCounter, incomplete: In
     }
     gaps |= {name: np.isnan(values) for name, values in correct.items()}
     keep = rows_without_gaps(gaps, incomplete, rows.name, key or "id", ids)
-    kept = [prompts[row] or "" for row in keep]
+    kept_prompts = [prompts[row] or "" for row in keep]
     quality = np.stack([correct[name][keep] for name in models], axis=1)
     kept_ids = [ids[row] or "" for row in keep]
     check_numbers("quality", quality, 1.0, kept_ids, models, lambda row: rows.name(int(keep[row])))
     return History(
         kept_ids,
-        kept,
+        kept_prompts,
         [tasks[row] or "" for row in keep],
         models,
         quality,
-        _cost(models, prices, kept, count),
+        _cost(models, prices, kept_prompts, count),
     )
 
 
@@ -188,9 +188,9 @@ def _cost(
     return np.stack(columns, axis=1)
 
 
-def _is_matrix(found: Any) -> bool:
+def _is_matrix(content: Any) -> bool:
     # Instruction following has several kinds of correctness and no single one to route by.
-    return isinstance(found, dict) and "models" in found and np.ndim(found.get("correctness", 0)) == 2
+    return isinstance(content, dict) and "models" in content and np.ndim(content.get("correctness", 0)) == 2
 
 
 def _llm(repository: str) -> str:

@@ -138,9 +138,9 @@ def _history(
         if TASK in frame.columns
         else [None] * len(frame)
     )
-    ids, prompts = _kept(texts[ID], keep), _kept(texts[PROMPT], keep)
-    queries = _kept(texts[QUERY], keep) if QUERY in texts else None
-    kept_tasks = _kept(tasks, keep)
+    ids, prompts = _selected_texts(texts[ID], keep), _selected_texts(texts[PROMPT], keep)
+    queries = _selected_texts(texts[QUERY], keep) if QUERY in texts else None
+    kept_tasks = _selected_texts(tasks, keep)
 
     def kept_row_name(row: int) -> str:
         return row_name(int(keep[row]))
@@ -257,5 +257,5 @@ def _type_of(frame: pd.DataFrame, name: str, types: Mapping[str, str]) -> str:
     return types.get(name, str(frame[name].dtype))
 
 
-def _kept(texts: Sequence[str | None], keep: NDArray[np.intp]) -> list[str]:
+def _selected_texts(texts: Sequence[str | None], keep: NDArray[np.intp]) -> list[str]:
     return [texts[row] or "" for row in keep]

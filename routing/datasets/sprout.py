@@ -77,11 +77,11 @@ Part = tuple[list[str], list[str], list[str], NDArray[np.float64], NDArray[np.fl
 def _part(
     file: Path, models: list[str], paid: list[tuple[float, float]], incomplete: Incomplete, prefix: bool
 ) -> Part:
-    there = set(read_schema(file).names)
+    columns = set(read_schema(file).names)
     for name in ("prompt", *models):
-        if name not in there:
+        if name not in columns:
             raise HistoryError(f"{file.name}: column {name!r} is missing; fetch the file again")
-    plain = [name for name in ("key", "prompt", "dataset") if name in there]
+    plain = [name for name in ("key", "prompt", "dataset") if name in columns]
     fields = [f"{model}.{field}" for model in models for field in (SCORE, INPUT, OUTPUT)]
     table, rows = read_table(file, plain + fields)
     try:

@@ -186,19 +186,19 @@ def fit_bytes(
         raise ValueError(f"embeddings: {len(embeddings)} rows for {len(texts)} texts")
     bag = _history_bag(texts)
     frequency = np.bincount(bag.indices, minlength=1 << _HASH_BITS)
-    kept = np.flatnonzero(frequency >= smallest_count)
-    if not len(kept):
+    vocabulary = np.flatnonzero(frequency >= smallest_count)
+    if not len(vocabulary):
         raise ValueError(
             f"texts: no word is in {smallest_count} of the {len(texts)} history texts; "
             "use the static embedder"
         )
-    if len(kept) > LARGEST_VOCABULARY:
-        order = np.argsort(-frequency[kept], kind="stable")[:LARGEST_VOCABULARY]
-        kept = np.sort(kept[order])
+    if len(vocabulary) > LARGEST_VOCABULARY:
+        order = np.argsort(-frequency[vocabulary], kind="stable")[:LARGEST_VOCABULARY]
+        vocabulary = np.sort(vocabulary[order])
     row = np.full(1 << _HASH_BITS, -1, np.int32)
-    row[kept] = np.arange(len(kept))
-    weight = (np.log(len(texts) / frequency[kept]) + 1).astype(np.float32)
-    rows = _weigh(bag[:, kept], weight)
+    row[vocabulary] = np.arange(len(vocabulary))
+    weight = (np.log(len(texts) / frequency[vocabulary]) + 1).astype(np.float32)
+    rows = _weigh(bag[:, vocabulary], weight)
     mean = embeddings.mean(axis=0)
     gram = (rows.T @ rows).toarray()
     gram[np.diag_indices_from(gram)] += ridge

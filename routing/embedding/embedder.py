@@ -121,7 +121,7 @@ class SentenceTransformerEmbedder:
         if not len(prompts):
             return QueryBatch(prompts, np.zeros((0, self.dimension), dtype=np.float32))
         vectors = self._loaded().encode(
-            [_whole(text) for text in prompts],
+            [_replace_surrogates(text) for text in prompts],
             batch_size=self.batch_size,
             show_progress_bar=False,
             convert_to_numpy=True,
@@ -142,7 +142,7 @@ class SentenceTransformerEmbedder:
         return self._model
 
 
-def _whole(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     """Return the text with lone surrogates replaced, which tokenizers reject."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 

@@ -102,19 +102,19 @@ class Account:
 
     def aligned(self, counters: Counters) -> Account:
         """Return the account with these counters first, in their order, then the others that it has."""
-        mine = self.counters
-        if mine is counters or mine is None:
+        own = self.counters
+        if own is counters or own is None:
             return self
-        every, place = mine.aligned(counters)
-        if every.keys == mine.keys:
-            return replace(self, counters=every)
-        kept = place >= 0
+        merged, positions = own.aligned(counters)
+        if merged.keys == own.keys:
+            return replace(self, counters=merged)
+        shared = positions >= 0
         moved: dict[str, Any] = {}
         for name in (*COUNTER_VECTORS, "use"):
             old = getattr(self, name)
-            moved[name] = np.zeros((len(every), *old.shape[1:]), dtype=np.int64)
-            moved[name][place[kept]] = old[kept]
-        return replace(self, counters=every, **moved)
+            moved[name] = np.zeros((len(merged), *old.shape[1:]), dtype=np.int64)
+            moved[name][positions[shared]] = old[shared]
+        return replace(self, counters=merged, **moved)
 
     @property
     def charged_by_llm(self) -> IntArray:

@@ -24,11 +24,11 @@ def payable_in_turn(
         Returns the purse as it was before the batch.
     choice : ndarray of int64, shape [n]
     """
-    purse, whole, served = make_purse(), slice(0, len(choice)), np.flatnonzero(choice >= 0)
-    before, possible = _payable(purse, whole)
-    purse.spend(whole, served, choice)
+    purse, batch, served = make_purse(), slice(0, len(choice)), np.flatnonzero(choice >= 0)
+    before, possible = _payable(purse, batch)
+    purse.spend(batch, served, choice)
     purse.charge(len(choice))
-    after = _payable(purse, whole)
+    after = _payable(purse, batch)
     if (before == after[0]).all() and (possible == after[1]).all():
         return before, possible
     purse, first = make_purse(), np.zeros(1, dtype=np.int64)
