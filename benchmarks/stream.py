@@ -311,7 +311,7 @@ def measure(servers: str, folder: Path, arguments: argparse.Namespace) -> dict[s
         "router_ratio": {name: round(middle[name] / middle[f"memory_{name}"], 3) for name in ROUTERS[1:]},
         "presets": rows,
         "latency_ms": waits,
-        "cpu_us_a_query_by_stage": {name: by_stage(found) for name, found in stages.items()},
+        "cpu_us_a_query_by_stage": {name: by_stage(snapshot) for name, snapshot in stages.items()},
         "rounds": figures,
     }
 

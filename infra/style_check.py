@@ -131,8 +131,8 @@ def check_file(path: Path, rules: Rules) -> list[Finding]:
     text = path.read_text()
     passages = python_passages(text) if path.suffix == ".py" else markdown_passages(text)
     name = path.relative_to(ROOT).as_posix()
-    found = {finding for passage in passages for finding in check_passage(name, passage, rules)}
-    return sorted(found, key=lambda finding: (finding.line, finding.message))
+    findings = {finding for passage in passages for finding in check_passage(name, passage, rules)}
+    return sorted(findings, key=lambda finding: (finding.line, finding.message))
 
 
 def files_to_check(rules: Rules) -> list[Path]:

@@ -23,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     # subprograms take their names for usage and errors from it
     sys.argv[0] = os.path.join(os.path.dirname(sys.argv[0]), CONSOLE_SCRIPT)
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    files, rest = split_env_files(given)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    files, rest = split_env_files(words)
     top = parser()
     if not rest or rest[0].startswith("-") or rest[0] not in names():
         top.parse_args(rest)

@@ -203,8 +203,8 @@ def points(options: argparse.Namespace, seed: int) -> Iterator[StreamPoint]:
     """Yield the requested points, one partition first in each group."""
     sizes = [(queries, False) for queries in options.queries]
     sizes += [(options.repeated, True)] if options.repeated else []
-    every = [(size, kind) for kind in options.budgets for size in sizes]
-    for (queries, is_repeated), kind in every:
+    combinations = [(size, kind) for kind in options.budgets for size in sizes]
+    for (queries, is_repeated), kind in combinations:
         looks = options.looks if not is_repeated else options.looks[:1]
         first = StreamPoint(queries, is_repeated, 1, "even", looks[0], options.lag, seed, kind)
         yield first

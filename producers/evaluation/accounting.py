@@ -82,21 +82,21 @@ class ReplayScore:
 
 def locate_queries(ids: Sequence[str], results: Sequence[CollectedResult]) -> Placements:
     """Locate every query that was sent, and list those that are missing or duplicated."""
-    sent = set(ids)
-    found: dict[str, list[CollectedResult]] = {}
+    sent_ids = set(ids)
+    results_by_id: dict[str, list[CollectedResult]] = {}
     for result in results:
-        found.setdefault(result.id, []).append(result)
-    own = {identity: attempts for identity, attempts in found.items() if identity in sent}
+        results_by_id.setdefault(result.id, []).append(result)
+    own = {identity: attempts for identity, attempts in results_by_id.items() if identity in sent_ids}
     last = [max(attempts, key=lambda result: result.attempt) for attempts in own.values()]
-    where = Counter(min(result.where, 0) for result in last)
+    placement = Counter(min(result.where, 0) for result in last)
     return Placements(
         queries=len(ids),
-        served=where[0],
-        unserved=where[UNSERVED],
-        dead=where[DEAD],
+        served=placement[0],
+        unserved=placement[UNSERVED],
+        dead=placement[DEAD],
         missing=[identity for identity in ids if identity not in own],
         twice=[identity for identity, attempts in own.items() if not _is_one_walk(attempts)],
-        foreign=[identity for identity in found if identity not in sent],
+        foreign=[identity for identity in results_by_id if identity not in sent_ids],
         first=[attempts[0] for attempts in own.values()],
         last=last,
     )

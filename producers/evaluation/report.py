@@ -205,8 +205,8 @@ class Report:
         ]
 
     def _speed(self) -> list[str]:
-        found = percentiles(self.latencies["read"])
-        figures = ", ".join(f"{name} {value:.0f} ms" for name, value in found.items()) or "unknown"
+        latencies = percentiles(self.latencies["read"])
+        figures = ", ".join(f"{name} {value:.0f} ms" for name, value in latencies.items()) or "unknown"
         return [
             f"latency from produce to committed read: {figures}",
             f"{self.placements.queries} queries produced in {self.produce_seconds:.1f} s "
@@ -233,8 +233,8 @@ def percentiles(seconds: NDArray[np.float64]) -> dict[str, float]:
     """
     if not len(seconds):
         return {}
-    found = np.percentile(seconds, PERCENTILES) * 1000
-    return {f"p{rank}": round(float(value), 3) for rank, value in zip(PERCENTILES, found, strict=True)}
+    milliseconds = np.percentile(seconds, PERCENTILES) * 1000
+    return {f"p{rank}": round(float(value), 3) for rank, value in zip(PERCENTILES, milliseconds, strict=True)}
 
 
 def per_second(count: int, seconds: float) -> float:

@@ -308,24 +308,24 @@ class FleetStream:
         log.info("fleet_assigned", partitions=sorted(self._progress))
 
     def _revoked(self, consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
-        gone = {place.partition for place in partitions}
-        if gone:
-            log.info("fleet_revoked", partitions=sorted(gone))
-            self._drain(gone)
+        numbers = {place.partition for place in partitions}
+        if numbers:
+            log.info("fleet_revoked", partitions=sorted(numbers))
+            self._drain(numbers)
             for _ in range(COMMITS_BEFORE_LEAVING):
                 self.commit()
                 if not self._finished:
                     break
-        self._forget(gone)
+        self._forget(numbers)
 
     def _lost(self, consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
-        gone = {place.partition for place in partitions}
-        log.warning("fleet_lost", partitions=sorted(gone))
-        self._forget(gone)
+        numbers = {place.partition for place in partitions}
+        log.warning("fleet_lost", partitions=sorted(numbers))
+        self._forget(numbers)
 
-    def _forget(self, gone: set[int]) -> None:
+    def _forget(self, partitions: set[int]) -> None:
         self._membership = None
-        self._drop(gone)
+        self._drop(partitions)
         self._progress, self._paused = {}, set()
         self._finished.clear()
 

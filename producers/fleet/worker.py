@@ -71,12 +71,12 @@ class FleetModel:
 
     def cost(self, work: RoutedQuery, reply: EndpointReply) -> float:
         """Return the cost of all attempts in USD; the reservation if the cost is unknown."""
-        whole = reply.body is not None
-        if (whole and not reply.counted) or (work.bound is not None and reply.unsure):
+        answered = reply.body is not None
+        if (answered and not reply.counted) or (work.bound is not None and reply.unsure):
             return work.reserved
         pricing = self.pricing()
         if pricing is None:
-            return work.reserved if whole or reply.tokens != Tokens() else 0.0
+            return work.reserved if answered or reply.tokens != Tokens() else 0.0
         cost = pricing.cost(reply.tokens, reply.paid_requests)
         with_probe = pricing.cost(reply.tokens + reply.probe_tokens, reply.paid_requests)
         # plain requests must not take a query beyond its bound

@@ -105,12 +105,12 @@ def read_chat_request(
     return ChatRequest(fields, bool(body.get("stream")), include_usage)
 
 
-def read_models(given: object, models: Collection[str]) -> list[str]:
+def read_models(model: object, models: Collection[str]) -> list[str]:
     """Return the names and patterns to which a request restricts the LLMs; empty for all.
 
     Parameters
     ----------
-    given : object
+    model : object
         The request's `model`: "auto", a name, a pattern such as "gpt-*", or a list of them. A leading "!"
         excludes.
     models : collection of str
@@ -121,11 +121,11 @@ def read_models(given: object, models: Collection[str]) -> list[str]:
     >>> read_models(["gpt-*", "!gpt-4"], ["gpt-4", "gpt-4-mini", "claude"])
     ['gpt-*', '!gpt-4']
     """
-    listed = given if isinstance(given, list) else [AUTO if given is None else given]
+    listed = model if isinstance(model, list) else [AUTO if model is None else model]
     patterns = [pattern for pattern in listed if isinstance(pattern, str) and pattern]
     if not patterns or len(patterns) < len(listed):
         raise invalid_field(
-            "model", f"{shown(given)} must be '{AUTO}', the name of an LLM, or a list of names"
+            "model", f"{shown(model)} must be '{AUTO}', the name of an LLM, or a list of names"
         )
     if AUTO in patterns:
         return []
