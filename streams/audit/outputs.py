@@ -40,7 +40,7 @@ class InputRecord:
         Digest of the bytes that every output of the query begins with.
     length : int
         Number of those bytes.
-    whole, frame : int
+    value_digest, frame : int
         Digests of the record's value, and of key and headers.
     plain : int
         `frame` without the header that the router adds to deferred queries.
@@ -53,7 +53,7 @@ class InputRecord:
     id: str | None
     body: int
     length: int
-    whole: int
+    value_digest: int
     frame: int
     plain: int
     source: tuple[int, int] | None = None

@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     return run_replay(settings, arguments)
 
 
-def topic_of(settings: Settings, which: str) -> str:
+def topic_of(settings: Settings, source: str) -> str:
     """Return the dead-letter topic of queries or of outcomes.
 
     Raises
@@ -93,9 +93,9 @@ def topic_of(settings: Settings, which: str) -> str:
     ValueError
         There is no such topic.
     """
-    if which not in SOURCES:
-        raise ValueError(f"dlq list: {which!r} is neither queries nor outcomes")
-    return settings.topics.dlq if which == "queries" else settings.topics.outcomes_dlq
+    if source not in SOURCES:
+        raise ValueError(f"dlq list: {source!r} is neither queries nor outcomes")
+    return settings.topics.dlq if source == "queries" else settings.topics.outcomes_dlq
 
 
 # ---- list ------------------------------------------------------------------------------------------------
@@ -106,21 +106,21 @@ def run_list(settings: Settings, arguments: argparse.Namespace) -> int:
     groups: dict[str, list[RejectionGroup]] = {}
     with Scanner(reader_config(settings)) as scanner:
         marks = read_marks(scanner, settings)
-        for which in arguments.which or SOURCES:
-            groups[which] = count_rejections(read_letters(scanner, topic_of(settings, which)), marks)
+        for source in arguments.which or SOURCES:
+            groups[source] = count_rejections(read_letters(scanner, topic_of(settings, source)), marks)
     if arguments.json:
-        data = {which: [asdict(kind) for kind in kinds] for which, kinds in groups.items()}
+        data = {source: [asdict(kind) for kind in kinds] for source, kinds in groups.items()}
         print(orjson.dumps(data, option=orjson.OPT_INDENT_2).decode())
     else:
-        print("\n\n".join(table(which, kinds) for which, kinds in groups.items()))
+        print("\n\n".join(table(source, kinds) for source, kinds in groups.items()))
     return 0
 
 
-def table(which: str, kinds: list[RejectionGroup]) -> str:
+def table(source: str, kinds: list[RejectionGroup]) -> str:
     """Return the counts as text."""
     total = sum(kind.count for kind in kinds)
     new = sum(kind.states["new"] for kind in kinds)
-    lines = [f"{which}: {total} dead letters, {new} of them neither replayed nor back from a replay"]
+    lines = [f"{source}: {total} dead letters, {new} of them neither replayed nor back from a replay"]
     if kinds:
         lines += table_lines(
             ["count", *STATES, "last offset", "stage: reason"],

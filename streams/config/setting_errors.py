@@ -95,22 +95,22 @@ def _bounds(name: str) -> str:
     if {"ge", "le"} <= limits.keys():
         return f" from {limits['ge']} to {limits['le']}"
     words = {"ge": "{} or more", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
-    found = [text.format(limits[key]) for key, text in words.items() if key in limits]
-    return f", {' and '.join(found)}" if found else ""
+    bounds = [text.format(limits[key]) for key, text in words.items() if key in limits]
+    return f", {' and '.join(bounds)}" if bounds else ""
 
 
-def _unknown(name: str, given: object) -> str:
+def _unknown(name: str, value: object) -> str:
     if name == SETTINGS_SECTION:
-        kind = type(given).__name__
+        kind = type(value).__name__
         return f"settings: is a {kind}; give names with values in the catalogue's file, as `horizon: 500`"
     meant = closest_setting(name)
     hint = f"; {meant} is meant?" if meant else ""
     return f"{_cut(name)}: there is no such setting{hint}; correct or remove it in the catalogue's file"
 
 
-def _shown(name: str, given: object) -> str:
+def _shown(name: str, value: object) -> str:
     secret = "SecretStr" in str(Settings.model_fields[name].annotation)
-    return "**********" if secret else _cut(repr(given))
+    return "**********" if secret else _cut(repr(value))
 
 
 def _cut(text: str) -> str:

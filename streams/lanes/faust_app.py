@@ -89,25 +89,25 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         return consumer
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
-        found: dict[Any, Any] = dict(await super()._fetch_records(*args, **kwargs))
-        self.pace.count(sum(map(len, found.values())))
+        fetched: dict[Any, Any] = dict(await super()._fetch_records(*args, **kwargs))
+        self.pace.count(sum(map(len, fetched.values())))
         fetcher = self._ensure_consumer()._fetcher
         fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = self.pace.min_bytes, self.pace.wait_ms
         lanes = self.app.lanes
-        for tp in found:
+        for tp in fetched:
             self.app.unreadable.succeeded(tuple(tp))
         self._report_resets(lanes)
-        for tp in [tp for tp in found if tp.topic in lanes.topics]:
-            records, begin = found.pop(tp), self.cursor.get(tp)
+        for tp in [tp for tp in fetched if tp.topic in lanes.topics]:
+            records, begin = fetched.pop(tp), self.cursor.get(tp)
             if begin is not None and not self.app.loses(tp):
-                found[tp] = [FetchEvent(TP(*tp), begin, records, self.app.consumer_generation_id)]
+                fetched[tp] = [FetchEvent(TP(*tp), begin, records, self.app.consumer_generation_id)]
             if begin is not None:
                 self.cursor[tp] = records[-1].offset + 1
         for tp, cursor in self.cursor.items():
             position = position_of(self._ensure_consumer(), tp)
             if position is not None and position > cursor:
                 self.without_records[tp] = (cursor, position)
-        return found
+        return fetched
 
     def past_markers(self, tp: TP, offset: int) -> int:
         """Return the offset up to which there are no records from `offset` on."""
@@ -140,16 +140,16 @@ class FetchThread(driver.AIOKafkaConsumerThread):
 
     async def _seek_to_committed(self) -> Mapping[Any, int]:
         consumer = self._ensure_consumer()
-        ours = self.app.lanes.positions(consumer.assignment())
+        positions = self.app.lanes.positions(consumer.assignment())
         # changelogs are paused and not read here, so the group's offsets are not needed: the request for
         # them takes long while the coordinator moves
         others = {
-            tp: 0 for tp in consumer.assignment() - ours.keys() if tp.topic not in self.app.lanes.topics
+            tp: 0 for tp in consumer.assignment() - positions.keys() if tp.topic not in self.app.lanes.topics
         }
         for tp in others:
             consumer.seek(tp, 0)
-        await self.start_at(ours)
-        return {**others, **ours}
+        await self.start_at(positions)
+        return {**others, **positions}
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit the group's offsets, which only lag monitors read.
@@ -284,10 +284,12 @@ class FetchConsumer(driver.Consumer):
             return {}
         positions = {TP(*tp): offset for tp, offset in lanes.positions(lanes.all).items()}
         # past markers, which are no queries: lag monitors see 0 when nothing waits
-        ours = {tp: self._thread.past_markers(tp, offset) for tp, offset in positions.items()}
+        committable = {tp: self._thread.past_markers(tp, offset) for tp, offset in positions.items()}
         return {
             **super()._filter_committable_offsets(tps),
-            **{tp: offset for tp, offset in ours.items() if offset and self._should_commit(tp, offset)},
+            **{
+                tp: offset for tp, offset in committable.items() if offset and self._should_commit(tp, offset)
+            },
         }
 
 

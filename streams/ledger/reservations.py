@@ -223,8 +223,8 @@ class OpenReservations:
         """Append the reservations of a transaction, stored at offset `where` of their topic."""
         self._next_offset = where + 1
         for offset, attempt, paid in reserved.returns.tolist():
-            if (found := self.find(offset, attempt)) is not None:
-                found[0].paid[found[1]], found[0].returned[found[1]] = paid, True
+            if (match := self.find(offset, attempt)) is not None:
+                match[0].paid[match[1]], match[0].returned[match[1]] = paid, True
         if not len(reserved.offsets):
             return
         self._batches.append((where, reserved))
@@ -238,8 +238,8 @@ class OpenReservations:
 
     def find(self, offset: int, attempt: int = 1) -> tuple[ReservationBatch, int] | None:
         """Return the reservation of an attempt of the query at this offset, as batch and row, or None."""
-        if attempt > 1 and (found := self._again.get((offset, attempt))) is not None:
-            return found
+        if attempt > 1 and (match := self._again.get((offset, attempt))) is not None:
+            return match
         at = bisect.bisect_right(self._firsts, offset, lo=self._inputs_begin) - 1
         if at < self._inputs_begin:
             return None
@@ -280,7 +280,7 @@ class OpenReservations:
         models : int
             Number of LLMs. Those without an open reservation are missing from the result.
         """
-        found = {}
+        oldest = {}
         for model in range(models):
             batch, row = self._oldest_open.get(model, (0, 0))
             if batch < self._begin:
@@ -293,10 +293,10 @@ class OpenReservations:
                         batch, row = batch + 1, 0
                         continue
                     row += int(rows.argmax())
-                found[model] = reserved.created_at
+                oldest[model] = reserved.created_at
                 break
             self._oldest_open[model] = (batch, row)
-        return found
+        return oldest
 
     def has_old(self, before: float) -> bool:
         """Return True if the oldest batch was created before this time."""

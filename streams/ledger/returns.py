@@ -79,11 +79,11 @@ def _match_return(settlement: Settlement, query: ReturnedQuery, record: LedgerRe
     named = Outcome(
         query.id, query.model, query.cost, None, routing.partition, routing.offset, routing.attempt
     )
-    found = reserved, row = settlement.find(named, record.next, record)
+    match = reserved, row = settlement.find(named, record.next, record)
     actual = int(to_pico(query.cost))
     if reserved.paid[row] == OPEN:
         reserved.paid[row], reserved.returned[row] = actual, True
-        return found
+        return match
     if not reserved.returned[row]:
         raise RejectedMessage(
             RejectionReason.WAS_SETTLED, "contradictory", attempt=named.attempt, offset=named.offset

@@ -142,7 +142,7 @@ class Settlement:
         return self._skip_deleted(record, "returned", self.returned, record.returned_next, now)
 
     def _skip_deleted(
-        self, record: LedgerRecord, what: str, inbox: Inbox, position: int, now: float
+        self, record: LedgerRecord, source: str, inbox: Inbox, position: int, now: float
     ) -> LedgerRecord:
         start = inbox.log_start
         if start is None or (inbox and (inbox[0].offset() or 0) < start):
@@ -151,16 +151,16 @@ class Settlement:
         if start <= position:
             return record
         if not self.reservations.any_open:
-            return record.at_position(f"{what}_next", start)
+            return record.at_position(f"{source}_next", start)
         log.error(
-            f"{what}_deleted",
+            f"{source}_deleted",
             lane=self.lane,
             offsets=start - position,
             first=position,
             last=start - 1,
             guide=DELETED_GUIDE,
         )
-        return record.without_deleted(what, start, now)
+        return record.without_deleted(source, start, now)
 
     def has_old(self, now: float) -> bool:
         """Return True if reservations are to expire."""
@@ -221,11 +221,11 @@ class Settlement:
         RejectedMessage
             The outcome settles no reservation of this lane.
         """
-        found = reserved, row = self.find(outcome, decided, record, at)
+        match = reserved, row = self.find(outcome, decided, record, at)
         actual = int(to_pico(outcome.cost))
         if reserved.paid[row] == OPEN:
             reserved.paid[row] = actual
-            return found
+            return match
         if reserved.returned[row]:
             raise RejectedMessage(
                 RejectionReason.WAS_RETURNED, "contradictory", attempt=outcome.attempt, offset=outcome.offset
@@ -250,8 +250,8 @@ class Settlement:
             raise RejectedMessage(
                 RejectionReason.OTHER_PARTITION, "unknown", partition=outcome.partition, lane=self.lane
             )
-        found = self.reservations.find(outcome.offset, outcome.attempt)
-        if found is None:
+        match = self.reservations.find(outcome.offset, outcome.attempt)
+        if match is None:
             first = self.reservations.first_offset
             if outcome.offset < (decided if first is None else first):
                 raise _late(outcome)
@@ -260,7 +260,7 @@ class Settlement:
                     RejectionReason.NO_SUCH_ATTEMPT, "unknown", offset=outcome.offset, attempt=outcome.attempt
                 )
             raise RejectedMessage(RejectionReason.NO_SUCH_QUERY, "unknown", offset=outcome.offset)
-        reserved, row = found
+        reserved, row = match
         if at is not None and at < reserved.outcomes_next:
             # after a restart: this outcome came before the query was routed, and was rejected
             raise RejectedMessage(RejectionReason.ROUTED_LATER, "unknown", offset=outcome.offset)
@@ -272,7 +272,7 @@ class Settlement:
         if record.account_of(reserved.period) is None:
             # an older release kept only one past account, so a duplicate cannot be detected
             raise _late(outcome)
-        return found
+        return match
 
 
 def _late(outcome: Outcome) -> RejectedMessage:

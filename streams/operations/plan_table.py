@@ -81,8 +81,8 @@ def price_origin(plan: Plan) -> str:
     if not plan.learned:
         return "are not known yet"
     if not observed:
-        kept = origin.from_samples
-        return "stay those of the period before" if kept else "were learned from the history"
+        carried_over = origin.from_samples
+        return "stay those of the period before" if carried_over else "were learned from the history"
     samples = f"{observed} sampled queries"
     if rows > observed:
         samples += f" and {rows - observed} rows of the history"
@@ -105,7 +105,7 @@ def holdings(plan: Plan, ledgers: Mapping[int, LedgerRecord]) -> tuple[IntArray,
         By lane.
     """
     size = len(plan.counters)
-    charged, held = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
+    charged, unspent = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
     for lane in range(plan.lanes):
         account = ledgers[lane].account_of(plan.period) if lane in ledgers else None
         free = plan.granted[lane]
@@ -114,13 +114,13 @@ def holdings(plan: Plan, ledgers: Mapping[int, LedgerRecord]) -> tuple[IntArray,
             charged += account.charged[:size]
             free = plan.granted[lane] - account.released[:size] - account.charged[:size]
         if lane != plan.pool:
-            held += np.maximum(free, 0)
-    pool = np.maximum(plan.budgets_in_force(charged) - charged - held, 0)
-    return charged, held, pool
+            unspent += np.maximum(free, 0)
+    pool = np.maximum(plan.budgets_in_force(charged) - charged - unspent, 0)
+    return charged, unspent, pool
 
 
 def _table(plan: Plan, ledgers: Mapping[int, LedgerRecord]) -> list[str]:
-    charged, held, pool = holdings(plan, ledgers)
+    charged, unspent, pool = holdings(plan, ledgers)
     budgets = plan.budgets_in_force(charged)
     counters = plan.counters
     labels = [
@@ -128,7 +128,7 @@ def _table(plan: Plan, ledgers: Mapping[int, LedgerRecord]) -> list[str]:
         for name, is_open in zip(counters.names, plan.open, strict=True)
     ]
     units = [counters.budgets[number].unit for number in counters.budget_of]
-    columns = (budgets, charged, held, pool)
+    columns = (budgets, charged, unspent, pool)
     rows = [
         [label, f"{plan.prices[i]:.4g}", *(_amount(column[i], units[i]) for column in columns)]
         for i, label in enumerate(labels)

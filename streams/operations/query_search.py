@@ -94,24 +94,24 @@ class QuerySearch:
 
     def find(self, query_id: str) -> list[RecordedDecision]:
         """Return all decisions about queries of this id in the order of time."""
-        found = [self._routed(*place) for place in self._reservations(query_id)]
-        found += [self._ended(message) for message in self._ends(query_id)]
-        if not found:
-            found = self._routed_long_ago(query_id)
-        found += self._deferrals(query_id, found)
-        return sorted(found or self._waiting(query_id), key=lambda decision: decision.at)
+        decisions = [self._routed(*place) for place in self._reservations(query_id)]
+        decisions += [self._ended(message) for message in self._ends(query_id)]
+        if not decisions:
+            decisions = self._routed_long_ago(query_id)
+        decisions += self._deferrals(query_id, decisions)
+        return sorted(decisions or self._waiting(query_id), key=lambda decision: decision.at)
 
     # ---- served ------------------------------------------------------------------------------------------
 
     def _reservations(self, query_id: str) -> list[tuple[int, ReservationBatch, int]]:
         """Return lane, transaction and row in it of every decision that routed a query of this id."""
         digest = np.uint64(id_digest(query_id))
-        found = []
+        reservations = []
         for message in self._all(self._topics.reservations):
             reserved = decode_reserved(message.value() or b"")
             for row in np.flatnonzero(reserved.ids == digest):
-                found.append((int(message.partition() or 0), reserved, int(row)))
-        return found
+                reservations.append((int(message.partition() or 0), reserved, int(row)))
+        return reservations
 
     def _routed(self, lane: int, reserved: ReservationBatch, row: int) -> RecordedDecision:
         offset, attempt = int(reserved.offsets[row]), int(reserved.attempts[row])
@@ -136,12 +136,12 @@ class QuerySearch:
 
     def _routed_long_ago(self, query_id: str) -> list[RecordedDecision]:
         """Return served queries whose reservations were deleted, from the topics of LLMs."""
-        found = []
+        decisions = []
         for name in self._llms:
             for message in self._with_id(query_id, self._all(self._topics.llm(Model(name).slug))):
                 decision = RecordedDecision("routed", *_decision_of(message), message)
-                found.append(replace(decision, attempt=_attempt_of(message)))
-        return found
+                decisions.append(replace(decision, attempt=_attempt_of(message)))
+        return decisions
 
     # ---- not served --------------------------------------------------------------------------------------
 
@@ -164,12 +164,12 @@ class QuerySearch:
         reserved = self.transaction(lane, offset, at) if attempt == 1 else None
         return RecordedDecision("unserved", lane, offset, at, message, reserved, attempt)
 
-    def _deferrals(self, query_id: str, found: list[RecordedDecision]) -> list[RecordedDecision]:
+    def _deferrals(self, query_id: str, decisions: list[RecordedDecision]) -> list[RecordedDecision]:
         """Return deferrals: those before decisions of the overflow lane, or those that wait for one."""
         pool = self._settings.partitions
-        decided = {decision.offset for decision in found if decision.lane == pool}
-        messages = [self._scanner.message_at(self._topics.overflow, 0, offset) for offset in sorted(decided)]
-        if not found:
+        offsets = {decision.offset for decision in decisions if decision.lane == pool}
+        messages = [self._scanner.message_at(self._topics.overflow, 0, offset) for offset in sorted(offsets)]
+        if not decisions:
             messages = list(self._with_id(query_id, self._all(self._topics.overflow)))
         return [self._deferral(message) for message in messages if message is not None]
 

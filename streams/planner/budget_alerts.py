@@ -120,9 +120,9 @@ def watched(summary: PeriodSummary, plan: Plan) -> Iterator[Use]:
             if limit > 0 and plan.active[i]:
                 yield Use(summary.models[i], None, "usd", limit, summary.charged[i])
         return
-    kept = {one.name for one in plan.counters.budgets if one.models and not one.is_rate}
+    limited = {one.name for one in plan.counters.budgets if one.models and not one.is_rate}
     for one in summary.counters:
-        if one.limit and one.budget in kept:
+        if one.limit and one.budget in limited:
             yield Use(one.budget, one.value, one.unit, one.limit, one.charged)
 
 

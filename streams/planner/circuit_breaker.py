@@ -86,25 +86,25 @@ class CircuitBreaker:
     def _count(self, now: float, ledgers: Mapping[int, LedgerRecord]) -> set[str]:
         """Record what the ledgers counted since the last call; return the LLMs with failures."""
         failing: set[str] = set()
-        seen: dict[tuple[int, int], tuple[IntArray, IntArray]] = {}
+        counted: dict[tuple[int, int], tuple[IntArray, IntArray]] = {}
         for lane, ledger in ledgers.items():
             for account in ledger.accounts:
                 key = lane, account.period
-                seen[key] = account.settlements, account.failed
+                counted[key] = account.settlements, account.failed
                 none = np.zeros(0, dtype=np.int64)
                 settled, failed = self._counted.get(key, (none, none))
                 if not self._started or (account.settlements is settled and account.failed is failed):
                     continue
                 for i, name in enumerate(ledger.models[: len(account.settlements)]):
-                    was = (int(settled[i]), int(failed[i])) if i < len(settled) else (0, 0)
-                    bad = int(account.failed[i]) - was[1]
-                    good = int(account.settlements[i]) - was[0] - bad
+                    counted_before = (int(settled[i]), int(failed[i])) if i < len(settled) else (0, 0)
+                    bad = int(account.failed[i]) - counted_before[1]
+                    good = int(account.settlements[i]) - counted_before[0] - bad
                     if good or bad:
                         self._recent.setdefault(name, _Recent()).results.append((now, good, bad))
                         self._recent[name].tested += good
                     if bad:
                         failing.add(name)
-        self._counted, self._started = seen, True
+        self._counted, self._started = counted, True
         return failing
 
     def _step(self, name: str, recent: _Recent, now: float, failing: bool) -> None:

@@ -81,7 +81,7 @@ class Tracing:
 
 def _attributes(decided: DecidedBatch, row: int) -> dict[str, str | int | float]:
     plan, source, i = decided.plan, decided.arrivals.records[row], int(decided.routed.choice[row])
-    found: dict[str, str | int | float] = {
+    attributes: dict[str, str | int | float] = {
         "messaging.system": "kafka",
         "messaging.operation.name": "route",
         "messaging.destination.name": source.topic,
@@ -93,9 +93,9 @@ def _attributes(decided: DecidedBatch, row: int) -> dict[str, str | int | float]
         "port.lane": decided.lane,
     }
     if i < 0:
-        return {**found, "port.outcome": "deferred" if i == DEFERRED else "unserved"}
+        return {**attributes, "port.outcome": "deferred" if i == DEFERRED else "unserved"}
     return {
-        **found,
+        **attributes,
         "port.outcome": "served",
         "port.model": plan.models[i],
         "port.quality": float(decided.estimates.quality[row, i]),

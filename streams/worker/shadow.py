@@ -161,10 +161,10 @@ class _ReadRecord:
         self.headers: Any = tuple(headers_of(message))
 
 
-def _records(consumer: Consumer, most: int) -> list[_ReadRecord]:
+def _records(consumer: Consumer, limit: int) -> list[_ReadRecord]:
     """Return the available queries; errors that pass are logged by the client and tried again."""
     records = []
-    for message in consume_available(consumer, most, WAIT_SECONDS):
+    for message in consume_available(consumer, limit, WAIT_SECONDS):
         error = message.error()
         if error is None:
             records.append(_ReadRecord(message))
