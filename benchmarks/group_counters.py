@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     sizes = [int(size) for size in options.groups.split(",")]
-    looks = [look(size, options.partitions, options.looks) for size in sizes]
+    looks = [measure_look(size, options.partitions, options.looks) for size in sizes]
     for row in looks:
         print(orjson.dumps(row).decode(), file=sys.stderr, flush=True)
     rows: list[dict[str, Any]] = []
@@ -181,7 +181,7 @@ def summarised(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 # ---- the planner's look ----------------------------------------------------------------------------------
 
 
-def look(groups: int, partitions: int, looks: int, batch: int = 60) -> dict[str, Any]:
+def measure_look(groups: int, partitions: int, looks: int, batch: int = 60) -> dict[str, Any]:
     """Return the planner's processor time of a look after a batch of queries on every partition."""
     names = [f"group-{number}" for number in range(groups)]
     budgets = (

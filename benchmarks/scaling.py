@@ -262,20 +262,20 @@ def main(arguments: list[str] | None = None) -> int:
         "solves": cost_breakdown.solve_costs((250, 1000, 4000, 16_000)),
         "embedding": cost_breakdown.embedding_costs(),
     }
-    say("parts measured")
+    print_progress("parts measured")
     if not options.no_broker:
         result["worker"] = worker_costs(options.queries, 200.0, options.seconds)
-        say(f"worker {result['worker']['query_cpu_us']:.0f} us a query")
+        print_progress(f"worker {result['worker']['query_cpu_us']:.0f} us a query")
     world = World(options.dataset, options.embeddings, 8000)
     result["simulated_on"] = world.name
     result["cells"] = cells_simulation(world, options.total, (1, 2, 4, 8, 16, 32, 64), options.seeds)
-    say("cells simulated")
+    print_progress("cells simulated")
     result["samples"] = samples_simulation(
         world, options.total, (25, 50, 100, 200, 400, 1600, 6400), options.seeds
     )
     totals = (options.total // 16, options.total // 4, options.total, options.total * 4)
     result["overflow"] = overflow_simulation(world, totals, 16)
-    say("overflow simulated")
+    print_progress("overflow simulated")
     if not options.no_broker:
         result["capacity"] = capacity(result)
     form = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
@@ -337,7 +337,7 @@ def table(capacity: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def say(text: str) -> None:
+def print_progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

@@ -186,9 +186,9 @@ class FleetStream:
         would never reach 0.
         """
         idle = time.monotonic() - self._changed_at >= IDLE_SECONDS
-        return bool(self._finished or (idle and self._behind()))
+        return bool(self._finished or (idle and self._uncommitted_partitions()))
 
-    def _behind(self) -> list[int]:
+    def _uncommitted_partitions(self) -> list[int]:
         """Return the partitions without open queries whose position is not committed."""
         return [
             partition
@@ -206,8 +206,8 @@ class FleetStream:
         try:
             if self._producer is None:
                 self._reopen()
-            batch = self._open_ones([self._finished.popleft() for _ in range(len(self._finished))])
-            if not (batch or self._behind()):
+            batch = self._still_owned([self._finished.popleft() for _ in range(len(self._finished))])
+            if not (batch or self._uncommitted_partitions()):
                 return False
             self._transact(batch)
         except KafkaException as error:
@@ -217,7 +217,7 @@ class FleetStream:
             return False
         return True
 
-    def _open_ones(self, batch: list[Finished]) -> list[Finished]:
+    def _still_owned(self, batch: list[Finished]) -> list[Finished]:
         """Return the answers whose partition is assigned and that no other worker has answered."""
         return [
             one
@@ -227,7 +227,7 @@ class FleetStream:
 
     def _transact(self, batch: Sequence[Finished]) -> None:
         assert self._producer is not None
-        by_partition: dict[int, list[int]] = {partition: [] for partition in self._behind()}
+        by_partition: dict[int, list[int]] = {partition: [] for partition in self._uncommitted_partitions()}
         for one in batch:
             by_partition.setdefault(one.partition, []).append(one.offset)
         offsets = [

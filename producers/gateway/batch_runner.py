@@ -185,7 +185,7 @@ class BatchWork:
             finally:
                 sender.close()
             collector = AnswerCollector(self._runner._settings, batch, answers, sender.progress.since)
-            collector.run(self._go_on)
+            collector.run(self._on_progress)
         except BatchEnded as ended:
             status = str(ended)
         finally:
@@ -206,7 +206,7 @@ class BatchWork:
         own.models = []  # an LLM that is removed from now on fails its requests only
         return batch
 
-    def _go_on(self, tally: Tally) -> bool:
+    def _on_progress(self, tally: Tally) -> bool:
         self._tick(tally)
         return True
 

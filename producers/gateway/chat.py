@@ -147,7 +147,7 @@ def stream_events(body: Mapping[str, Any], include_usage: bool) -> Iterator[byte
     choices = [choice for choice in body.get("choices") or () if isinstance(choice, dict)]
     usage = {"usage": None} if include_usage else {}
     for key in ("delta", "end"):
-        parts = [_delta(choice) if key == "delta" else _end(choice) for choice in choices]
+        parts = [_delta(choice) if key == "delta" else _last_chunk(choice) for choice in choices]
         yield _event({**shared, "choices": parts, **usage})
     if include_usage:
         yield _event({**shared, "choices": [], "usage": body.get("usage")})
@@ -171,7 +171,7 @@ def _delta(choice: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _end(choice: Mapping[str, Any]) -> dict[str, Any]:
+def _last_chunk(choice: Mapping[str, Any]) -> dict[str, Any]:
     reason = choice.get("finish_reason") or "stop"
     return {"index": choice.get("index", 0), "delta": {}, "logprobs": None, "finish_reason": reason}
 

@@ -79,7 +79,7 @@ class QueryExchange:
         self._reader.stop()
         self.store.stop()
 
-    async def ask(
+    async def send_and_wait(
         self, identity: str, value: bytes, seconds: float, claim: StoredObject | None
     ) -> Completion:
         """Send a query and return its answer.

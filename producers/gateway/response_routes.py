@@ -63,7 +63,7 @@ class ResponseRoutes:
             queued = response_object(identity, echo, standing["created_at"], None) | {"status": "queued"}
             return json_response(queued, 200, {"x-request-id": identity})
         began = time.time()
-        answer = await while_connected(request, self._exchange.ask(identity, value, seconds, claim))
+        answer = await while_connected(request, self._exchange.send_and_wait(identity, value, seconds, claim))
         response = response_object(identity, echo, began, answer)
         return json_response(response, 200, {"x-request-id": identity, **answer.headers})
 

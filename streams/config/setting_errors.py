@@ -51,7 +51,7 @@ def setting_errors(error: ValidationError) -> Iterator[tuple[str | None, str]]:
         else:
             yield (
                 name,
-                f"{name}: {_shown(name, problem['input'])} must be {expected_value(name)}; {_where(name)}",
+                f"{name}: {_shown(name, problem['input'])} must be {expected_value(name)}; {_fix(name)}",
             )
 
 
@@ -117,7 +117,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 3] + "..."
 
 
-def _where(name: str) -> str:
+def _fix(name: str) -> str:
     present = {key.upper() for key, value in without_service_links(os.environ).items() if value}
     variables = BROKER_VARIABLES if name == "bootstrap_servers" else (PREFIX + name.upper(),)
     used = [variable for variable in variables if variable in present]

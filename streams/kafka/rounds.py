@@ -227,7 +227,7 @@ class Rounds:
         if not leads:
             batch.wake.wait()
         if not batch.done:
-            self._lead()
+            self._lead_round()
         if isinstance(batch.error, KafkaException):
             # an exception of its own for each thread
             raise KafkaException(*batch.error.args) from batch.error
@@ -241,7 +241,7 @@ class Rounds:
 
     # ---- a round -----------------------------------------------------------------------------------------
 
-    def _lead(self) -> None:
+    def _lead_round(self) -> None:
         """Run the next round, then let a batch that waits run the round after it."""
         with self._lock:
             batches = self._pop_round()

@@ -22,7 +22,7 @@ from streams.config.log_throttling import RecurringProblem
 from streams.lanes.aiokafka_patch import read_odd_fetches
 from streams.lanes.fetch_tuning import QUIET_WAIT_MS, FetchPace
 from streams.lanes.lanes import Lanes
-from streams.lanes.offset_resets import note_resets, position_of, take_reset
+from streams.lanes.offset_resets import pop_reset, position_of, record_resets
 from streams.lanes.unreadable import UnreadablePartitions
 
 POLL_SECONDS = 0.1
@@ -77,7 +77,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         self._not_committed = RecurringProblem("group_offsets_not_committed", "group_offsets_committed")
         self.pace = FetchPace()
         read_odd_fetches(self.app.unreadable.failed)
-        note_resets()
+        record_resets()
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -99,7 +99,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         self._report_resets(lanes)
         for tp in [tp for tp in fetched if tp.topic in lanes.topics]:
             records, begin = fetched.pop(tp), self.cursor.get(tp)
-            if begin is not None and not self.app.loses(tp):
+            if begin is not None and not self.app.drops_fetch(tp):
                 fetched[tp] = [FetchEvent(TP(*tp), begin, records, self.app.consumer_generation_id)]
             if begin is not None:
                 self.cursor[tp] = records[-1].offset + 1
@@ -125,7 +125,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         """Inform lanes whose next offset was deleted from the log."""
         consumer = self._ensure_consumer()
         for tp, position in list(self.cursor.items()):
-            start = take_reset(consumer, tp)
+            start = pop_reset(consumer, tp)
             if start is not None and start != position:
                 self.cursor[tp] = start
                 self.consumer.loop.call_soon_threadsafe(lanes.handle_deleted_offset, *tp, position, start)
@@ -243,7 +243,7 @@ class FetchConsumer(driver.Consumer):
         await self._seek_lanes(lanes)
         active = {tp for tp in active_partitions or () if lanes.has_lane(tp.topic, tp.partition)}
         full = {tp for tp in active if tp.topic in lanes.topics and self._is_full(lanes, tp)}
-        resting = {tp for tp in active if self.app.unreadable.rests((tp.topic, tp.partition))}
+        resting = {tp for tp in active if self.app.unreadable.is_backing_off((tp.topic, tp.partition))}
         if not full and not resting:
             return await super()._getmany(active, min(timeout, POLL_SECONDS))
         if open_ones := active - full - resting:
@@ -315,7 +315,7 @@ class RouterApp(faust.App):
     def _new_transport(self) -> Any:
         return Transport(self.conf.broker_consumer, self)
 
-    def loses(self, tp: Any) -> bool:
+    def drops_fetch(self, tp: Any) -> bool:
         """Return True if a fetch of this partition is to be dropped; only tests override this."""
         return False
 

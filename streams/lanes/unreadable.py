@@ -75,7 +75,7 @@ class UnreadablePartitions:
             self._ranges.pop(place, None)
             self._troubles.pop(place, None)
 
-    def rests(self, place: Place) -> bool:
+    def is_backing_off(self, place: Place) -> bool:
         """Return True if it is too early for another attempt."""
         entry = self._ranges.get(place)
         return entry is not None and self._clock() - entry[1] < RETRY_SECONDS
@@ -83,6 +83,6 @@ class UnreadablePartitions:
     def __contains__(self, place: object) -> bool:
         return place in self._ranges
 
-    def now(self) -> dict[Place, Unreadable]:
+    def snapshot(self) -> dict[Place, Unreadable]:
         """Return the unreadable ranges, by partition."""
         return {place: unreadable for place, (unreadable, _) in list(self._ranges.items())}

@@ -145,7 +145,7 @@ class _Explaining:
         again = self._recomputer.recompute(recorded, source, plan)
         if again is not None:
             decision |= {"estimated_by": again.estimated_by, "explored": again.is_explored}
-            decision["neighbours"] = self._near(again.query)
+            decision["neighbours"] = self._nearest_rows(again.query)
         if plan is not None and recorded.stage in ("routed", "unserved", "deferred"):
             excluded = {} if routing is None else routing.excluded or {}
             decision |= self._scored(recorded, plan, again, decision["model"], excluded)
@@ -232,7 +232,7 @@ class _Explaining:
 
     # ---- beside the decision -----------------------------------------------------------------------------
 
-    def _near(self, query: Query) -> list[dict[str, Any]]:
+    def _nearest_rows(self, query: Query) -> list[dict[str, Any]]:
         """Return the nearest rows of the history by cosine, with quality and cost of each LLM."""
         if self._estimating is None:
             return []

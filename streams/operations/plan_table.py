@@ -35,7 +35,7 @@ def plan_lines(plan: Plan, ledgers: Mapping[int, LedgerRecord]) -> list[str]:
     state = "prices learned" if plan.learned else "no prices yet"
     lines = [
         f"period {plan.period}, plan {plan.version}, revision {plan.revision}: {state}",
-        f"horizon {plan.horizon} queries{_end(plan)}, catalogue version {plan.catalogue}",
+        f"horizon {plan.horizon} queries{_period_end(plan)}, catalogue version {plan.catalogue}",
         f"prices {price_origin(plan)}",
     ]
     if (wait := warmup_wait(plan, ledgers.values())) is not None:
@@ -145,6 +145,6 @@ def _amount(amount: int, unit: str) -> str:
     return f"{to_usd(amount):.6f}" if unit == "usd" else str(int(amount))
 
 
-def _end(plan: Plan) -> str:
+def _period_end(plan: Plan) -> str:
     """Return the end of a period that ends by time; empty for others."""
     return "" if plan.ends_at is None else f", period ends {_clock(plan.ends_at)}"

@@ -80,7 +80,7 @@ class CircuitBreaker:
             if order.until is None or order.until > now:
                 by_hand[name] = Pause("paused by hand", order.since, order.until)
             elif order.resumes and name in self._pauses and order.since > self._pauses[name].since:
-                self._end(name, now, "by hand")
+                self._end_pause(name, now, "by hand")
         return self._pauses | self._waiting | by_hand
 
     def _count(self, now: float, ledgers: Mapping[int, LedgerRecord]) -> set[str]:
@@ -126,9 +126,9 @@ class CircuitBreaker:
             longer = min(2 * pause.backoff, s.breaker_max_backoff_seconds)
             self._close(name, "a test failed", now, longer)
         elif recent.tested >= s.breaker_successes:
-            self._end(name, now, f"after {recent.tested} successful tests")
+            self._end_pause(name, now, f"after {recent.tested} successful tests")
 
-    def _end(self, name: str, now: float, reason: str) -> None:
+    def _end_pause(self, name: str, now: float, reason: str) -> None:
         pause = self._pauses.pop(name)
         if name in self._recent:
             self._recent[name].results.clear()

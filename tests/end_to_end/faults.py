@@ -39,7 +39,7 @@ def die_in_commit(armed: list[Any], moment: str) -> None:
         producer._producer.commit_transaction(END_SECONDS)
         if now:
             die()
-        producer._end()
+        producer._end_transaction()
 
     FencedProducer.commit = commit  # type: ignore[method-assign]
 
@@ -55,7 +55,7 @@ class LoseBatches:
         from streams.lanes.faust_app import RouterApp
 
         draw = random.Random(self.seed)
-        RouterApp.loses = lambda app, tp: draw.random() < self.share  # type: ignore[method-assign]
+        RouterApp.drops_fetch = lambda app, tp: draw.random() < self.share  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
