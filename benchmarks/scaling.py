@@ -70,7 +70,7 @@ def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
             synthetic_queries.produce(producer, topic, synthetic_queries.messages(400, seed=7), 4)
             run.wait_until_decided(400, 300)
             process = psutil.Process(run.process.pid)
-            idle = used(process, lambda: time.sleep(seconds / 2)) / (seconds / 2)
+            idle = cpu_seconds_of(process, lambda: time.sleep(seconds / 2)) / (seconds / 2)
             before, values = transactions(run), synthetic_queries.messages(queries, seed=8)
             began = time.monotonic()
 
@@ -78,11 +78,13 @@ def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
                 synthetic_queries.produce(producer, topic, values, 4)
                 run.wait_until_decided(400 + queries, 600)
 
-            flood = used(process, produce_flood)
+            flood = cpu_seconds_of(process, produce_flood)
             flood_seconds = time.monotonic() - began
             middle, few = transactions(run), synthetic_queries.messages(int(rate * seconds), seed=9)
             began = time.monotonic()
-            trickle = used(process, lambda: list(synthetic_queries.paced(producer, topic, few, 4, rate)))
+            trickle = cpu_seconds_of(
+                process, lambda: list(synthetic_queries.paced(producer, topic, few, 4, rate))
+            )
             trickle_seconds = time.monotonic() - began
             run.wait_until_decided(400 + queries + len(few), 60)
             after = transactions(run)
@@ -104,7 +106,7 @@ def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
     }
 
 
-def used(process: psutil.Process, run: Any) -> float:
+def cpu_seconds_of(process: psutil.Process, run: Any) -> float:
     """Return the CPU seconds that a process uses during a call."""
     before = process.cpu_times()
     run()

@@ -156,7 +156,11 @@ class ResultCollector:
                 raise KafkaException(error)
             return  # the end of a partition, or a temporary error
         where = self._where[message.topic() or ""]
-        result = self._dead(message, read_at) if where == DEAD else self._routed(message, where, read_at)
+        result = (
+            self._decode_dead_letter(message, read_at)
+            if where == DEAD
+            else self._decode_routed(message, where, read_at)
+        )
         if self._is_recent(result):
             self.results.append(result)
             self._found.add(result.id)
@@ -166,7 +170,7 @@ class ResultCollector:
         """Return whether a result is not of an earlier run with the same ids."""
         return result.offset < 0 or result.offset >= self._first.get(result.partition, 0)
 
-    def _routed(self, message: Message, where: int, read_at: float) -> CollectedResult:
+    def _decode_routed(self, message: Message, where: int, read_at: float) -> CollectedResult:
         fields = orjson.loads(message.value() or b"{}")
         routing = RoutingInfo.find(fields)
         reason = fields.get("reason") if where == UNSERVED else None
@@ -175,7 +179,7 @@ class ResultCollector:
         written_at = message.timestamp()[1] / 1000
         return CollectedResult(fields["id"], where, *position, routing, reason, written_at, read_at)
 
-    def _dead(self, message: Message, read_at: float) -> CollectedResult:
+    def _decode_dead_letter(self, message: Message, read_at: float) -> CollectedResult:
         _, errors = split_dead_letter_headers(headers_of(message))
         position = int(errors.get("partition", -1)), int(errors.get("offset", -1))
         try:

@@ -121,7 +121,7 @@ def run_point(case: Case, policy: Port, point: StreamPoint) -> Row:
         case.shared or case.budgets,
         PlanningSettings(horizon=case.horizon, **policy.planning),  # type: ignore[arg-type]
         models=case.models,
-        history=case.own(policy.source),
+        history=case.leave_one_out(policy.source),
         true_cost=case.cost,
         settle_after=0,
         lanes=lanes_of(point, groups),

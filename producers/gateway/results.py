@@ -76,7 +76,7 @@ def read_result(message: Message, topics: Topics) -> Completion:
         The query was not answered.
     """
     if message.topic() == topics.dlq:
-        raise rejected(split_dead_letter_headers(headers_of(message))[1])
+        raise rejection_error(split_dead_letter_headers(headers_of(message))[1])
     fields = exact_json.decode(message.value() or b"{}")
     if message.topic() == topics.unserved:
         raise unserved(fields)
@@ -136,7 +136,7 @@ def failed(fields: Mapping[str, Any]) -> ApiError:
     )
 
 
-def rejected(errors: Mapping[str, str]) -> ApiError:
+def rejection_error(errors: Mapping[str, str]) -> ApiError:
     """Return the error of a dead letter, from its headers about the rejection."""
     text, stage = errors.get("exception.message", "it was rejected"), errors.get("stage", "")
     if stage in SENDER_STAGES:

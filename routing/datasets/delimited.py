@@ -51,7 +51,7 @@ def read_layout(file: Path) -> Layout:
     HistoryError
         The header is missing or not text.
     """
-    with _named_problems(file):
+    with _errors_with_file(file):
         candidates: list[Layout] = []
         problem: csv.Error | None = None
         for separator in SEPARATORS:
@@ -91,7 +91,7 @@ def read_delimited(file: Path) -> tuple[pa.Table, FileRows]:
     rows: list[list[str]] = []
     numbers: list[int] = []
     lines: list[int] = []
-    with _named_problems(file):
+    with _errors_with_file(file):
         for number, line, values in _records(file, layout.separator, layout.spaced):
             if number <= layout.header or not any(value.strip() for value in values):
                 continue
@@ -188,7 +188,7 @@ def _encoding(file: Path) -> str:
 
 
 @contextmanager
-def _named_problems(file: Path) -> Iterator[None]:
+def _errors_with_file(file: Path) -> Iterator[None]:
     try:
         yield
     except HistoryError as error:

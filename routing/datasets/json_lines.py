@@ -54,16 +54,16 @@ def _objects(file: Path) -> Iterator[tuple[int, Any]]:
     with open(file, encoding="utf-8-sig") as opened:
         text = opened.read()
     if text.lstrip().startswith("["):
-        yield from enumerate(_parsed(text, "the array"), 1)
+        yield from enumerate(_parse_json(text, "the array"), 1)
         return
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            yield number, _parsed(line, f"row {number}")
+            yield number, _parse_json(line, f"row {number}")
 
 
-def _parsed(text: str, place: str) -> Any:
+def _parse_json(text: str, place: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        return json.loads(text, object_pairs_hook=_unique_fields)
     except HistoryError as error:
         raise HistoryError(f"{place}: {error}") from None
     except (ValueError, RecursionError) as error:
@@ -72,7 +72,7 @@ def _parsed(text: str, place: str) -> Any:
         raise HistoryError(f"{place}: not JSON ({problem}); write one JSON object a line") from None
 
 
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_fields(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, value in pairs:
         if name in fields:

@@ -127,7 +127,7 @@ def _history(
     for name in (PROMPT, QUERY):
         if name in frame.columns:
             texts[name] = read_texts(frame[name], name, row_name, _type_of(frame, name, types))
-    texts[PROMPT] = _written_turns(frame, texts[PROMPT])
+    texts[PROMPT] = _parse_turns(frame, texts[PROMPT])
     gaps = {name: np.array([text is None for text in column], bool) for name, column in texts.items()}
     for names, numbers in ((models, quality), (costs, cost)):
         gaps |= {name: np.isnan(numbers[:, place]) for place, name in enumerate(names)}
@@ -236,7 +236,7 @@ def _numbers(frame: pd.DataFrame, names: Sequence[str], row_name: RowName) -> ND
     return np.stack([read_numbers(frame[name], name, row_name) for name in names], axis=1)
 
 
-def _written_turns(frame: pd.DataFrame, prompts: list[str | None]) -> list[str | None]:
+def _parse_turns(frame: pd.DataFrame, prompts: list[str | None]) -> list[str | None]:
     """Return the prompts; a list written as text becomes its turns."""
     # Columns identify RouterBench's own files. In other files a prompt may begin with a bracket for another
     # reason, so every row must be such a list.

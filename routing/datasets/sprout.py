@@ -57,7 +57,7 @@ def load_sprout(
     try:
         paid = priced(models, SPROUT if prices is None else prices)
         parts = [_part(file, models, paid, incomplete, prefix=len(files) > 1) for file in files]
-        return _joined(parts, models)
+        return _join_parts(parts, models)
     except HistoryError as error:
         raise HistoryError(f"{path}: {error}") from None
 
@@ -134,7 +134,7 @@ def _read_part(
     )
 
 
-def _joined(parts: list[Part], models: list[str]) -> History:
+def _join_parts(parts: list[Part], models: list[str]) -> History:
     ids, prompts, tasks = ([text for part in parts for text in part[i]] for i in range(3))
     quality, cost = np.concatenate([part[3] for part in parts]), np.concatenate([part[4] for part in parts])
     return History(ids, prompts, tasks, models, quality, cost)

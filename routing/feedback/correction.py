@@ -76,11 +76,11 @@ class QualityCorrection:
         that differences within noise change no decision. A cluster adds the same form of what its own answers
         say beyond b, with `CLUSTER_SHRINKAGE`.
         """
-        own = _gated(self.residual.sum(1), self.weight.sum(1), SHRINKAGE)[:, None]
-        return own + _gated(self.residual - self.weight * own, self.weight, CLUSTER_SHRINKAGE)
+        own = _gate(self.residual.sum(1), self.weight.sum(1), SHRINKAGE)[:, None]
+        return own + _gate(self.residual - self.weight * own, self.weight, CLUSTER_SHRINKAGE)
 
 
-def _gated(residual: FloatArray, weight: FloatArray, shrinkage: float) -> FloatArray:
+def _gate(residual: FloatArray, weight: FloatArray, shrinkage: float) -> FloatArray:
     squared = residual * residual
     noise = GATE * VARIANCE * weight
     gate = np.where(squared > noise, 1 - noise / np.maximum(squared, 1e-300), 0.0)

@@ -117,7 +117,7 @@ class NeighbourIndex:
                 f"embeddings: shape {queries.shape}, the history's have length {self._vectors.shape[1]}; "
                 "embed queries by the model that embedded the history"
             )
-        return self._settled(np.ascontiguousarray(queries, dtype=np.float32), k, None)
+        return self._search_resolving_ties(np.ascontiguousarray(queries, dtype=np.float32), k, None)
 
     def search_own(self, k: int) -> tuple[Similarities, Rows]:
         """Return the k nearest rows of every row of the history, without itself but with its duplicates.
@@ -131,9 +131,11 @@ class NeighbourIndex:
         ValueError
             k is out of range.
         """
-        return self._settled(self._vectors, k, np.arange(len(self), dtype=np.int64))
+        return self._search_resolving_ties(self._vectors, k, np.arange(len(self), dtype=np.int64))
 
-    def _settled(self, queries: NDArray[np.float32], k: int, own: Rows | None) -> tuple[Similarities, Rows]:
+    def _search_resolving_ties(
+        self, queries: NDArray[np.float32], k: int, own: Rows | None
+    ) -> tuple[Similarities, Rows]:
         max_neighbours = len(self) - (own is not None)
         if not 1 <= k <= max_neighbours:
             raise ValueError(f"k: {k} must be 1 to {max_neighbours}, the rows that can be neighbours")

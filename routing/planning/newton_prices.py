@@ -69,7 +69,7 @@ def newton_prices(
     >>> bool(40 <= price[0] <= 90)
     True
     """
-    quality, cost, budgets, mass = _checked(quality, cost, budgets, weights)
+    quality, cost, budgets, mass = _validated_arrays(quality, cost, budgets, weights)
     n, m = quality.shape
     prices = np.zeros(m)
     if not n:
@@ -180,7 +180,7 @@ class _Smoothed(SmoothedDual[tuple[FloatArray, FloatArray]]):
         self.gap = (dual - primal) / max(dual, 1e-12)
 
 
-def _checked(
+def _validated_arrays(
     quality: FloatArray, cost: FloatArray, budgets: FloatArray, weights: FloatArray | None
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     quality, cost = np.asarray(quality, float), np.asarray(cost, float)

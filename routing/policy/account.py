@@ -132,7 +132,7 @@ class Account:
         excess = np.maximum(self.available(granted) - target, 0)
         return replace(self, released=self.released + excess) if excess.any() else self
 
-    def routed(
+    def with_charges(
         self,
         choice: IntArray,
         charge: IntArray,
@@ -161,7 +161,7 @@ class Account:
         np.add.at(spent, picked, cost)
         changed: dict[str, Any] = {"charged": self.charged + spent} if self.counters is None else {}
         if columns is not None and amounts is not None:
-            changed |= self._drawn(picked, cost, columns[rows], amounts[rows])
+            changed |= self._counter_changes(picked, cost, columns[rows], amounts[rows])
         if seen is not None and seen.size:
             changed["seen"] = self.seen + np.bincount(seen.ravel(), minlength=len(self.seen))
         return replace(
@@ -174,7 +174,7 @@ class Account:
             **changed,
         )
 
-    def _drawn(
+    def _counter_changes(
         self, model: IntArray, cost: IntArray, columns: IntArray, amounts: IntArray
     ) -> dict[str, IntArray]:
         """Return charges and uses of the counters after served queries, [r], drew on them, [r, B]."""

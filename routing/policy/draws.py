@@ -77,7 +77,7 @@ class Draws:
             amounts[:, budgets] = self.tokens[part][rows, model, None]
         return amounts
 
-    def chosen(self, choice: IntArray) -> tuple[IntArray, IntArray]:
+    def of_choice(self, choice: IntArray) -> tuple[IntArray, IntArray]:
         """Return the counters that choices draw on, negative for none, and the amounts, both [n, B]."""
         served = choice >= 0
         model = np.where(served, choice, 0)
@@ -208,13 +208,13 @@ class CounterPurse:
         self._part, self._charged_rows, self._pick = part, rows, pick
         if self._plenty:
             return
-        drawn, draws = self._drawn(), self._draws
+        drawn, draws = self._prepared_draws(), self._draws
         self._before = np.cumsum(drawn, axis=0) - drawn
         for number in draws.counters.grouped_budgets:
             column_draws = drawn[:, number]
             self._before[:, number] = _running_sum(draws.columns[part, number], column_draws) - column_draws
 
-    def _drawn(self) -> IntArray:
+    def _prepared_draws(self) -> IntArray:
         """Return what the prepared rows draw on each budget, [n, B]."""
         draws, drawn = self._draws, np.zeros(self._left.shape, dtype=np.int64)
         covered = draws.counters.covers[:, self._pick[self._charged_rows]].T
@@ -244,7 +244,7 @@ class CounterPurse:
     def charge(self, rows: int) -> None:
         """See `routing.policy.decision.Purse`."""
         columns = self._draws.columns[self._part][:rows]
-        np.subtract.at(self.remaining, columns.ravel(), self._drawn()[:rows].ravel())
+        np.subtract.at(self.remaining, columns.ravel(), self._prepared_draws()[:rows].ravel())
 
 
 def _running_sum(column: IntArray, amounts: IntArray) -> IntArray:

@@ -55,7 +55,7 @@ def check_returns(
         counts[lane]["all"] += 1
         if rejected[lane, entry.offset]:
             counts[lane]["rejected"] += 1
-        elif (named := _named(entry, findings)) is not None:
+        elif (named := _read_return(entry, findings)) is not None:
             returns[lane].add(named)
     if incomplete:
         return
@@ -78,7 +78,7 @@ def check_returns(
             )
 
 
-def _named(entry: TopicRecord, findings: Findings) -> tuple[int, int, int] | None:
+def _read_return(entry: TopicRecord, findings: Findings) -> tuple[int, int, int] | None:
     """Return offset, attempt and cost in picodollars of a return that was not rejected."""
     try:
         query = decode_returned(entry.value, entry.headers)

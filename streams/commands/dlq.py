@@ -203,8 +203,8 @@ def run_replay(settings: Settings, arguments: argparse.Namespace) -> int:
     with Scanner(reader_config(settings)) as scanner:
         if arguments.dry_run:
             marks = read_marks(scanner, settings)
-            return dry_run(chosen(read_letters(scanner, topic), arguments), marks, arguments.again)
-        letters = chosen(read_letters(scanner, topic), arguments)
+            return dry_run(select_letters(read_letters(scanner, topic), arguments), marks, arguments.again)
+        letters = select_letters(read_letters(scanner, topic), arguments)
         replayer = DeadLetterReplayer(settings, arguments.rate, arguments.again)
         try:
             with tqdm(unit="letter", disable=not sys.stderr.isatty()) as bar:
@@ -217,7 +217,7 @@ def run_replay(settings: Settings, arguments: argparse.Namespace) -> int:
     return 1 if done.failed else 0
 
 
-def chosen(letters: Iterator[DeadLetter], arguments: argparse.Namespace) -> Iterator[DeadLetter]:
+def select_letters(letters: Iterator[DeadLetter], arguments: argparse.Namespace) -> Iterator[DeadLetter]:
     """Yield the letters that the arguments select."""
     for letter in letters:
         if arguments.offset and letter.offset not in arguments.offset:

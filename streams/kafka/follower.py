@@ -127,7 +127,7 @@ class Follower:
                             self._on_message(message)
                         elif error.code() == KafkaError._PARTITION_EOF:
                             self._trouble.resolved()
-                            ends.reached(message)
+                            ends.record_end(message)
                         elif error.code() != KafkaError._ALL_BROKERS_DOWN:
                             self._trouble.occurred(reason=error.str())
                     if not ends.remaining and not self.ready.is_set():

@@ -47,7 +47,7 @@ class InboxPass:
         """Messages by result."""
         return dict(self._counts)
 
-    def matched(
+    def settling_messages(
         self, messages: Sequence[Message], match: Callable[[Message], tuple[T, Match | None]]
     ) -> Iterator[tuple[Message, T, ReservationBatch, int]]:
         """Yield the messages that settle a reservation: message, content, batch and row.

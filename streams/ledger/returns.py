@@ -65,7 +65,7 @@ def settle_returns(
         query = decode_returned(message.value(), readable_headers(message))
         return query, _match_return(settlement, query, record)
 
-    for message, query, reserved, row in inbox.matched(messages, match):
+    for message, query, reserved, row in inbox.settling_messages(messages, match):
         paid = int(reserved.paid[row])
         accepted.append(AcceptedReturn(message, query, paid))
         inbox.settle(reserved, row, None if paid else 0, failed=True)

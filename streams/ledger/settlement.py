@@ -187,7 +187,7 @@ class Settlement:
             outcome = decode_outcome(message.value())
             return outcome, self._match(outcome, message.offset() or 0, record.next, record)
 
-        for _, outcome, reserved, row in inbox.matched(messages, match):
+        for _, outcome, reserved, row in inbox.settling_messages(messages, match):
             failed = outcome.status == FAILED
             inbox.settle(reserved, row, outcome.tokens, failed=failed)
             if not failed:

@@ -45,7 +45,7 @@ def plan_lines(plan: Plan, ledgers: Mapping[int, LedgerRecord]) -> list[str]:
         for name, factor in plan.cost_factor.items()
     ]
     lines += [
-        f"{name}: limit raised by {_added(plan, name, amount)} for this period"
+        f"{name}: limit raised by {_added_amount(plan, name, amount)} for this period"
         for name, amount in plan.topped_up.items()
     ]
     lines += [pause_line(name, pause) for name, pause in plan.paused.items()]
@@ -59,7 +59,7 @@ def pause_line(name: str, pause: Pause) -> str:
     return f"{name} {state} since {_clock(pause.since)}{until}: {pause.reason}"
 
 
-def _added(plan: Plan, name: str, amount: int) -> str:
+def _added_amount(plan: Plan, name: str, amount: int) -> str:
     column = plan.counters.names.index(name)
     return unit_name(plan.counters.budgets[plan.counters.budget_of[column]].unit, amount)
 

@@ -94,8 +94,8 @@ class QuerySearch:
 
     def find(self, query_id: str) -> list[RecordedDecision]:
         """Return all decisions about queries of this id in the order of time."""
-        decisions = [self._routed(*place) for place in self._reservations(query_id)]
-        decisions += [self._ended(message) for message in self._ends(query_id)]
+        decisions = [self._routed_decision(*place) for place in self._reservations(query_id)]
+        decisions += [self._final_decision(message) for message in self._ends(query_id)]
         if not decisions:
             decisions = self._routed_long_ago(query_id)
         decisions += self._deferrals(query_id, decisions)
@@ -113,7 +113,7 @@ class QuerySearch:
                 reservations.append((int(message.partition() or 0), reserved, int(row)))
         return reservations
 
-    def _routed(self, lane: int, reserved: ReservationBatch, row: int) -> RecordedDecision:
+    def _routed_decision(self, lane: int, reserved: ReservationBatch, row: int) -> RecordedDecision:
         offset, attempt = int(reserved.offsets[row]), int(reserved.attempts[row])
         message = self._on_llm_topic(lane, offset, attempt, reserved, int(reserved.model[row]))
         return RecordedDecision("routed", lane, offset, reserved.created_at, message, reserved, attempt, row)
@@ -149,7 +149,7 @@ class QuerySearch:
         """Return unserved queries and dead letters of this id."""
         return list(self._with_id(query_id, self._all(self._topics.unserved, self._topics.dlq)))
 
-    def _ended(self, message: Message) -> RecordedDecision:
+    def _final_decision(self, message: Message) -> RecordedDecision:
         if message.topic() == self._topics.dlq:
             _, error = split_dead_letter_headers(headers_of(message))
             # a letter of a fleet belongs to no lane

@@ -70,7 +70,7 @@ class BudgetAlerts:
         """
         rule = PeriodRule.of(plan.horizon, plan.began_at, plan.ends_at)
         progress = rule.progress(summary.arrived, now - plan.began_at)
-        uses = list(watched(summary, plan))
+        uses = list(budgets_to_watch(summary, plan))
         start, charged_then = self._reference(summary.period, progress, uses)
         alerts, events = dict(before), []
         for use in uses:
@@ -112,7 +112,7 @@ class BudgetAlerts:
         return history[0]
 
 
-def watched(summary: PeriodSummary, plan: Plan) -> Iterator[Use]:
+def budgets_to_watch(summary: PeriodSummary, plan: Plan) -> Iterator[Use]:
     """Yield the counters with a limit; rates and removed budgets have no alerts."""
     if plan.per_llm:
         limits = summary.budgets or []

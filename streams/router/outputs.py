@@ -281,7 +281,7 @@ def build_reservations(
     plan, arrivals, routed = decided.plan, decided.arrivals, decided.routed
     rows = np.flatnonzero(routed.choice >= 0)
     picked = routed.choice[rows]
-    counters, columns, available = _drawn(decided, rows)
+    counters, columns, available = _counter_draws(decided, rows)
     limits_tokens = counters is not None and routed.tokens is not None and bool(routed.tokens.any())
     cluster = decided.uncorrected.cluster
     return ReservationBatch(
@@ -309,7 +309,7 @@ def build_reservations(
     )
 
 
-def _drawn(
+def _counter_draws(
     decided: DecidedBatch, rows: NDArray[np.intp]
 ) -> tuple[tuple[CounterKey, ...] | None, NDArray[np.int32], IntArray]:
     """Return the counters of a batch, the positions that served queries drew on, and what was available."""

@@ -150,7 +150,7 @@ class ShadowLane:
         sources = [(record.partition, record.offset) for record in arrivals.records]
         arrivals = replace(arrivals, sources=sources)
         decided = decide_batch(self._context, self._columns, plan, self._record, arrivals)
-        self._record = replace(self._record, account=_settled(decided))
+        self._record = replace(self._record, account=_settle_estimates(decided))
         planner.record_account(LANE, self._record.account)
         if plan.until is not None or not plan.learned:
             planner.observe(decided.uncorrected, decided.terms.terms)
@@ -161,7 +161,7 @@ class ShadowLane:
         return decided
 
 
-def _settled(decided: DecidedBatch) -> Account:
+def _settle_estimates(decided: DecidedBatch) -> Account:
     """Return the account after every decision cost what it was estimated to cost."""
     routed = decided.routed
     rows = np.flatnonzero(routed.choice >= 0)

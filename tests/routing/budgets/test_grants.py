@@ -54,7 +54,7 @@ class Cluster:
             return False
         costs = np.zeros((1, len(self.budgets)), dtype=np.int64)
         costs[0, model] = amount
-        self.accounts[lane] = self.accounts[lane].routed(np.array([model]), costs)
+        self.accounts[lane] = self.accounts[lane].with_charges(np.array([model]), costs)
         return True
 
     def round(self) -> None:

@@ -56,7 +56,7 @@ def test_choices_are_as_frequent_as_their_probabilities(lane: int, granted: list
     written: dict[int, float] = {}
     for offset in range(TRIES):
         place = np.array([offset])
-        explore = Exploration.drawn(EVENLY[offset : offset + 1], share)
+        explore = Exploration.draw(EVENLY[offset : offset + 1], share)
         estimates = Estimates(QUALITY, COST)
         routed = route(Account.fresh(1, 3), plan, lane, estimates, place, seed=5, explore=explore)
         choice = int(routed.choice[0])
@@ -83,7 +83,7 @@ def test_probability_counts_what_the_pool_may_pay(pool: int, other: int):
     share = equal_shares(1, 3, np.array([0, 1, 2]), 0.3)
     found: dict[int, list[float]] = {}
     for key in EVENLY:
-        explore = Exploration.drawn(np.array([key]), share)
+        explore = Exploration.draw(np.array([key]), share)
         account = Account.fresh(1, 3, plan.counters)
         routed = route(account, plan, 0, Estimates(QUALITY, COST), np.array([0]), explore=explore)
         assert routed.probability is not None
@@ -100,11 +100,11 @@ def test_probability_in_a_batch_is_that_of_one_query_at_a_time():
     offsets, keys = np.arange(n), random_keys(1, 1, np.arange(n))
     share = equal_shares(n, 3, np.array([0, 1, 2]), 0.4)
     estimates = Estimates(np.repeat(QUALITY, n, 0), np.repeat(COST, n, 0))
-    explore = Exploration.drawn(keys, share)
+    explore = Exploration.draw(keys, share)
     whole = route(Account.fresh(1, 3), plan, 1, estimates, offsets, explore=explore)
     account, single = Account.fresh(1, 3), []
     for row in range(n):
-        one = Exploration.drawn(keys[row : row + 1], share[:1])
+        one = Exploration.draw(keys[row : row + 1], share[:1])
         part = estimates.rows(slice(row, row + 1))
         routed = route(account, plan, 1, part, offsets[row : row + 1], explore=one)
         account = routed.account

@@ -78,7 +78,7 @@ def lane(*batches: ReservationBatch, seconds: float = 100.0) -> tuple[Settlement
 def charged(record: LedgerRecord, made: ReservationBatch) -> LedgerRecord:
     rows = np.zeros((len(made.offsets), 2), dtype=np.int64)
     rows[np.arange(len(rows)), made.model] = made.charge
-    account = record.account.routed(made.model, rows)
+    account = record.account.with_charges(made.model, rows)
     return replace(record, account=account, next=int(made.offsets[-1]) + 1)
 
 
