@@ -28,7 +28,7 @@ from streams.audit.check import check
 from streams.audit.topic_records import TopicRecord
 from streams.config.topic_names import Topics
 from streams.ledger.record import LedgerRecord
-from streams.ledger.reservations import ReservationBatch, encode_reserved, id_digests
+from streams.ledger.reservations import ReservationBatch, encode_reservations, id_digests
 from streams.messages.outcome import (
     Outcome,
     encode_outcome,
@@ -132,7 +132,7 @@ class MadeUp:
                     begin,
                     begin + len(offsets),
                 )
-                yield TopicRecord(topic, lane, begin // BATCH, None, encode_reserved(reserved))
+                yield TopicRecord(topic, lane, begin // BATCH, None, encode_reservations(reserved))
 
     def _outcomes(self, topic: str) -> Iterator[TopicRecord]:
         for lane in range(self.lanes):

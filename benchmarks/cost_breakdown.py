@@ -25,7 +25,7 @@ from routing.policy.account import Account
 from routing.policy.plan import Plan
 from routing.policy.policy import route
 from streams.ledger.record import LedgerRecord
-from streams.ledger.reservations import ReservationBatch, encode_reserved, id_digests
+from streams.ledger.reservations import ReservationBatch, encode_reservations, id_digests
 from streams.messages.plan import decode_plan, encode_plan
 from streams.messages.query import (
     decode_query,
@@ -93,7 +93,7 @@ def query_costs(rows: int) -> dict[str, float]:
     )
     queries = [decode_query(value, synthetic_queries.DIMENSION) for value in values]
     sample = encode_samples({"models": MODELS}, arrivals.estimates.quality, arrivals.estimates.cost, "<f8")
-    reservation = encode_reserved(
+    reservation = encode_reservations(
         ReservationBatch(
             period=12,
             version=345,

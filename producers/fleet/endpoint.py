@@ -214,7 +214,7 @@ class EndpointClient:
                     self._not_before = max(self._not_before, now + pause)
                     first_limited = min(first_limited, now)
                 may_retry = not (pay_once and failure.may_be_paid)
-                if failure.again and may_retry and later < deadline and attempts < self._limits.attempts:
+                if failure.retryable and may_retry and later < deadline and attempts < self._limits.attempts:
                     log.info(
                         "retry", code=failure.code, attempt=reply.attempts, pause_seconds=round(pause, 2)
                     )
@@ -268,7 +268,7 @@ class EndpointClient:
             log.error("odd_request", reason=str(error), exc_info=error)
             await self._self_test(str(request["model"]))
             reason = f"the request cannot be sent ({type(error).__name__}: {error})"
-            raise RequestFailure("invalid_request", reason, again=False, unsure=True, own=True) from error
+            raise RequestFailure("invalid_request", reason, retryable=False, unsure=True, own=True) from error
 
     async def _self_test(self, model: str) -> None:
         try:

@@ -238,5 +238,5 @@ def _unreadable(content: bytes, error: ValueError) -> RequestFailure:
     start = " ".join(text[: 2 * MAX_TEXT_CHARACTERS].split())[: MAX_TEXT_CHARACTERS // 2]
     problem = f"the response is not JSON ({error}): {start}"
     return RequestFailure(
-        "half_answer", problem, again=tokens is None, tokens=tokens or Tokens(), unsure=tokens is None
+        "half_answer", problem, retryable=tokens is None, tokens=tokens or Tokens(), unsure=tokens is None
     )

@@ -175,14 +175,14 @@ def as_json(letter: DeadLetter, marks: ReplayMarkers) -> str:
 def as_text(letter: DeadLetter, marks: ReplayMarkers) -> str:
     """Return the letter as text; bytes that are not printable ASCII are escaped as in Python."""
     at = datetime.fromtimestamp(letter.refused_at, UTC).isoformat(sep=" ", timespec="milliseconds")
-    came = (
+    origin = (
         "?" if letter.origin is None else f"{letter.origin[0]}[{letter.origin[1]}]@{letter.errors['offset']}"
     )
     lines = [
         f"{letter.topic}@{letter.offset} ({marks.state(letter)})",
         f"refused   {at}, stage {letter.stage}",
         f"reason    {letter.reason}",
-        f"came from {came}",
+        f"came from {origin}",
         f"key       {letter.key!r}",
         *(f"header    {name}: {value!r}" for name, value in letter.headers),
         f"value     {0 if letter.value is None else len(letter.value)} bytes: {letter.value!r}",

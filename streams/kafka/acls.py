@@ -56,7 +56,7 @@ class AclGrant:
 
     def command(self, user: str) -> str:
         """Return the arguments of Kafka's `kafka-acls.sh`."""
-        where = ["--cluster"] if self.resource == "Cluster" else [_OPTIONS[self.resource], self.name]
+        resource = ["--cluster"] if self.resource == "Cluster" else [_OPTIONS[self.resource], self.name]
         pattern = ["--resource-pattern-type", "prefixed"] if self.prefix else []
         words = [
             "--add",
@@ -64,7 +64,7 @@ class AclGrant:
             f"User:{user}",
             "--operation",
             self.operation,
-            *where,
+            *resource,
             *pattern,
         ]
         return shlex.join(words)

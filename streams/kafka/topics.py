@@ -263,7 +263,7 @@ def end_offsets(admin: AdminClient, topics: Iterable[str]) -> dict[tuple[str, in
     ends: dict[tuple[str, int], int] = {}
     deadline = time.monotonic() + VISIBLE_SECONDS
     while left:
-        again = []
+        retried = []
         latest = {place: OffsetSpec.latest() for place in left}
         for place, future in admin.list_offsets(latest, request_timeout=10).items():
             try:
@@ -271,7 +271,7 @@ def end_offsets(admin: AdminClient, topics: Iterable[str]) -> dict[tuple[str, in
             except KafkaException as error:
                 if error.args[0].code() not in PASSING_ERRORS or time.monotonic() > deadline:
                     raise
-                again.append(place)
-        left = again
+                retried.append(place)
+        left = retried
         time.sleep(0.05 if left else 0)
     return ends

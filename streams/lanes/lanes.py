@@ -123,8 +123,8 @@ class Lane:
 
     async def _pause(self, full: bool) -> None:
         """Wait for the minimum interval between two transactions, unless the next one is full."""
-        rest = min(self.lanes.rest * self._last_seconds, REST_SECONDS)
-        wait = self._last_ended + max(self.lanes.transaction_seconds, rest) - time.monotonic()
+        idle = min(self.lanes.rest * self._last_seconds, REST_SECONDS)
+        wait = self._last_ended + max(self.lanes.transaction_seconds, idle) - time.monotonic()
         if wait > 0 and not full:
             await asyncio.sleep(wait)
 

@@ -79,7 +79,7 @@ def select_budgets(
     value : str, optional
         Value of `group_by`.
     """
-    chosen = []
+    selected = []
     for bill in bills:
         counters = [
             one
@@ -87,8 +87,8 @@ def select_budgets(
             if one["budget"] == budget and (value is None or one["value"] == value)
         ]
         if counters:
-            chosen.append({**bill, "budgets": counters})
-    return chosen
+            selected.append({**bill, "budgets": counters})
+    return selected
 
 
 def bills_csv(bills: Sequence[Mapping[str, Any]]) -> str:

@@ -15,7 +15,7 @@ from streams.config.settings import Settings
 from streams.kafka.scanner import CLOCK_SECONDS, Scanner, written_at
 from streams.ledger.account_format import period_of
 from streams.ledger.record import LedgerRecord
-from streams.ledger.reservations import ReservationBatch, decode_reserved, id_digest
+from streams.ledger.reservations import ReservationBatch, decode_reservations, id_digest
 from streams.messages.dead_letter import split_dead_letter_headers
 from streams.messages.deferred import (
     split_overflow_header,
@@ -41,12 +41,12 @@ class RecordedDecision:
         Time of the decision, in seconds since the epoch.
     message : Message or None
         Output of the decision; None if it was deleted.
-    reserved : ReservationBatch or None
+    reservations : ReservationBatch or None
         Reservations of the transaction; None if they were deleted, or for a query that is not decided.
     attempt : int
         Number of the decision about the query.
     row : int or None
-        Its row in `reserved`; None if it reserved nothing.
+        Its row in `reservations`; None if it reserved nothing.
     """
 
     stage: Stage
@@ -54,7 +54,7 @@ class RecordedDecision:
     offset: int
     at: float
     message: Message | None = None
-    reserved: ReservationBatch | None = None
+    reservations: ReservationBatch | None = None
     attempt: int = 1
     row: int | None = None
 
@@ -108,24 +108,24 @@ class QuerySearch:
         digest = np.uint64(id_digest(query_id))
         reservations = []
         for message in self._all(self._topics.reservations):
-            reserved = decode_reserved(message.value() or b"")
-            for row in np.flatnonzero(reserved.ids == digest):
-                reservations.append((int(message.partition() or 0), reserved, int(row)))
+            batch = decode_reservations(message.value() or b"")
+            for row in np.flatnonzero(batch.ids == digest):
+                reservations.append((int(message.partition() or 0), batch, int(row)))
         return reservations
 
-    def _routed_decision(self, lane: int, reserved: ReservationBatch, row: int) -> RecordedDecision:
-        offset, attempt = int(reserved.offsets[row]), int(reserved.attempts[row])
-        message = self._on_llm_topic(lane, offset, attempt, reserved, int(reserved.model[row]))
-        return RecordedDecision("routed", lane, offset, reserved.created_at, message, reserved, attempt, row)
+    def _routed_decision(self, lane: int, batch: ReservationBatch, row: int) -> RecordedDecision:
+        offset, attempt = int(batch.offsets[row]), int(batch.attempts[row])
+        message = self._on_llm_topic(lane, offset, attempt, batch, int(batch.model[row]))
+        return RecordedDecision("routed", lane, offset, batch.created_at, message, batch, attempt, row)
 
     def _on_llm_topic(
-        self, lane: int, offset: int, attempt: int, reserved: ReservationBatch, model: int
+        self, lane: int, offset: int, attempt: int, batch: ReservationBatch, model: int
     ) -> Message | None:
-        names = self._names(reserved.revision)
+        names = self._names(batch.revision)
         if model >= len(names):
             return None
         topic = self._topics.llm(Model(names[model]).slug)
-        places = self._scanner.places_since(self._scanner.places(topic), reserved.created_at)
+        places = self._scanner.places_since(self._scanner.places(topic), batch.created_at)
         for message in self._scanner.read(places):
             routing = RoutingInfo.find(_fields(message))
             if routing is None:
@@ -161,8 +161,8 @@ class QuerySearch:
             )
         lane, offset, at = _decision_of(message)
         attempt = _attempt_of(message)
-        reserved = self.transaction(lane, offset, at) if attempt == 1 else None
-        return RecordedDecision("unserved", lane, offset, at, message, reserved, attempt)
+        transaction = self.transaction(lane, offset, at) if attempt == 1 else None
+        return RecordedDecision("unserved", lane, offset, at, message, transaction, attempt)
 
     def _deferrals(self, query_id: str, decisions: list[RecordedDecision]) -> list[RecordedDecision]:
         """Return deferrals: those before decisions of the overflow lane, or those that wait for one."""
@@ -207,10 +207,10 @@ class QuerySearch:
         if not 0 <= lane < self._scanner.partitions(self._topics.reservations):
             return None
         for message in self._scanner.read(self._scanner.places_since([place], at)):
-            reserved = decode_reserved(message.value() or b"")
-            if reserved.begin <= offset < reserved.end:
-                return reserved
-            if reserved.begin > offset or reserved.created_at > at + 2 * CLOCK_SECONDS:
+            batch = decode_reservations(message.value() or b"")
+            if batch.begin <= offset < batch.end:
+                return batch
+            if batch.begin > offset or batch.created_at > at + 2 * CLOCK_SECONDS:
                 break
         return None
 

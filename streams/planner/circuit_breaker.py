@@ -92,13 +92,13 @@ class CircuitBreaker:
                 key = lane, account.period
                 counted[key] = account.settlements, account.failed
                 none = np.zeros(0, dtype=np.int64)
-                settled, failed = self._counted.get(key, (none, none))
-                if not self._started or (account.settlements is settled and account.failed is failed):
+                old_settled, old_failed = self._counted.get(key, (none, none))
+                if not self._started or (account.settlements is old_settled and account.failed is old_failed):
                     continue
                 for i, name in enumerate(ledger.models[: len(account.settlements)]):
-                    counted_before = (int(settled[i]), int(failed[i])) if i < len(settled) else (0, 0)
-                    bad = int(account.failed[i]) - counted_before[1]
-                    good = int(account.settlements[i]) - counted_before[0] - bad
+                    before = (int(old_settled[i]), int(old_failed[i])) if i < len(old_settled) else (0, 0)
+                    bad = int(account.failed[i]) - before[1]
+                    good = int(account.settlements[i]) - before[0] - bad
                     if good or bad:
                         self._recent.setdefault(name, _Recent()).results.append((now, good, bad))
                         self._recent[name].tested += good

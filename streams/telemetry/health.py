@@ -225,10 +225,10 @@ class Health:
         }
         if quiet:
             loop = asyncio.get_running_loop()
-            missed = await loop.run_in_executor(None, self._has_records, quiet)
+            waiting = await loop.run_in_executor(None, self._has_records, quiet)
             for key in quiet.keys() & self._watched.keys():
                 watch = self._watched[key]
-                if key not in missed:
+                if key not in waiting:
                     watch.moved_at, watch.missed_since = now, None
                 elif watch.missed_since is None:
                     watch.missed_since = now  # the record may have just arrived

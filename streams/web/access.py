@@ -87,10 +87,10 @@ class Access:
     def _with_cookie(self, request: web.Request) -> web.Response:
         # remove the token from the address, so that no browser history or log keeps it
         fields = [(key, value) for key, value in request.query.items() if key != "token"]
-        rest = urlencode(fields, errors="surrogateescape")
+        query = urlencode(fields, errors="surrogateescape")
         # two leading slashes or backslashes would make the path the name of another host
         path = "/" + quote(request.path.lstrip("/\\"), errors="surrogateescape")
-        response = web.Response(status=303, headers={"Location": path + ("?" + rest if rest else "")})
+        response = web.Response(status=303, headers={"Location": path + ("?" + query if query else "")})
         response.set_cookie(
             COOKIE,
             self._session(),

@@ -11,8 +11,8 @@ from streams.ledger.reservations import (
     OPEN_FACTOR,
     OpenReservations,
     ReservationBatch,
-    decode_reserved,
-    encode_reserved,
+    decode_reservations,
+    encode_reservations,
     id_digest,
     id_digests,
 )
@@ -57,7 +57,7 @@ def test_reservation_batch_round_trips(rows, available, number, created_at):
         begin=3,
         end=9,
     )
-    read = decode_reserved(encode_reserved(written))
+    read = decode_reservations(encode_reservations(written))
     for name in ("offsets", "model", "charge", "quality", "ids", "available"):
         assert getattr(read, name).tolist() == getattr(written, name).tolist()
         assert getattr(read, name).dtype == getattr(written, name).dtype
@@ -141,9 +141,9 @@ def test_open_reservations_after_random_steps_equal_a_queue(steps):
 
 @pytest.mark.parametrize("column", ["offsets", "charge", "ids"])
 def test_decode_reserved_with_missing_column_raises(column):
-    value = encode_reserved(batch([1, 2])).replace(b'"%s"' % column.encode(), b'"other"')
+    value = encode_reservations(batch([1, 2])).replace(b'"%s"' % column.encode(), b'"other"')
     with pytest.raises(KeyError):
-        decode_reserved(value)
+        decode_reservations(value)
 
 
 def test_oldest_open_follows_outcomes_and_expiry():

@@ -9,7 +9,7 @@ import pytest
 from routing.budgets.allow import AllowRule
 from routing.budgets.budget import Budget
 from routing.budgets.money import PICO, to_usd
-from streams.ledger.reservations import decode_reserved
+from streams.ledger.reservations import decode_reservations
 from streams.messages.query import decode_query
 from streams.messages.request_needs import estimated_prompt_tokens
 from streams.operations.explained_counters import shown_counters, unaffordable
@@ -126,7 +126,7 @@ def test_explain_shows_what_the_lane_had_of_each_counter_before_the_query():
     stream.send(4, metadata={"team": "ads"}, models=list(MODELS[:1]), max_tokens=300)
     stream.round()
     (message,) = stream.topics.of(stream.names.reservations, POOL)
-    reserved = decode_reserved(message.value() or b"")
+    reserved = decode_reservations(message.value() or b"")
     assert len(reserved.offsets) == 4
     units = {budget.name: budget.unit for budget in stream.plan.counters.budgets}
     granted = stream.plan.granted[POOL]
