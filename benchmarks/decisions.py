@@ -116,7 +116,7 @@ def measured(
             return fitted.embedder.embed(prompts[part])
         return QueryBatch(prompts[part], vectors[part])
 
-    known = fitted.estimator.estimate(embed(slice(0, limit)))
+    estimated = fitted.estimator.estimate(embed(slice(0, limit)))
     teams = QueryTerms(values={"metadata.team": [TEAMS[j % len(TEAMS)] for j in range(limit)]})
 
     def decide(kind: str = "", *, estimate: bool = True) -> None:
@@ -124,7 +124,7 @@ def measured(
         account = Account.fresh(plan.period - 1, models)
         for start in range(0, limit, batch):
             part = slice(start, min(start + batch, limit))
-            estimates = fitted.estimator.estimate(embed(part)) if estimate else known.rows(part)
+            estimates = fitted.estimator.estimate(embed(part)) if estimate else estimated.rows(part)
             terms = teams.rows(part) if kind else QueryTerms()
             offsets = np.arange(part.start, part.stop)
             account = route(account, plan, 0, estimates, offsets, terms=terms).account

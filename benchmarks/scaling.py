@@ -80,16 +80,19 @@ def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
 
             flood = cpu_seconds_of(process, produce_flood)
             flood_seconds = time.monotonic() - began
-            middle, few = transactions(run), synthetic_queries.messages(int(rate * seconds), seed=9)
+            middle, trickle_queries = (
+                transactions(run),
+                synthetic_queries.messages(int(rate * seconds), seed=9),
+            )
             began = time.monotonic()
             trickle = cpu_seconds_of(
-                process, lambda: list(synthetic_queries.paced(producer, topic, few, 4, rate))
+                process, lambda: list(synthetic_queries.paced(producer, topic, trickle_queries, 4, rate))
             )
             trickle_seconds = time.monotonic() - began
-            run.wait_until_decided(400 + queries + len(few), 60)
+            run.wait_until_decided(400 + queries + len(trickle_queries), 60)
             after = transactions(run)
             reading = cost_breakdown.cpu(lambda: transactions(run), 3) / after
-    counts = np.array([[queries, middle - before], [len(few), after - middle]], dtype=np.float64)
+    counts = np.array([[queries, middle - before], [len(trickle_queries), after - middle]], dtype=np.float64)
     spent = np.array([flood - idle * flood_seconds, trickle - idle * trickle_seconds])
     a_query, a_transaction = np.linalg.solve(counts, spent)
     return {
@@ -97,7 +100,7 @@ def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
         "flood_queries": queries,
         "flood_transactions": middle - before,
         "flood_cpu_seconds": flood,
-        "trickle_queries": len(few),
+        "trickle_queries": len(trickle_queries),
         "trickle_transactions": after - middle,
         "trickle_cpu_seconds": trickle,
         "query_cpu_us": 1e6 * a_query,
@@ -129,19 +132,19 @@ class World:
 
     def __init__(self, dataset: Path | None, embeddings: Path | None, queries: int) -> None:
         if dataset is None or embeddings is None:
-            known, stream_queries = load_demo()
+            history, stream_queries = load_demo()
             vectors = load_demo_vectors()
         else:
             data, matrix = load_dataset(dataset), normalised(np.load(embeddings))
             rows, past = split_rows(len(data), queries, seed=0)
             stream_queries, vectors = data.select(rows), matrix[rows]
-            known = EmbeddedHistory(data.select(past), matrix[past], "stored")
+            history = EmbeddedHistory(data.select(past), matrix[past], "stored")
         self.name = "demo" if dataset is None else dataset.name
-        estimator = Neighbours(known, k=5, weights="uniform", cost="mean", index="exact")
+        estimator = Neighbours(history, k=5, weights="uniform", cost="mean", index="exact")
         self.estimates = estimator.estimate(QueryBatch(list(stream_queries.prompts), vectors))
         self.quality, self.cost = stream_queries.quality, stream_queries.cost
         total = total_budget(stream_queries.cost, 1.0)
-        means = known.history.quality.mean(0), known.history.cost.mean(0)
+        means = history.history.quality.mean(0), history.history.cost.mean(0)
         self.budgets = np.asarray(split_budget(total, *means, "weighted"))
 
     def rows(self, count: int, seed: int) -> np.ndarray:

@@ -146,14 +146,14 @@ def describe(result: CollectedResult, catalogue: Catalogue, value: bytes) -> str
     prompt = " ".join(_shown_prompt(orjson.loads(value)).split())
     prompt = prompt if len(prompt) <= MAX_PROMPT_CHARACTERS else prompt[: MAX_PROMPT_CHARACTERS - 3] + "..."
     routing = result.routing
-    if result.where == DEAD:
+    if result.destination == DEAD:
         place = f"dead letter: {result.reason or 'no reason given'}"
-    elif result.where == UNSERVED:
+    elif result.destination == UNSERVED:
         place = f"unserved: {result.reason or 'no reason given'}"
     else:
-        place = (routing.model if routing is not None else None) or catalogue.names[result.where]
+        place = (routing.model if routing is not None else None) or catalogue.names[result.destination]
     figures = ""
-    if result.where >= 0:
+    if result.destination >= 0:
         quality, cost = (0.0, 0.0) if routing is None else (routing.quality or 0.0, routing.cost or 0.0)
         figures = f"  quality {quality:.3f}, cost {cost:.3g} USD"
     return f"{result.id}  {place}{figures}  {prompt}"

@@ -179,8 +179,8 @@ class RemainingTime:
         if now - self._reported < REPORT_SECONDS:
             return None
         self._reported = now
-        first, then = self._first
-        return (now - then) * (of - done) / (done - first) + self._afterwards
+        first_done, first_at = self._first
+        return (now - first_at) * (of - done) / (done - first_done) + self._afterwards
 
 
 def _forecast(
@@ -284,12 +284,12 @@ def measured_rate(fitted: Fitted, batch: int = 256) -> float:
     prompts = fitted.history.history.prompts[: min(batch, len(fitted.history))]
     if not len(prompts):
         return 0.0
-    few = prompts[:MIN_RATE_PROMPTS]
-    fitted.estimator.estimate(fitted.embedder.embed(few))
+    probe_prompts = prompts[:MIN_RATE_PROMPTS]
+    fitted.estimator.estimate(fitted.embedder.embed(probe_prompts))
     begun = time.perf_counter()
-    fitted.estimator.estimate(fitted.embedder.embed(few))
+    fitted.estimator.estimate(fitted.embedder.embed(probe_prompts))
     slow = time.perf_counter() - begun > 0.1
-    prompts = few if slow else prompts
+    prompts = probe_prompts if slow else prompts
     begun = time.perf_counter()
     fitted.estimator.estimate(fitted.embedder.embed(prompts))
     return len(prompts) / (time.perf_counter() - begun)

@@ -78,11 +78,11 @@ def extend_history(options: argparse.Namespace) -> int:
     """
     begun = time.perf_counter()
     facts, (embedder, estimator, history) = fit_facts(options.history), load_fitted(options.history)
-    known = set(history.history.ids)
+    known_ids = set(history.history.ids)
     answered: dict[str, AnsweredQuery] = {}
     skipped = 0
     for query in read_answered(options.answered):
-        if query.model not in history.models or query.id in known:
+        if query.model not in history.models or query.id in known_ids:
             skipped += 1
         else:
             answered[query.id] = query  # the last answer of a query counts

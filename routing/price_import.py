@@ -49,18 +49,18 @@ def import_prices(options: argparse.Namespace) -> int:
     at, models, unknown = datetime.now(UTC), [], []
     for model in catalogue.models:
         try:
-            known = find_prices(model.name, at, options.provider)
+            known_prices = find_prices(model.name, at, options.provider)
         except ModuleNotFoundError:
             raise ValueError(missing_module("genai_prices")) from None
-        if known is None:
+        if known_prices is None:
             unknown.append(model.name)
             models.append(model)
             continue
-        filled, lines = with_prices(model, known, overwrite=options.overwrite)
+        filled, lines = with_prices(model, known_prices, overwrite=options.overwrite)
         models.append(filled)
         for line in lines:
-            print(f"{line} ({known.provider}/{known.model})", file=sys.stderr)
-        if known.tiered:
+            print(f"{line} ({known_prices.provider}/{known_prices.model})", file=sys.stderr)
+        if known_prices.tiered:
             print(f"note: {model.name} costs more for long prompts, which is left out", file=sys.stderr)
     text = yaml.safe_dump(replace(catalogue, models=tuple(models)).to_dict(), sort_keys=False)
     if options.out is None:

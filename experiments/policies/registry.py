@@ -133,11 +133,11 @@ def make_policy(text: str, context: Context) -> Policy:
     >>> make_policy("port:resolve=geometric:k=50", Context(rows=1000)).source.k
     50
     """
-    name, *rest = text.split(":")
+    name, *options = text.split(":")
     if name not in PLAIN:
         raise ValueError(f"policies: {name!r} is not one of {', '.join(NAMES)}")
     policy: Any = PLAIN[name](context)
-    for option in rest:
+    for option in options:
         field, _, value = option.partition("=")
         try:
             policy = _with_option(policy, field, value)
@@ -149,7 +149,7 @@ def make_policy(text: str, context: Context) -> Policy:
     if isinstance(policy, Port):
         policy = replace(policy, source=_with_table(policy.source, context.table, text))
         check_planning(policy.planning, text)
-    return replace(policy, name=text) if rest else policy
+    return replace(policy, name=text) if options else policy
 
 
 def _with_table(source: Any, table: str, policy: str) -> Any:

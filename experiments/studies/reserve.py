@@ -116,11 +116,11 @@ def _point_row(case: Case, result: Simulation, outcome_after: int) -> Row:
     reserved = result.reserved[served] / 1e12
     spent = float(actual.sum())
     excess = float(np.maximum(reserved - actual, 0.0).sum())
-    counted = case.account(result.choice)
+    accounts = case.account(result.choice)
     return {
-        "performance": round(counted.performance, 6),
+        "performance": round(accounts.performance, 6),
         "served": len(served),
-        "lost": len(served) - counted.throughput,
+        "lost": len(served) - accounts.throughput,
         "coverage": float((actual <= reserved).mean()) if len(served) else None,
         "reserved_ratio": float(reserved.sum() / spent) if spent else None,
         "idle": excess * outcome_after / (len(case) * case.total),

@@ -235,11 +235,11 @@ class AnswerCollector:
         if message.topic() == self._topics.unserved:
             return None, {"code": "unserved", "message": reason_text(fields.get("reason"))}
         if (failure := fields.get("error")) is not None:
-            known = failure if isinstance(failure, dict) else {"code": "failed", "message": failure}
-            error = {"code": str(known.get("code")), "message": str(known.get("message"))}
-            if type(status := known.get("status")) is not int:
+            failure_fields = failure if isinstance(failure, dict) else {"code": "failed", "message": failure}
+            error = {"code": str(failure_fields.get("code")), "message": str(failure_fields.get("message"))}
+            if type(status := failure_fields.get("status")) is not int:
                 return None, error
-            body = known.get("body")
+            body = failure_fields.get("body")
             body = body if isinstance(body, dict) else {"error": error | {"type": None, "param": None}}
             return {"status_code": status, "request_id": query_id, "body": body}, None
         # the message's timestamp, so that an answer always gives the same line

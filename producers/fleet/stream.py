@@ -253,10 +253,10 @@ class FleetStream:
         """Create a producer, then read the committed offsets: the previous commit may have taken effect."""
         self._producer = FencedProducer(self._transactional)
         for place in self._committed(list(self._progress)):
-            known = OffsetProgress(max(place.offset, 0), place.metadata)
+            saved = OffsetProgress(max(place.offset, 0), place.metadata)
             self._committed_to[place.partition] = max(place.offset, 0)
             answered = [one.offset for one in self._finished if one.partition == place.partition]
-            self._progress[place.partition].finish(filter(known.is_done, answered))
+            self._progress[place.partition].finish(filter(saved.is_done, answered))
 
     def _close_producer(self) -> None:
         if self._producer is not None:

@@ -113,15 +113,15 @@ def unserved(fields: Mapping[str, Any]) -> ApiError:
 def failed(fields: Mapping[str, Any]) -> ApiError:
     """Return the error of a query that its LLM did not answer; the endpoint's own error if there is one."""
     failure = fields["error"]
-    known = failure if isinstance(failure, dict) else {"code": "failed", "message": failure}
-    message, code = str(known.get("message")), str(known.get("code"))
+    failure_fields = failure if isinstance(failure, dict) else {"code": "failed", "message": failure}
+    message, code = str(failure_fields.get("message")), str(failure_fields.get("code"))
     details = {"model": fields.get("model")}
     if code == "expired":  # the fleet found that the deadline had passed
         return ApiError(504, message, SERVER_ERROR, code="timeout", headers=NO_RETRY, details=details)
-    status = known.get("status")
+    status = failure_fields.get("status")
     if type(status) is not int or not 400 <= status < 600:
         return ApiError(502, message, SERVER_ERROR, code=code, headers=NO_RETRY, details=details)
-    body = known.get("body")
+    body = failure_fields.get("body")
     inner = body.get("error") if isinstance(body, dict) else None
     inner = inner if isinstance(inner, dict) else {}
     return ApiError(

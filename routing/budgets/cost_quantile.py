@@ -104,8 +104,8 @@ class CostQuantile:
 
 def offset_of(offsets: Offsets, name: str, level: float) -> float:
     """Return the correction of an LLM's reservations; 0 if it is unknown or of another level."""
-    known, offset, *_ = offsets.get(name, (level, 0.0))
-    return offset if known == level else 0.0
+    last_level, offset, *_ = offsets.get(name, (level, 0.0))
+    return offset if last_level == level else 0.0
 
 
 def follow(offset: float, level: float, answers: float, above: float) -> float:

@@ -65,10 +65,10 @@ def find_prices(name: str, at: datetime, provider: str | None = None) -> KnownPr
     from genai_prices.data_snapshot import get_snapshot
 
     snapshot = get_snapshot()
-    prefix, slash, rest = name.partition("/")
+    prefix, slash, bare_name = name.partition("/")
     attempts: list[tuple[str, str | None]] = [(name, provider)]
     if slash:
-        attempts += [(rest, provider or prefix), (rest, provider)]
+        attempts += [(bare_name, provider or prefix), (bare_name, provider)]
     for reference, reference_provider in attempts:
         try:
             vendor, model = snapshot.find_provider_model(reference, None, reference_provider, None)

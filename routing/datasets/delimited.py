@@ -65,7 +65,7 @@ def read_layout(file: Path) -> Layout:
             raise problem
         if not candidates:
             raise HistoryError("not readable as a table: no header; write the columns' names into row 1")
-        best = max(candidates, key=lambda layout: (_known(layout.names), len(layout.names)))
+        best = max(candidates, key=lambda layout: (_count_known_columns(layout.names), len(layout.names)))
         if not set(best.names) & set(RESERVED) and any(_PROMPT_WITHIN.search(name) for name in best.names):
             raise HistoryError(
                 f"not readable as a table: {best.names[0]!r} is not a column's name; separate names and "
@@ -156,7 +156,7 @@ def _rejoined(names: Sequence[str]) -> list[str]:
     return joined
 
 
-def _known(names: Sequence[str]) -> int:
+def _count_known_columns(names: Sequence[str]) -> int:
     return sum(name in RESERVED or name.endswith(COST_SUFFIX) for name in names)
 
 

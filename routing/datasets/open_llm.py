@@ -143,9 +143,9 @@ def _from_table(place: Path, prices: Prices, count: TokenCounter, incomplete: In
     if "prompt" not in table.column_names:
         raise HistoryError(f"column 'prompt' is missing; there are {named(table.column_names)}")
 
-    def column(name: str, read: Callable[..., list[str | None]]) -> list[str | None]:
+    def column(name: str, convert: Callable[..., list[str | None]]) -> list[str | None]:
         column_data = table.column(name)
-        return read(column_data.to_pandas(), name, rows.name, str(column_data.type))
+        return convert(column_data.to_pandas(), name, rows.name, str(column_data.type))
 
     prompts = column("prompt", read_texts)
     key = next((name for name in ("sample_id", "index") if name in table.column_names), None)
@@ -178,13 +178,13 @@ def _cost(
     models: Sequence[str], prices: Prices, prompts: Sequence[str], count: TokenCounter
 ) -> NDArray[np.float64]:
     columns = []
-    for model, (paid, _) in zip(models, priced(models, prices), strict=True):
+    for model, (input_price, _) in zip(models, priced(models, prices), strict=True):
         tokens = np.asarray(count(model, prompts), dtype=np.float64)
         if tokens.shape != (len(prompts),):
             raise HistoryError(
                 f"count_tokens: shape {tokens.shape} for {len(prompts)} texts; give one count a text"
             )
-        columns.append(tokens * paid / 1e6)
+        columns.append(tokens * input_price / 1e6)
     return np.stack(columns, axis=1)
 
 

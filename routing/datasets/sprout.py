@@ -55,8 +55,8 @@ def load_sprout(
         )
     models = llm_columns(read_schema(files[0]))
     try:
-        paid = priced(models, SPROUT if prices is None else prices)
-        parts = [_part(file, models, paid, incomplete, prefix=len(files) > 1) for file in files]
+        token_prices = priced(models, SPROUT if prices is None else prices)
+        parts = [_part(file, models, token_prices, incomplete, prefix=len(files) > 1) for file in files]
         return _join_parts(parts, models)
     except HistoryError as error:
         raise HistoryError(f"{path}: {error}") from None
@@ -75,7 +75,11 @@ Part = tuple[list[str], list[str], list[str], NDArray[np.float64], NDArray[np.fl
 
 
 def _part(
-    file: Path, models: list[str], paid: list[tuple[float, float]], incomplete: Incomplete, prefix: bool
+    file: Path,
+    models: list[str],
+    token_prices: list[tuple[float, float]],
+    incomplete: Incomplete,
+    prefix: bool,
 ) -> Part:
     columns = set(read_schema(file).names)
     for name in ("prompt", *models):
@@ -85,7 +89,7 @@ def _part(
     fields = [f"{model}.{field}" for model in models for field in (SCORE, INPUT, OUTPUT)]
     table, rows = read_table(file, plain + fields)
     try:
-        return _read_part(file, table, rows, models, paid, incomplete, prefix)
+        return _read_part(file, table, rows, models, token_prices, incomplete, prefix)
     except HistoryError as error:
         raise HistoryError(f"{file.name}: {error}" if prefix else str(error)) from None
 
@@ -95,7 +99,7 @@ def _read_part(
     table: pa.Table,
     rows: TableRows,
     models: list[str],
-    paid: list[tuple[float, float]],
+    token_prices: list[tuple[float, float]],
     incomplete: Incomplete,
     prefix: bool,
 ) -> Part:
@@ -114,10 +118,10 @@ def _read_part(
     )
     quality = np.empty((len(prompts), len(models)))
     cost = np.empty_like(quality)
-    for i, (model, (paid_in, paid_out)) in enumerate(zip(models, paid, strict=True)):
+    for i, (model, (input_price, output_price)) in enumerate(zip(models, token_prices, strict=True)):
         quality[:, i] = _field(table, model, SCORE, rows)
         tokens_in, tokens_out = _field(table, model, INPUT, rows), _field(table, model, OUTPUT, rows)
-        cost[:, i] = (tokens_in * paid_in + tokens_out * paid_out) / 1e6
+        cost[:, i] = (tokens_in * input_price + tokens_out * output_price) / 1e6
     gaps = {
         name: np.array([text is None for text in texts], bool)
         for name, texts in (("key", ids), ("prompt", prompts))
@@ -141,10 +145,10 @@ def _join_parts(parts: list[Part], models: list[str]) -> History:
 
 
 def _texts(
-    table: pa.Table, name: str, rows: TableRows, read: Callable[..., list[str | None]]
+    table: pa.Table, name: str, rows: TableRows, convert: Callable[..., list[str | None]]
 ) -> list[str | None]:
     column = table.column(name)
-    return read(column.to_pandas(), name, rows.name, str(column.type))
+    return convert(column.to_pandas(), name, rows.name, str(column.type))
 
 
 def _field(table: pa.Table, model: str, field: str, rows: TableRows) -> NDArray[np.float64]:

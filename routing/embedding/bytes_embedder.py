@@ -82,11 +82,11 @@ class BytesEmbedder:
         features = np.empty((len(prompts), WIDTH))
         for start, part in chunks(prompts):
             words = read_words(part)
-            here = slice(start, start + len(part))
-            text, row = self._known(words)
+            rows = slice(start, start + len(part))
+            text, row = self._known_words(words)
             sums = self._sum_of_one(row) if len(part) == 1 else self._sums(text, row, len(part))
-            embeddings[here] = normalised(sums + self.mean)
-            features[here] = features_of(words)
+            embeddings[rows] = normalised(sums + self.mean)
+            features[rows] = features_of(words)
         return QueryBatch(prompts, embeddings, features)
 
     def _sums(self, text: NDArray[np.intp], row: NDArray[np.int32], texts: int) -> Float32Array:
@@ -112,7 +112,7 @@ class BytesEmbedder:
         sums: Float32Array = np.add.reduce(data[:, None] * self.table[rows], axis=0)
         return sums
 
-    def _known(self, words: Words) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+    def _known_words(self, words: Words) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
         solid = words.kind != SPACE
         row = self.row[_top_bits(words.hashes[solid])]
         known = row >= 0

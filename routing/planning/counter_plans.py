@@ -33,7 +33,7 @@ def counters_of(models: tuple[str, ...], budgets: Budgets) -> tuple[Counters, In
 
 
 def new_period(
-    plan: Plan, used: Sequence[CounterKey], now: float, ends_at: float | None, horizon: int
+    plan: Plan, used_values: Sequence[CounterKey], now: float, ends_at: float | None, horizon: int
 ) -> Plan:
     """Return the plan of the next period, without grants; the last prices are in force until new ones are.
 
@@ -41,7 +41,7 @@ def new_period(
     ----------
     plan : Plan
         Of the last period, with the grants of lanes that may still spend.
-    used : sequence of CounterKey
+    used_values : sequence of CounterKey
         Values that queries had in the last period. Other values are dropped, so that counters do not pile up.
     now : float
         Seconds since the epoch.
@@ -64,7 +64,7 @@ def new_period(
         budgets = np.where(plan.active, plan.catalogue_limits, 0)
         return plan.changed(granted=none, target=none, budgets=budgets, **changes)
     active_budgets = [budget for budget in plan.counters.budgets if budget.models]
-    counters = Counters.of(active_budgets, plan.models).with_keys(used)
+    counters = Counters.of(active_budgets, plan.models).with_keys(used_values)
     limits = counters.limits()
     prices = np.zeros(len(counters))
     grouped = counters.grouped

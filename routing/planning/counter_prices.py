@@ -61,11 +61,11 @@ def terms_like(
         From `shares_of`.
     """
     random = np.random.default_rng(rows)
-    count, known = samples
-    drawn = QueryTerms()
-    if count >= MIN_SAMPLED_TERMS and not known.empty:
-        drawn = known.rows(random.integers(0, count, rows))
-    values = dict(drawn.values)
+    count, sample_terms = samples
+    drawn_terms = QueryTerms()
+    if count >= MIN_SAMPLED_TERMS and not sample_terms.empty:
+        drawn_terms = sample_terms.rows(random.integers(0, count, rows))
+    values = dict(drawn_terms.values)
     for number, budget in enumerate(counters.budgets):
         if budget.group_by is None:
             continue
@@ -76,9 +76,9 @@ def terms_like(
         ):
             continue
         names = [counters.keys[column][1] or "" for column in columns]
-        picked = random.choice(len(columns), size=rows, p=share / share.sum())
-        values[budget.group_by] = [names[place] for place in picked]
-    return QueryTerms(drawn.weight, drawn.eligible, drawn.tokens, values)
+        positions = random.choice(len(columns), size=rows, p=share / share.sum())
+        values[budget.group_by] = [names[place] for place in positions]
+    return QueryTerms(drawn_terms.weight, drawn_terms.eligible, drawn_terms.tokens, values)
 
 
 @dataclass(frozen=True)

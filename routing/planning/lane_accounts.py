@@ -105,8 +105,8 @@ class LaneAccounts:
         """Return the values that queries of the period had."""
         if self._counters is None:
             return []
-        used = self.seen.sum(0) + self.charged.sum(0)
-        keys = zip(self._counters.keys, used.tolist(), strict=True)
+        activity = self.seen.sum(0) + self.charged.sum(0)
+        keys = zip(self._counters.keys, activity.tolist(), strict=True)
         return [key for key, count in keys if key[1] is not None and count]
 
     @property

@@ -172,8 +172,8 @@ class _Smoothed(SmoothedDual[tuple[FloatArray, FloatArray]]):
 
     def certify(self, y: FloatArray, share: FloatArray) -> None:
         """Set the gap between D(y) and the soft assignment, which is scaled down to the budgets."""
-        used = (share * self.cost) @ self.mass
-        fit = np.minimum(1.0, self.limit / np.maximum(used, 1e-300))
+        spend = (share * self.cost) @ self.mass
+        fit = np.minimum(1.0, self.limit / np.maximum(spend, 1e-300))
         primal = float(fit @ ((share * self.quality) @ self.mass))
         best = np.maximum((self.quality - self.cost * y[:, None]).max(axis=0), 0)
         dual = float(self.limit @ y + self.mass @ best)

@@ -151,8 +151,8 @@ class RoutingProgram:
     def dual(self, prices: FloatArray) -> float:
         """Return D(y), an upper bound of the quality of any routing within the limits (weak duality)."""
         gain = np.maximum(self.scores(prices).max(1, initial=0.0), 0.0)
-        paid = np.where(self.binding, self.limits, 0.0)
-        return float(paid @ prices + self.mass @ gain)
+        limits = np.where(self.binding, self.limits, 0.0)
+        return float(limits @ prices + self.mass @ gain)
 
     def price_of_closed(self, prices: FloatArray) -> FloatArray:
         """Return the prices, and for counters without any limit the lowest at which no row draws on them."""

@@ -155,19 +155,19 @@ class Account:
         """
         models = len(self.served)
         rows = np.flatnonzero(choice >= 0)
-        picked = choice[rows]
-        cost = charge[rows, picked]
+        model = choice[rows]
+        cost = charge[rows, model]
         spent = np.zeros(models, dtype=np.int64)
-        np.add.at(spent, picked, cost)
+        np.add.at(spent, model, cost)
         changed: dict[str, Any] = {"charged": self.charged + spent} if self.counters is None else {}
         if columns is not None and amounts is not None:
-            changed |= self._counter_changes(picked, cost, columns[rows], amounts[rows])
+            changed |= self._counter_changes(model, cost, columns[rows], amounts[rows])
         if seen is not None and seen.size:
             changed["seen"] = self.seen + np.bincount(seen.ravel(), minlength=len(self.seen))
         return replace(
             self,
             reserved=self.reserved + spent,
-            served=self.served + np.bincount(picked, minlength=models),
+            served=self.served + np.bincount(model, minlength=models),
             arrived=self.arrived + len(choice),
             unserved=self.unserved + int((choice == UNSERVED).sum()),
             deferred=self.deferred + int((choice == DEFERRED).sum()),

@@ -111,7 +111,7 @@ def affordable_shares(
         if budget.is_rate or not covered[active].any():
             continue
         allowance = budget_share * limits[draws.columns[:, number]] / max(1, plan.horizon)
-        each = allowance[:, None] / covered[active].sum()
-        bounded = np.minimum(shares, each / np.maximum(draws.amounts(number), 1e-9))
+        query_allowance = allowance[:, None] / covered[active].sum()
+        bounded = np.minimum(shares, query_allowance / np.maximum(draws.amounts(number), 1e-9))
         shares = np.where(covered, bounded, shares)
     return shares

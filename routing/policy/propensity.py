@@ -82,13 +82,13 @@ def propensity(
     masked = np.where(possible, score, -np.inf)
     top = masked.max(1, initial=-np.inf)
     best = (masked >= (top - TOLERANCE)[:, None]).argmax(1)
-    own = np.where(payable[rows, best], best, DEFERRED)
-    own = np.where(top > TOLERANCE, own, UNSERVED)
+    greedy = np.where(payable[rows, best], best, DEFERRED)
+    greedy = np.where(top > TOLERANCE, greedy, UNSERVED)
     tried = np.where(payable, share, 0.0)
     lost = np.where(possible & ~payable, share, 0.0).sum(1)
     explored = np.where(choice >= 0, tried[rows, np.maximum(choice, 0)], 0.0)
     explored = np.where(choice == DEFERRED, lost, explored)
-    total = explored + np.where(own == choice, 1.0 - tried.sum(1) - lost, 0.0)
+    total = explored + np.where(greedy == choice, 1.0 - tried.sum(1) - lost, 0.0)
     bounded: FloatArray = np.minimum(np.maximum(total, 0.0), 1.0)
     return bounded
 

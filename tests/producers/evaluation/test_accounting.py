@@ -76,8 +76,8 @@ def test_locate_queries_follows_the_attempts_of_returned_queries():
     places = locate_queries(["a", "b", "c", "d"], results)
     assert places.twice == ["c", "d"], "an attempt has one place, and an unserved query no further one"
     assert (places.served, places.unserved) == (3, 1)
-    assert [(one.id, one.where) for one in places.last][:2] == [("a", 1), ("b", UNSERVED)]
-    assert [(one.id, one.where) for one in places.first][:2] == [("a", 0), ("b", 0)]
+    assert [(one.id, one.destination) for one in places.last][:2] == [("a", 1), ("b", UNSERVED)]
+    assert [(one.id, one.destination) for one in places.first][:2] == [("a", 0), ("b", 0)]
 
 
 # --- order --------------------------------------------------------------------------------------------------
