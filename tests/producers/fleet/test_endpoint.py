@@ -24,7 +24,7 @@ from tests.producers.fleet.chat_server import (
 )
 
 
-async def test_ask_complete_answer_is_returned(
+async def test_complete_complete_answer_is_returned(
     make_client: Callable[..., EndpointClient], server: ChatServer
 ):
     reply = await make_client().complete(request("hello"), {"traceparent": TRACEPARENT})
@@ -38,7 +38,7 @@ async def test_ask_complete_answer_is_returned(
 
 
 @pytest.mark.parametrize("fault", ["500", "cut", "broken"])
-async def test_ask_temporary_failures_are_retried(
+async def test_complete_temporary_failures_are_retried(
     fault: str, make_client: Callable[..., EndpointClient], server: ChatServer, pauses: list[float]
 ):
     prompt = f"after {fault}"
@@ -51,7 +51,7 @@ async def test_ask_temporary_failures_are_retried(
     assert pauses == [0.5, 1.0]
 
 
-async def test_ask_incomplete_answers_with_usage_are_paid(
+async def test_complete_incomplete_answers_with_usage_are_paid(
     make_client: Callable[..., EndpointClient], server: ChatServer
 ):
     server.faults["half"].extend(["unfinished"] * 2)
@@ -68,7 +68,7 @@ async def test_ask_incomplete_answers_with_usage_are_paid(
     assert failed.error["code"] == "half_answer"
 
 
-async def test_ask_pay_once_does_not_retry_a_paid_answer(
+async def test_complete_pay_once_does_not_retry_a_paid_answer(
     make_client: Callable[..., EndpointClient], server: ChatServer
 ):
     server.faults["bounded"].extend(["500", "unfinished", "unfinished"])
@@ -80,7 +80,7 @@ async def test_ask_pay_once_does_not_retry_a_paid_answer(
 
 
 @pytest.mark.parametrize("fault", ["hang", "cut", "broken", "502", "504"])
-async def test_ask_pay_once_does_not_retry_an_unsure_request(
+async def test_complete_pay_once_does_not_retry_an_unsure_request(
     fault: str, make_client: Callable[..., EndpointClient], server: ChatServer
 ):
     server.faults[f"once {fault}"].extend(["429", "503", fault])
@@ -96,7 +96,7 @@ async def test_ask_pay_once_does_not_retry_an_unsure_request(
     assert (other.unsure, server.asked[f"again {fault}"]) == (True, 2)
 
 
-async def test_ask_endpoint_unreachable_raises_access_error():
+async def test_complete_endpoint_unreachable_raises_access_error():
     paused: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -114,7 +114,7 @@ async def test_ask_endpoint_unreachable_raises_access_error():
 
 
 @pytest.mark.parametrize("fault", ["503", "500", "hang", "cut"])
-async def test_ask_after_an_outage_retries_the_query(
+async def test_complete_after_an_outage_retries_the_query(
     fault: str, make_client: Callable[..., EndpointClient], server: ChatServer
 ):
     server.faults[f"outage {fault}"].extend([fault] * 2)
@@ -126,12 +126,12 @@ async def test_ask_after_an_outage_retries_the_query(
     assert (reply.attempts, reply.tokens, reply.probe_tokens) == (3, ANSWER_TOKENS, ANSWER_TOKENS)
 
 
-async def test_ask_outage_fails_no_query_in_flight(
+async def test_complete_outage_fails_no_query_in_flight(
     make_client: Callable[..., EndpointClient], server: ChatServer
 ):
     caller, left = make_client(attempts=2), [30]
 
-    def respond(asked: dict) -> tuple[int, dict[str, str], bytes] | None:
+    def respond(body: dict) -> tuple[int, dict[str, str], bytes] | None:
         left[0] -= 1
         return (503, {}, b"restarting") if left[0] > 0 else None
 
@@ -141,13 +141,13 @@ async def test_ask_outage_fails_no_query_in_flight(
     assert [reply.error for reply in replies] == [None] * 8
 
 
-async def test_ask_query_that_crashes_the_endpoint_fails(
+async def test_complete_query_that_crashes_the_endpoint_fails(
     make_client: Callable[..., EndpointClient], server: ChatServer
 ):
     down = [0]
 
-    def respond(asked: dict) -> tuple[int, dict[str, str], bytes] | None:
-        if asked["messages"][-1]["content"] == "kills":
+    def respond(body: dict) -> tuple[int, dict[str, str], bytes] | None:
+        if body["messages"][-1]["content"] == "kills":
             down[0] = 3
         down[0] -= down[0] > 0
         return (503, {}, b"starting") if down[0] else None
@@ -159,12 +159,12 @@ async def test_ask_query_that_crashes_the_endpoint_fails(
     assert (reply.error["code"], server.asked["kills"]) == ("http_503", 8)
 
 
-async def test_ask_pay_once_during_an_outage_settles_an_unsure_request(
+async def test_complete_pay_once_during_an_outage_settles_an_unsure_request(
     make_client: Callable[..., EndpointClient], server: ChatServer
 ):
     caller = make_client(query_seconds=3.0)
     await caller.complete(request("answered"))
-    server.respond = lambda asked: (502, {}, b"lost on the way")
+    server.respond = lambda body: (502, {}, b"lost on the way")
 
     paid = await caller.complete(request("lost"), pay_once=True)
     with pytest.raises(EndpointAccessError, match="lost on the way"):
@@ -175,7 +175,7 @@ async def test_ask_pay_once_during_an_outage_settles_an_unsure_request(
     assert "the endpoint answers neither queries" in str(paid.stop)
 
 
-async def test_ask_answer_without_usage_is_not_counted(
+async def test_complete_answer_without_usage_is_not_counted(
     make_client: Callable[..., EndpointClient], server: ChatServer
 ):
     server.faults["free?"].append("uncounted")
@@ -186,7 +186,7 @@ async def test_ask_answer_without_usage_is_not_counted(
     assert not reply.counted
 
 
-async def test_ask_rate_limit_delays_all_queries(
+async def test_complete_rate_limit_delays_all_queries(
     make_client: Callable[..., EndpointClient], server: ChatServer, pauses: list[float]
 ):
     server.faults["limited"].extend(["429"] * 4)
@@ -208,7 +208,7 @@ async def test_ask_rate_limit_delays_all_queries(
     ["3600", "86400", str(int(time()) + 3600), formatdate(time() + 3600)],
     ids=["hour", "day", "unix-time", "date"],
 )
-async def test_ask_rate_limit_longer_than_query_seconds_raises_access_error(
+async def test_complete_rate_limit_longer_than_query_seconds_raises_access_error(
     value: str, make_client: Callable[..., EndpointClient], server: ChatServer, pauses: list[float]
 ):
     caller = make_client(query_seconds=60)
@@ -222,7 +222,7 @@ async def test_ask_rate_limit_longer_than_query_seconds_raises_access_error(
     assert pauses == []
 
 
-async def test_ask_lasting_rate_limit_fails_a_query_only_if_others_are_answered(server: ChatServer):
+async def test_complete_lasting_rate_limit_fails_a_query_only_if_others_are_answered(server: ChatServer):
     server.retry_after = "0"
     server.faults["limited on"].extend(["429"] * 99)
     server.faults["limited all"].extend(["429"] * 99)
@@ -245,7 +245,7 @@ async def test_ask_lasting_rate_limit_fails_a_query_only_if_others_are_answered(
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1700000000", "Wed, 21 Oct 2015 07:28:00 GMT"])
-async def test_ask_retry_after_zero_uses_the_default_pause(
+async def test_complete_retry_after_zero_uses_the_default_pause(
     value: str, make_client: Callable[..., EndpointClient], server: ChatServer, pauses: list[float]
 ):
     server.faults[f"at once {value}"].extend(["429"] * 4)
@@ -258,7 +258,7 @@ async def test_ask_retry_after_zero_uses_the_default_pause(
     assert [pause for pause in pauses if pause in (0.5, 1.0, 2.0, 4.0)] == [0.5, 1.0, 2.0, 4.0]
 
 
-async def test_ask_request_that_hangs_times_out(
+async def test_complete_request_that_hangs_times_out(
     make_client: Callable[..., EndpointClient], server: ChatServer
 ):
     server.faults["hangs"].append("hang")
@@ -269,7 +269,7 @@ async def test_ask_request_that_hangs_times_out(
     assert (reply.attempts, server.asked["hangs"]) == (2, 2)
 
 
-async def test_ask_permanent_error_is_not_retried(
+async def test_complete_permanent_error_is_not_retried(
     make_client: Callable[..., EndpointClient], server: ChatServer
 ):
     server.faults["bad"].append("400")
@@ -289,7 +289,7 @@ async def test_ask_permanent_error_is_not_retried(
     assert server.requests[-1] == plain_request("m", 5)
 
 
-async def test_ask_attempts_are_limited(make_client: Callable[..., EndpointClient], server: ChatServer):
+async def test_complete_attempts_are_limited(make_client: Callable[..., EndpointClient], server: ChatServer):
     server.faults["down"].extend(["500"] * 9)
 
     reply = await make_client(attempts=3).complete(request("down"))
@@ -299,7 +299,7 @@ async def test_ask_attempts_are_limited(make_client: Callable[..., EndpointClien
 
 
 @pytest.mark.parametrize(("status", "text"), [("401", "api_key"), ("402", "credit"), ("404", "base_url")])
-async def test_ask_wrong_key_account_or_model_raises_access_error(
+async def test_complete_wrong_key_account_or_model_raises_access_error(
     status: str, text: str, make_client: Callable[..., EndpointClient], server: ChatServer
 ):
     server.faults["set up"].append(status)
@@ -308,7 +308,7 @@ async def test_ask_wrong_key_account_or_model_raises_access_error(
         await make_client().complete(request("set up"))
 
 
-async def test_ask_request_that_cannot_be_encoded_fails_that_query(
+async def test_complete_request_that_cannot_be_encoded_fails_that_query(
     make_client: Callable[..., EndpointClient], server: ChatServer
 ):
     caller, probes = make_client(), server.asked[PLAIN_PROMPT]
@@ -323,7 +323,7 @@ async def test_ask_request_that_cannot_be_encoded_fails_that_query(
     assert server.asked[PLAIN_PROMPT] == probes, "that is found out without the endpoint"
 
 
-async def test_ask_no_request_can_be_sent_raises_without_the_key(server: ChatServer):
+async def test_complete_no_request_can_be_sent_raises_without_the_key(server: ChatServer):
     client = openai.AsyncOpenAI(api_key="ключ", base_url=server.url, max_retries=0)
 
     with pytest.raises(EndpointAccessError, match="no request can be sent") as raised:
@@ -335,7 +335,7 @@ async def test_ask_no_request_can_be_sent_raises_without_the_key(server: ChatSer
         await EndpointClient(client, Limits()).complete(request("anything"))
 
 
-async def test_ask_answer_nested_too_deeply_is_a_failure(
+async def test_complete_answer_nested_too_deeply_is_a_failure(
     make_client: Callable[..., EndpointClient], server: ChatServer
 ):
     server.faults["deep"].append("deep")

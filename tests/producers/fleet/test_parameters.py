@@ -36,15 +36,15 @@ def query(**fields: Any) -> dict[str, Any]:
 
 
 def limits(server: ChatServer) -> list[dict[str, int]]:
-    return [{name: most for name, most in asked.items() if "max" in name} for asked in server.requests]
+    return [{name: most for name, most in request.items() if "max" in name} for request in server.requests]
 
 
 def refuses(*names: str) -> Callable[[dict[str, Any]], tuple[int, dict[str, str], bytes] | None]:
     """An endpoint that takes none of these parameters."""
 
-    def respond(asked: dict[str, Any]) -> tuple[int, dict[str, str], bytes] | None:
+    def respond(body: dict[str, Any]) -> tuple[int, dict[str, str], bytes] | None:
         for name in names:
-            if name in asked:
+            if name in body:
                 error = {
                     "message": f"Unsupported parameter: '{name}'",
                     "code": "unsupported_parameter",
@@ -59,11 +59,11 @@ def refuses(*names: str) -> Callable[[dict[str, Any]], tuple[int, dict[str, str]
 def ignores(*names: str) -> Callable[[dict[str, Any]], tuple[int, dict[str, str], bytes]]:
     """An endpoint that answers with as many tokens as it likes, unless another name says how many."""
 
-    def respond(asked: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+    def respond(sent: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
         known = [
-            asked[name]
+            sent[name]
             for name in ("max_tokens", "max_completion_tokens")
-            if name in asked and name not in names
+            if name in sent and name not in names
         ]
         body = orjson.loads(completion("hi", "m"))
         spent = min([4096, *known])
@@ -116,11 +116,11 @@ async def test_parameters_both_names_refused_together_sends_one(
 ):
     ignoring = ignores("max_tokens")
 
-    def respond(asked: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
-        if {"max_tokens", "max_completion_tokens"} <= set(asked):
+    def respond(body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+        if {"max_tokens", "max_completion_tokens"} <= set(body):
             text = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported."
             return 400, {}, orjson.dumps({"error": {"message": text}})
-        return ignoring(asked)
+        return ignoring(body)
 
     server.respond = respond
     caller = make_caller()
@@ -134,8 +134,8 @@ async def test_parameters_both_names_refused_together_sends_one(
 async def test_parameters_refused_value_keeps_the_name(
     make_caller: Callable[..., EndpointClient], server: ChatServer
 ):
-    def respond(asked: dict[str, Any]) -> tuple[int, dict[str, str], bytes] | None:
-        if asked["max_tokens"] <= 40:
+    def respond(body: dict[str, Any]) -> tuple[int, dict[str, str], bytes] | None:
+        if body["max_tokens"] <= 40:
             return None
         text = "max_tokens is too large: 50. This model supports at most 40 completion tokens"
         return 400, {}, orjson.dumps({"error": {"message": text, "param": "max_tokens"}})
@@ -145,7 +145,7 @@ async def test_parameters_refused_value_keeps_the_name(
 
     assert reply.error is not None
     assert "too large" in reply.error["message"]
-    assert all("max_completion_tokens" not in asked for asked in server.requests)
+    assert all("max_completion_tokens" not in request for request in server.requests)
 
 
 async def test_parameters_no_limit_accepted_raises_access_error(

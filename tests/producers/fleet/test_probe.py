@@ -24,19 +24,19 @@ async def test_probe_queries_failing_together_send_one_plain_request(
     pay_once: bool, make_client: Callable[..., EndpointClient], server: ChatServer
 ):
     caller, before = make_client(attempts=2), server.asked[PLAIN_PROMPT]
-    server.respond = lambda asked: (200, {}, b"<html>Please sign in</html>")
+    server.respond = lambda body: (200, {}, b"<html>Please sign in</html>")
 
     asking = [caller.complete(request(f"together {i}"), pay_once=pay_once) for i in range(8)]
-    found = await asyncio.gather(*asking, return_exceptions=True)
+    errors = await asyncio.gather(*asking, return_exceptions=True)
 
-    assert {type(refused) for refused in found} == {EndpointAccessError}
+    assert {type(refused) for refused in errors} == {EndpointAccessError}
     assert server.asked[PLAIN_PROMPT] - before == 1
 
 
 async def test_probe_permission_never_granted_raises_at_once(
     make_client: Callable[..., EndpointClient], server: ChatServer, pauses: list[float]
 ):
-    server.respond = lambda asked: (403, {}, b'{"error": {"message": "no access to this LLM"}}')
+    server.respond = lambda body: (403, {}, b'{"error": {"message": "no access to this LLM"}}')
 
     with pytest.raises(EndpointAccessError, match="no access to this LLM"):
         await make_client().complete(request("never let in"))
@@ -106,7 +106,7 @@ async def test_probe_error_about_the_query_needs_no_plain_request(
 ):
     probes = server.asked[PLAIN_PROMPT]
     body = {"error": {"message": "not this", "type": "invalid_request_error", "code": code}}
-    server.respond = lambda asked: (400, {}, orjson.dumps(body))
+    server.respond = lambda sent: (400, {}, orjson.dumps(body))
 
     reply = await make_client().complete(request("too much"))
 

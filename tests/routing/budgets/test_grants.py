@@ -206,8 +206,8 @@ def test_grants_settle_when_nothing_is_spent(shape, traffic, seed):
     cluster.traffic = np.array(traffic[:lanes])
     cluster.settle_down()
     # Some lane can spend all of the rest, except for rounding.
-    held = sum(cluster.available(lane) for lane in range(len(cluster.accounts)))
-    assert (np.abs(held - (cluster.budgets - cluster.charged)) <= 2 * lanes).all()
+    available = sum(cluster.available(lane) for lane in range(len(cluster.accounts)))
+    assert (np.abs(available - (cluster.budgets - cluster.charged)) <= 2 * lanes).all()
 
 
 @given(shapes, st.integers(0, 2**32))

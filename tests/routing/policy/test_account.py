@@ -81,13 +81,13 @@ def test_charged_equals_open_reservations_and_settled_costs(queries):
         if actual is not None:
             account = account.settle(ints(model), ints(charge), ints(actual))
     for i in range(3):
-        mine = [(charge, actual) for model, charge, actual in queries if model == i]
-        assert account.charged[i] == sum(charge if actual is None else actual for charge, actual in mine)
-        assert account.settled[i] == sum(actual for _, actual in mine if actual is not None)
-        assert account.reserved[i] == sum(charge for charge, _ in mine)
+        of_model = [(charge, actual) for model, charge, actual in queries if model == i]
+        assert account.charged[i] == sum(charge if actual is None else actual for charge, actual in of_model)
+        assert account.settled[i] == sum(actual for _, actual in of_model if actual is not None)
+        assert account.reserved[i] == sum(charge for charge, _ in of_model)
         assert (account.served[i], account.settlements[i]) == (
-            len(mine),
-            sum(actual is not None for _, actual in mine),
+            len(of_model),
+            sum(actual is not None for _, actual in of_model),
         )
 
 

@@ -71,8 +71,8 @@ def in_bill(edit: Edit, counter: str, period: bytes = b"1") -> Callable[[Recorde
     def change(bill: dict[str, Any]) -> None:
         edit(bill if "value" in bill else next(one for one in bill["counters"] if one["budget"] == counter))
 
-    wanted = period + b"/team=ads" if counter == "ads" else period
-    return lambda h: edited(h, h.topics.periods, lambda key: key == wanted, change)
+    key_of_bill = period + b"/team=ads" if counter == "ads" else period
+    return lambda h: edited(h, h.topics.periods, lambda key: key == key_of_bill, change)
 
 
 def add(name: str, by: int) -> Edit:

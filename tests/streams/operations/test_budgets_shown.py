@@ -105,9 +105,9 @@ def test_plan_shows_what_lanes_and_pool_hold_of_each_counter():
     for _ in range(10):
         stream.send(2, metadata={"team": "ads"}, max_tokens=50)
         stream.round(1.0)
-    charged, held, pool = holdings(stream.plan, stream.ledgers())
+    charged, unspent, pool = holdings(stream.plan, stream.ledgers())
     names = stream.plan.counters.names
-    assert (charged + held + pool == stream.plan.budgets).all()
+    assert (charged + unspent + pool == stream.plan.budgets).all()
     assert charged.tolist() == [stream.charged(*key) for key in stream.plan.counters.keys]
     assert charged[names.index("total")] == charged[names.index("team=ads")] > 0
     rows = {
@@ -116,7 +116,7 @@ def test_plan_shows_what_lanes_and_pool_hold_of_each_counter():
         if line.split()[:1] and line.split()[0] in names
     }
     for column, (name, unit) in enumerate(zip(names, ("usd", "tokens", "usd", "usd", "usd"), strict=True)):
-        amounts = [int(array[column]) for array in (stream.plan.budgets, charged, held, pool)]
+        amounts = [int(array[column]) for array in (stream.plan.budgets, charged, unspent, pool)]
         shown = [f"{to_usd(one):.6f}" if unit == "usd" else str(one) for one in amounts]
         assert rows[name] == [f"{stream.plan.prices[column]:.4g}", *shown]
 
