@@ -140,7 +140,7 @@ def test_open_reservations_after_random_steps_equal_a_queue(steps):
 
 
 @pytest.mark.parametrize("column", ["offsets", "charge", "ids"])
-def test_decode_reserved_with_missing_column_raises(column):
+def test_decode_reservations_with_missing_column_raises(column):
     value = encode_reservations(batch([1, 2])).replace(b'"%s"' % column.encode(), b'"other"')
     with pytest.raises(KeyError):
         decode_reservations(value)
