@@ -189,7 +189,7 @@ def measure(servers: str, folder: Path, arguments: argparse.Namespace) -> dict[s
         "rss_mb": median(start["rss_mb"] for start in started),
         "threads": median(start["threads"] for start in started),
         "help_seconds": median(startup.time_of_help() for _ in range(arguments.rounds)),
-        "cpu_us_a_query_by_stage": {name: by_stage(found) for name, found in stages.items()},
+        "cpu_us_a_query_by_stage": {name: by_stage(snapshot) for name, snapshot in stages.items()},
         "rounds": figures,
     }
 

@@ -141,8 +141,8 @@ class CostQuantile:
 
 def offset_of(offsets: Offsets, name: str, level: float) -> float:
     """Return the correction of an LLM's reservations; 0 if it is unknown or of another level."""
-    known, offset, *_ = offsets.get(name, (level, 0.0))
-    return offset if known == level else 0.0
+    last_level, offset, *_ = offsets.get(name, (level, 0.0))
+    return offset if last_level == level else 0.0
 
 
 def follow(offset: float, level: float, answers: float, above: float) -> float:
@@ -184,10 +184,10 @@ def absorb_answers(offsets: Offsets, level: float, totals: Mapping[str, Sequence
     """
     after = dict(offsets)
     for name, (answers, above) in totals.items():
-        known, offset, seen, seen_above = offsets.get(name, [level, 0.0, answers, above])
-        if known != level:
-            known, offset, seen, seen_above = level, 0.0, answers, above
-        new, new_above = answers - seen, above - seen_above
+        last_level, offset, last_answers, last_above = offsets.get(name, [level, 0.0, answers, above])
+        if last_level != level:
+            last_level, offset, last_answers, last_above = level, 0.0, answers, above
+        new, new_above = answers - last_answers, above - last_above
         if new >= 0 and 0 <= new_above <= new:
             offset = round(follow(offset, level, new, new_above), DIGITS)
         after[name] = [level, offset, answers, above]

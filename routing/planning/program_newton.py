@@ -232,9 +232,9 @@ class _SmoothedProgram(SmoothedDual[list[FloatArray]]):
         index = np.full(self.size + 1, -1)
         index[: self.size][free] = np.arange(int(free.sum()))
         row, column = index[np.concatenate(rows)], index[np.concatenate(columns)]
-        kept = (row >= 0) & (column >= 0)
+        inner = (row >= 0) & (column >= 0)
         size = int(free.sum())
-        matrix = csc_array((np.concatenate(values)[kept], (row[kept], column[kept])), shape=(size, size))
+        matrix = csc_array((np.concatenate(values)[inner], (row[inner], column[inner])), shape=(size, size))
         solution: FloatArray = spsolve(matrix, gradient[free])
         return solution
 

@@ -121,8 +121,8 @@ def charge_quantiles(
         pico = to_pico(np.minimum(usd, MAX_USD))
         bounded = [row for row, query in enumerate(queries) if query.max_tokens and _is_bounded(query)]
         if bounded:
-            most = bounds([queries[row] for row in bounded], estimates, plan).pico
-            pico[bounded] = np.minimum(pico[bounded], most)
+            bound_pico = bounds([queries[row] for row in bounded], estimates, plan).pico
+            pico[bounded] = np.minimum(pico[bounded], bound_pico)
         return Charges(pico, [None] * len(queries))
 
     return charge

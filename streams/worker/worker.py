@@ -120,7 +120,7 @@ class Worker:
             self.overflow,
             self._lanes,
             self._explain,
-            lambda: self.app.unreadable.now(),
+            lambda: self.app.unreadable.snapshot(),
         )
         self._crashing: asyncio.Future[None] | None = None
         self.app = self._app()

@@ -35,8 +35,8 @@ def work(bound: Any = None, headers: Any = (), cost: float = 0.5, **fields: Any)
 
 
 def limits(**given: Any) -> dict[str, Any]:
-    asked = chat_request(work(**given), "m")
-    return {name: asked[name] for name in ("max_tokens", "max_completion_tokens") if name in asked}
+    request = chat_request(work(**given), "m")
+    return {name: request[name] for name in ("max_tokens", "max_completion_tokens") if name in request}
 
 
 @pytest.mark.parametrize(
@@ -176,15 +176,15 @@ def test_messages_long_numbers_keep_their_digits():
         b'{"id":"a","prompt":"?","parameters":{"seed":%b,"logit_bias":{"1":%b}},'
         b'"routing":{"partition":0,"offset":1,"cost":0.5}}' % (big, long)
     )
-    asked = decode_routed_query(value, [])
+    query = decode_routed_query(value, [])
     response = b'{"choices":[{"message":{"content":null}}],"usage":{"cost":%b},"n":%b}' % (long, big)
     body = exact_json.decode(response)
 
-    assert exact_json.encode(chat_request(asked, "m")) == (
+    assert exact_json.encode(chat_request(query, "m")) == (
         b'{"seed":%b,"logit_bias":{"1":%b},"model":"m",' % (big, long)
         + b'"messages":[{"role":"user","content":"?"}]}'
     )
-    value = encode_answer(asked, "m", 0.5, answer_fields(asked, EndpointReply(body=body)))
+    value = encode_answer(query, "m", 0.5, answer_fields(query, EndpointReply(body=body)))
     assert b'"usage":{"cost":%b}' % long in value
     assert b'"n":%b' % big in value
 

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from routing.budgets.cost_quantile import CostQuantile
 from routing.budgets.money import PICO, read_pico
-from streams.ledger.reservations import decode_reserved
+from streams.ledger.reservations import decode_reservations
 from streams.messages.dead_letter import split_dead_letter_headers
 from streams.messages.deferred import (
     OVERFLOW_HEADER,
@@ -56,7 +56,7 @@ def test_route_batch_produces_reservations_with_decisions_and_grants(router):
     router.send(*ids(9))
     router.deliver(processor)
     (message,) = router.topics.of(router.names.reservations)
-    reserved = decode_reserved(message.value())
+    reserved = decode_reservations(message.value())
     by_offset = {query["routing"]["offset"]: query for query in router.routed()}
     assert reserved.offsets.tolist() == sorted(by_offset)
     for offset, model, charge in zip(reserved.offsets, reserved.model, reserved.charge, strict=True):
