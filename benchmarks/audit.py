@@ -28,7 +28,7 @@ from streams.audit.check import check
 from streams.audit.topic_records import TopicRecord
 from streams.config.topic_names import Topics
 from streams.ledger.record import LedgerRecord
-from streams.ledger.reservations import ReservationBatch, encode_reserved, id_digests
+from streams.ledger.reservations import ReservationBatch, encode_reservations, id_digests
 from streams.messages.outcome import (
     Outcome,
     encode_outcome,
@@ -132,7 +132,7 @@ class MadeUp:
                     begin,
                     begin + len(offsets),
                 )
-                yield TopicRecord(topic, lane, begin // BATCH, None, encode_reserved(reserved))
+                yield TopicRecord(topic, lane, begin // BATCH, None, encode_reservations(reserved))
 
     def _outcomes(self, topic: str) -> Iterator[TopicRecord]:
         for lane in range(self.lanes):
@@ -180,23 +180,23 @@ def main() -> int:
     parser.add_argument("--queries", type=int, default=1_000_000)
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--json", type=Path, metavar="FILE")
-    given = parser.parse_args()
-    check(MadeUp(BATCH * given.partitions, given.partitions), TOPICS)  # what is loaded once
-    logs = MadeUp(given.queries, given.partitions)
+    options = parser.parse_args()
+    check(MadeUp(BATCH * options.partitions, options.partitions), TOPICS)  # what is loaded once
+    logs = MadeUp(options.queries, options.partitions)
     before, began = resident(), time.perf_counter()
     verdict = check(logs, logs.topics, complete=True)
     seconds = time.perf_counter() - began
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    found = {
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    result = {
         "queries": verdict.queries,
         "fine": verdict.fine,
-        "bytes_a_query": round((most - before) / verdict.queries),
+        "bytes_a_query": round((peak - before) / verdict.queries),
         "microseconds_a_query": round(seconds / verdict.queries * 1e6, 1),
         "command": "python -m benchmarks.audit " + " ".join(sys.argv[1:]),
         "machine": describe(),
     }
-    print(orjson.dumps(found).decode())
-    save(given.json, found)
+    print(orjson.dumps(result).decode())
+    save(options.json, result)
     return 0 if verdict.fine else 1
 
 

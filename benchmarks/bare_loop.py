@@ -93,10 +93,10 @@ def measure(servers: str, topics: dict[str, str], partitions: int, total: int, *
 def rate(times: list[tuple[float, int]]) -> float:
     """Return queries/s, without the first `WARM` queries."""
     times = sorted(times)
-    seen = start = 0
+    warmed = start = 0
     warm = min(WARM, sum(count for _, count in times) // 4)
-    while start < len(times) - 2 and seen < warm:
-        seen += times[start][1]
+    while start < len(times) - 2 and warmed < warm:
+        warmed += times[start][1]
         start += 1
     began, ended = times[start - 1][0], times[-1][0]
     return float(sum(count for _, count in times[start:]) / max(ended - began, 1e-9))

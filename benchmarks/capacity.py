@@ -132,13 +132,13 @@ def plan_capacity(rate: float, costs: Costs, choice: Choice) -> dict[str, Any]:
     cells = 1
     while True:
         one = cell(rate / cells, costs, choice)
-        fits = (
+        within_limits = (
             one.lanes <= choice.most_lanes
             and one.planner_share <= choice.busy
             and one.follow_share <= 0.1
             and one.overflow_share <= choice.busy
         )
-        if fits:
+        if within_limits:
             break
         cells += 1
     return {

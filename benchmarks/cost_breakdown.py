@@ -25,7 +25,7 @@ from routing.policy.account import Account
 from routing.policy.plan import Plan
 from routing.policy.policy import route
 from streams.ledger.record import LedgerRecord
-from streams.ledger.reservations import ReservationBatch, encode_reserved, id_digests
+from streams.ledger.reservations import ReservationBatch, encode_reservations, id_digests
 from streams.messages.plan import decode_plan, encode_plan
 from streams.messages.query import (
     decode_query,
@@ -70,12 +70,12 @@ def rich_plan(lanes: int, models: int) -> Plan:
 
 def query_costs(rows: int) -> dict[str, float]:
     """Return microseconds per query by stage, and the bytes written."""
-    made = estimating("knn5", rows)
+    estimation = estimating("knn5", rows)
     values = synthetic_queries.messages(BATCH)
     records: list[Any] = [Message(i, value) for i, value in enumerate(values)]
     constant = estimating("constant", rows)
     bare = QueryIntake(constant.embedder, constant.dimension, constant.estimator)
-    intake = QueryIntake(made.embedder, made.dimension, made.estimator)
+    intake = QueryIntake(estimation.embedder, estimation.dimension, estimation.estimator)
     arrivals = intake.decode(records)
     plan, offsets = rich_plan(1, len(MODELS)), np.arange(BATCH)
     account = Account.fresh(plan.period, len(MODELS))
@@ -93,7 +93,7 @@ def query_costs(rows: int) -> dict[str, float]:
     )
     queries = [decode_query(value, synthetic_queries.DIMENSION) for value in values]
     sample = encode_samples({"models": MODELS}, arrivals.estimates.quality, arrivals.estimates.cost, "<f8")
-    reserved = encode_reserved(
+    reservation = encode_reservations(
         ReservationBatch(
             period=12,
             version=345,
@@ -119,7 +119,7 @@ def query_costs(rows: int) -> dict[str, float]:
         "encode_us": cpu(lambda: [encode_routed(query, routing) for query in queries]) * unit,
         "query_bytes": float(np.mean([len(value) for value in values])),
         "routed_bytes": float(np.mean([len(encode_routed(query, routing)) for query in queries])),
-        "reservation_bytes": len(reserved) / BATCH,
+        "reservation_bytes": len(reservation) / BATCH,
         "sample_bytes": len(sample) / BATCH,
         "sample_observe_us": cpu(lambda: observe(sample)) * unit,
     }
@@ -133,7 +133,7 @@ def observe(sample: bytes) -> None:
 
 def plan_costs(lanes: tuple[int, ...], models: int) -> list[dict[str, float]]:
     """Return the cost of a plan and of the ledgers by the number of lanes."""
-    found = []
+    rows = []
     for count in lanes:
         plan = rich_plan(count, models)
         value = encode_plan(plan)
@@ -155,7 +155,7 @@ def plan_costs(lanes: tuple[int, ...], models: int) -> list[dict[str, float]]:
                 planner.record_account(lane, LedgerRecord.decode(value).account)
             planner.update_grants()
 
-        found.append(
+        rows.append(
             {
                 "lanes": count,
                 "models": models,
@@ -166,7 +166,7 @@ def plan_costs(lanes: tuple[int, ...], models: int) -> list[dict[str, float]]:
                 "tick_ms": 1e3 * cpu(tick, 3),
             }
         )
-    return found
+    return rows
 
 
 EXACT_ROWS = 4000
@@ -175,7 +175,7 @@ EXACT_ROWS = 4000
 
 def solve_costs(rows: tuple[int, ...]) -> list[dict[str, float]]:
     """Return the CPU seconds of a price solve by number of samples: Newton and, up to `EXACT_ROWS`, exact."""
-    found = []
+    results = []
     for count in rows:
         rng = np.random.default_rng(1)
         models = len(MODELS)
@@ -188,8 +188,8 @@ def solve_costs(rows: tuple[int, ...]) -> list[dict[str, float]]:
             row[f"{solver}_seconds"] = cpu(
                 partial(solve_prices, solver, planner.plan, Estimates(quality, cost), budgets), 2
             )
-        found.append(row)
-    return found
+        results.append(row)
+    return results
 
 
 def embedding_costs(texts: int = 48) -> dict[str, float]:

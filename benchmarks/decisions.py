@@ -51,30 +51,30 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    given = parser().parse_args(arguments)
-    data = load_dataset(given.dataset)
-    vectors = normalised(np.load(given.embeddings))
-    test, past = split_rows(len(data), given.queries, seed=0)
+    options = parser().parse_args(arguments)
+    data = load_dataset(options.dataset)
+    vectors = normalised(np.load(options.embeddings))
+    test, past = split_rows(len(data), options.queries, seed=0)
     history, prompts = data.select(past), [data.texts[i] for i in test]
     rows: list[dict[str, Any]] = []
-    batches = [int(number) for number in given.batches.split(",")]
-    for name in given.presets.split(","):
+    batches = [int(number) for number in options.batches.split(",")]
+    for name in options.presets.split(","):
         preset, reason = choose_preset(len(past), name)
         fitted = fit(history, preset, embeddings=vectors[past])
         neural = preset.embedder == "model"
-        forms = ([False, True] if name in given.raw.split(",") else [False]) if neural else [True]
+        forms = ([False, True] if name in options.raw.split(",") else [False]) if neural else [True]
         for raw in forms:
             slow = raw and neural
-            few, rounds = (prompts[:SLOW_QUERIES], 1) if slow else (prompts, given.rounds)
+            sample, rounds = (prompts[:SLOW_QUERIES], 1) if slow else (prompts, options.rounds)
             for batch in [b for b in batches if not slow or b <= SLOW_QUERIES]:
                 row = {"preset": name, "reason": reason, "batch": batch, "history": len(past), "raw": raw}
-                rows.append(row | measured(fitted, few, vectors[test], batch, rounds, raw=raw))
+                rows.append(row | measured(fitted, sample, vectors[test], batch, rounds, raw=raw))
                 print(
                     f"{name:6} {'raw' if raw else 'embedded':8} batches of {batch:3}: "
                     + "  ".join(f"{k} {v:.1f}" for k, v in rows[-1].items() if k.endswith(("_us", "_ratio"))),
                     flush=True,
                 )
-    save(given.json, {"machine": describe(), "dataset": given.dataset.name, "rows": rows})
+    save(options.json, {"machine": describe(), "dataset": options.dataset.name, "rows": rows})
     return 0
 
 
@@ -116,7 +116,7 @@ def measured(
             return fitted.embedder.embed(prompts[part])
         return QueryBatch(prompts[part], vectors[part])
 
-    known = fitted.estimator.estimate(embed(slice(0, limit)))
+    estimated = fitted.estimator.estimate(embed(slice(0, limit)))
     teams = QueryTerms(values={"metadata.team": [TEAMS[j % len(TEAMS)] for j in range(limit)]})
 
     def decide(kind: str = "", *, estimate: bool = True) -> None:
@@ -124,7 +124,7 @@ def measured(
         account = Account.fresh(plan.period - 1, models)
         for start in range(0, limit, batch):
             part = slice(start, min(start + batch, limit))
-            estimates = fitted.estimator.estimate(embed(part)) if estimate else known.rows(part)
+            estimates = fitted.estimator.estimate(embed(part)) if estimate else estimated.rows(part)
             terms = teams.rows(part) if kind else QueryTerms()
             offsets = np.arange(part.start, part.stop)
             account = route(account, plan, 0, estimates, offsets, terms=terms).account

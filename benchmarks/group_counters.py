@@ -30,7 +30,7 @@ from confluent_kafka import Producer
 from benchmarks import synthetic_queries
 from benchmarks.machine import describe
 from benchmarks.result_file import save
-from benchmarks.stream import Run, throughput
+from benchmarks.stream_run import Run, throughput
 from infra.broker.native import native_cluster
 from routing.budgets.budget import Budget
 from routing.budgets.terms import QueryTerms
@@ -66,22 +66,22 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    given = parser().parse_args(arguments)
-    sizes = [int(size) for size in given.groups.split(",")]
-    looks = [look(size, given.partitions, given.looks) for size in sizes]
+    options = parser().parse_args(arguments)
+    sizes = [int(size) for size in options.groups.split(",")]
+    looks = [measure_look(size, options.partitions, options.looks) for size in sizes]
     for row in looks:
         print(orjson.dumps(row).decode(), file=sys.stderr, flush=True)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder, native_cluster(1) as cluster:
-        for _ in range(given.rounds):
+        for _ in range(options.rounds):
             for groups in (None, *sizes):
-                found = run_worker(
-                    cluster.bootstrap_servers, Path(folder), given.partitions, given.queries, groups
+                result = run_worker(
+                    cluster.bootstrap_servers, Path(folder), options.partitions, options.queries, groups
                 )
-                print(orjson.dumps(found).decode(), file=sys.stderr, flush=True)
-                rows.append(found)
+                print(orjson.dumps(result).decode(), file=sys.stderr, flush=True)
+                rows.append(result)
     summary = summarised(rows)
-    save(given.json, {"machine": describe(), "looks": looks, "runs": rows, "summary": summary})
+    save(options.json, {"machine": describe(), "looks": looks, "runs": rows, "summary": summary})
     print(orjson.dumps({"looks": looks, "summary": summary}).decode())
     return 0
 
@@ -107,8 +107,8 @@ def group_of(number: int, groups: int, partitions: int) -> int:
     [0, 1, 2, 3, 4, 1, 0, 3]
     """
     partition = number % partitions
-    mine = range(partition, groups, partitions)
-    return mine[(number // partitions) % len(mine)]
+    groups_of_partition = range(partition, groups, partitions)
+    return groups_of_partition[(number // partitions) % len(groups_of_partition)]
 
 
 def run_worker(
@@ -142,16 +142,16 @@ def ledger_bytes(run: Run) -> dict[str, float]:
     config, topic = reader_config(run.settings), run.settings.topics.ledger
     written: list[tuple[int, int, int]] = []
     for partition in range(run.settings.partitions):
-        mine: list[tuple[int, int, int]] = []
+        lane_transactions: list[tuple[int, int, int]] = []
         groups = counters = 0
         for message in read_to_end(config, topic, partition):
             size = len(message.key() or b"") + len(message.value() or b"")
             if counter_of(message.key()) is not None:
                 counters, groups = counters + 1, groups + size
             elif period_of(message.key()) is None:
-                mine.append((size, counters, groups))
+                lane_transactions.append((size, counters, groups))
                 groups = counters = 0
-        written += mine[len(mine) // 2 :]
+        written += lane_transactions[len(lane_transactions) // 2 :]
     record, counters, groups = (sum(column) for column in zip(*written, strict=True))
     return {
         "transactions": len(written),
@@ -165,21 +165,23 @@ def ledger_bytes(run: Run) -> dict[str, float]:
 def summarised(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the medians over the rounds, and speeds relative to a budget per LLM."""
     kinds = list(dict.fromkeys(row["groups"] for row in rows))
-    found = []
+    medians = []
     for kind in kinds:
-        mine = [row for row in rows if row["groups"] == kind]
-        found.append({key: median(row[key] for row in mine) for key in mine[0] if key != "groups"})
-    for kind, one in zip(kinds, found, strict=True):
+        kind_rows = [row for row in rows if row["groups"] == kind]
+        medians.append(
+            {key: median(row[key] for row in kind_rows) for key in kind_rows[0] if key != "groups"}
+        )
+    for kind, one in zip(kinds, medians, strict=True):
         one["groups"] = kind
-        one["speed"] = round(one["queries_per_second"] / found[0]["queries_per_second"], 3)
-        one["speed_by_cpu"] = round(found[0]["cpu_us_per_query"] / one["cpu_us_per_query"], 3)
-    return found
+        one["speed"] = round(one["queries_per_second"] / medians[0]["queries_per_second"], 3)
+        one["speed_by_cpu"] = round(medians[0]["cpu_us_per_query"] / one["cpu_us_per_query"], 3)
+    return medians
 
 
 # ---- the planner's look ----------------------------------------------------------------------------------
 
 
-def look(groups: int, partitions: int, looks: int, batch: int = 60) -> dict[str, Any]:
+def measure_look(groups: int, partitions: int, looks: int, batch: int = 60) -> dict[str, Any]:
     """Return the planner's processor time of a look after a batch of queries on every partition."""
     names = [f"group-{number}" for number in range(groups)]
     budgets = (
@@ -195,8 +197,8 @@ def look(groups: int, partitions: int, looks: int, batch: int = 60) -> dict[str,
     seconds, messages = [], []
     for number in range(WARM_LOOKS + looks):
         for lane in lanes:
-            mine = [names[one] for one in random.choice(np.arange(lane.number, groups, partitions), batch)]
-            lane.decide(plan, some_estimates(random, batch), mine)
+            traffic = [names[one] for one in random.choice(np.arange(lane.number, groups, partitions), batch)]
+            lane.decide(plan, some_estimates(random, batch), traffic)
         began = time.process_time()
         ledgers = {lane.number: record for lane in lanes if (record := lane.log.record()) is not None}
         for place, record in ledgers.items():

@@ -33,8 +33,8 @@ class Message:
 
 def decisions_per_second(estimator: str, rows: int, count: int) -> float:
     """Return queries/s of decoding, estimation and choice in batches of 1,000, without the first batch."""
-    made = estimating(estimator, rows)
-    intake = QueryIntake(made.embedder, made.dimension, made.estimator)
+    estimation = estimating(estimator, rows)
+    intake = QueryIntake(estimation.embedder, estimation.dimension, estimation.estimator)
     models = len(synthetic_queries.MODELS)
     rich = np.full((1, models), 10**18 // models, dtype=np.int64)
     plan = Plan(

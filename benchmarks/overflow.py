@@ -106,31 +106,31 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Run all configurations; return 1 if an invariant is violated."""
-    given = parser().parse_args()
+    options = parser().parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        servers = given.bootstrap_servers or stack.enter_context(native_cluster()).bootstrap_servers
-        prepared = prepare(given, folder)
+        servers = options.bootstrap_servers or stack.enter_context(native_cluster()).bootstrap_servers
+        prepared = prepare(options, folder)
         replay_queries = select_queries(prepared.queries, "file")
         rows = [
             row
-            for number in range(given.rounds)
-            for stream in streams(given)
+            for number in range(options.rounds)
+            for stream in streams(options)
             for row in [
-                {"round": number + 1, **run(given, stream, prepared, replay_queries, folder, servers)}
+                {"round": number + 1, **run(options, stream, prepared, replay_queries, folder, servers)}
             ]
         ]
         result = {
             "command": "python -m benchmarks.overflow " + " ".join(published_arguments(sys.argv[1:])),
             "machine": describe(),
             "data": prepared.origin,
-            "settings": ROUTING | dict(pair.split("=", 1) for pair in given.set),
+            "settings": ROUTING | dict(pair.split("=", 1) for pair in options.set),
             "in_memory": in_memory(prepared, replay_queries),
             "summary": summarised(rows),
             "rows": rows,
         }
     print(orjson.dumps({**result, "rows": len(rows)}, option=orjson.OPT_INDENT_2).decode())
-    save(given.json, result)
+    save(options.json, result)
     return int(any(not row["fine"] for row in rows))
 
 
@@ -143,29 +143,32 @@ def published_arguments(arguments: Sequence[str]) -> list[str]:
     return words
 
 
-def streams(given: argparse.Namespace) -> list[Stream]:
+def streams(options: argparse.Namespace) -> list[Stream]:
     """Return all runs of a round, the reference with one partition first."""
-    rates: list[float | None] = [float(rate) for rate in given.rates.split(",") if rate]
+    rates: list[float | None] = [float(rate) for rate in options.rates.split(",") if rate]
     return [
         Stream(rate, partitions, workers)
         for rate in [*rates, None]
-        for partitions, workers in [(1, 1), *((given.partitions, int(w)) for w in given.workers.split(","))]
+        for partitions, workers in [
+            (1, 1),
+            *((options.partitions, int(w)) for w in options.workers.split(",")),
+        ]
     ]
 
 
-def prepare(given: argparse.Namespace, folder: Path) -> Prepared:
+def prepare(options: argparse.Namespace, folder: Path) -> Prepared:
     """Prepare queries, history and budgets with `producers.prepare`."""
     out = folder / "prepared"
-    command = ["producers.prepare", "--dataset", given.dataset, "--queries", given.queries, "--out", out]
+    command = ["producers.prepare", "--dataset", options.dataset, "--queries", options.queries, "--out", out]
     command += ["--preset", ROUTING["preset"], "--split", "weighted"]
-    if given.embeddings is not None:
-        command += ["--embeddings", given.embeddings]
+    if options.embeddings is not None:
+        command += ["--embeddings", options.embeddings]
     run_program(command, dict(os.environ))
     return Prepared.load(out)
 
 
 def run(
-    given: argparse.Namespace,
+    options: argparse.Namespace,
     stream: Stream,
     prepared: Prepared,
     replay_queries: ReplayQueries,
@@ -183,7 +186,7 @@ def run(
         "data_dir": folder / "worker",
         "catalogue": folder / "prepared" / "catalogue.yaml",
         "history": folder / "prepared" / "history",
-        **dict(pair.split("=", 1) for pair in given.set),
+        **dict(pair.split("=", 1) for pair in options.set),
     }
     settings = Settings(bootstrap_servers=servers, **values)
     catalogue, admin = settings.read_catalogue(), reach_broker(settings)
@@ -210,27 +213,27 @@ def run(
         while collector.running and time.monotonic() - collector.newest < SILENCE_SECONDS:
             time.sleep(0.05)
     places = locate_queries(replay_queries.ids, collector.results)
-    achieved = score_replay(places.first, replay_queries, budgets_of(catalogue, prepared.history.history))
+    score = score_replay(places.first, replay_queries, budgets_of(catalogue, prepared.history.history))
     with Scanner(reader_config(settings, f"{name}-check")) as scanner:
         verdict = check(KafkaTopicSource(scanner, settings.app_id), settings.topics, complete=True)
     row = {
         "traffic": stream.label,
         "partitions": stream.partitions,
         "workers": stream.workers,
-        "performance": achieved.outcome.performance,
+        "performance": score.outcome.performance,
         "served": places.served,
-        "lost_to_true_costs": achieved.lost,
-        "reserved_share": float(achieved.reserved.sum() / achieved.limits.sum()),
+        "lost_to_true_costs": score.lost,
+        "reserved_share": float(score.reserved.sum() / score.limits.sum()),
         "through_overflow": sum(came_by_overflow(one) for one in places.first) / len(replay_queries),
         "seconds": max(one.read_at for one in places.first) - began,
         "latency_ms": waits(places.first, load, began if stream.traffic is None else began + FIRST_SECONDS),
-        "fine": verdict.fine and not (places.missing or places.twice or achieved.over_budget),
+        "fine": verdict.fine and not (places.missing or places.twice or score.over_budget),
     }
     print(orjson.dumps(row).decode(), file=sys.stderr, flush=True)
     if not row["fine"]:
         print(verdict.text(), file=sys.stderr, flush=True)
-    made = [spec.name for spec in topic_specs(settings, catalogue)]
-    for future in admin.delete_topics(made).values():
+    topics = [spec.name for spec in topic_specs(settings, catalogue)]
+    for future in admin.delete_topics(topics).values():
         future.result(30)
     return row
 
@@ -260,15 +263,15 @@ def waits(
     arrivals: Sequence[CollectedResult], load: QueryProducer, since: float
 ) -> dict[str, dict[str, float]]:
     """Return milliseconds from production to committed read, direct and through the overflow lane."""
-    found: dict[str, list[float]] = {"direct": [], "overflow": []}
+    latencies: dict[str, list[float]] = {"direct": [], "overflow": []}
     for arrival in arrivals:
         produced = load.produced_at[arrival.id]
         if produced >= since:
             way = "overflow" if came_by_overflow(arrival) else "direct"
-            found[way].append(1000 * (arrival.read_at - produced))
+            latencies[way].append(1000 * (arrival.read_at - produced))
     return {
         way: {f"p{q}": round(float(np.percentile(times, q)), 1) for q in PERCENTILES}
-        for way, times in found.items()
+        for way, times in latencies.items()
         if times
     }
 
@@ -299,10 +302,10 @@ def summarised(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["traffic"], row["partitions"], row["workers"]), []).append(row)
-    found = []
+    summary = []
     for (traffic, partitions, workers), group in groups.items():
         losses = [100 * (1 - row["performance"] / single[row["round"], traffic]) for row in group]
-        found.append(
+        summary.append(
             {
                 "traffic": traffic,
                 "partitions": partitions,
@@ -315,7 +318,7 @@ def summarised(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "latency_ms": middle([row["latency_ms"] for row in group]),
             }
         )
-    return found
+    return summary
 
 
 def middle(latencies: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:

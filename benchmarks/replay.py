@@ -49,32 +49,32 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Run all replays; return 1 if a replay fails or an invariant is violated."""
-    given = parser().parse_args()
+    options = parser().parse_args()
     with ExitStack() as stack:
-        servers = given.bootstrap_servers or stack.enter_context(native_cluster()).bootstrap_servers
-        statuses = [rounds(given, name, servers) for name in given.names.split(",")]
+        servers = options.bootstrap_servers or stack.enter_context(native_cluster()).bootstrap_servers
+        statuses = [rounds(options, name, servers) for name in options.names.split(",")]
     return max(statuses)
 
 
-def rounds(given: argparse.Namespace, name: str, servers: str) -> int:
+def rounds(options: argparse.Namespace, name: str, servers: str) -> int:
     """Replay a data set several times; write the last report and all scores to replay-NAME.json."""
-    file = given.json / f"replay-{name}.json"
+    file = options.json / f"replay-{name}.json"
     status = 0
-    reached: list[float] = []
-    for _ in range(given.rounds):
-        failed, report = one(given, name, servers, file)
+    relatives: list[float] = []
+    for _ in range(options.rounds):
+        failed, report = one(options, name, servers, file)
         status = max(status, failed)
-        reached.append(report["relative"])
-        save(file, report | {"relative_of_rounds": reached})
+        relatives.append(report["relative"])
+        save(file, report | {"relative_of_rounds": relatives})
     return status
 
 
-def one(given: argparse.Namespace, name: str, servers: str, file: Path) -> tuple[int, dict[str, Any]]:
+def one(options: argparse.Namespace, name: str, servers: str, file: Path) -> tuple[int, dict[str, Any]]:
     """Replay a data set once; return the exit status and the report."""
-    folder, app = given.folder / name, f"replay-{secrets.token_hex(4)}"
+    folder, app = options.folder / name, f"replay-{secrets.token_hex(4)}"
     settings = {
-        "partitions": given.partitions,
-        "resolve": given.resolve,
+        "partitions": options.partitions,
+        "resolve": options.resolve,
         "topic_prefix": f"{app}.",
         "app_id": app,
         "data_dir": folder / "worker",
@@ -83,11 +83,11 @@ def one(given: argparse.Namespace, name: str, servers: str, file: Path) -> tuple
     prepare = [
         "producers.prepare",
         "--dataset",
-        given.data / f"{name}.parquet",
+        options.data / f"{name}.parquet",
         "--queries",
         QUERIES[name],
         "--embeddings",
-        given.data / f"{name}.minilm.f16.npy",
+        options.data / f"{name}.minilm.f16.npy",
         "--preset",
         "paper",
         "--split",
@@ -102,7 +102,7 @@ def one(given: argparse.Namespace, name: str, servers: str, file: Path) -> tuple
     run(prepare, environment)
     run([*streams, "topics", "create"], environment, stdout=subprocess.DEVNULL)
     with ExitStack() as workers:
-        for number in range(given.workers):
+        for number in range(options.workers):
             log = folder / f"worker-{number}.log"
             workers.enter_context(worker([*streams, "worker"], environment, log))
         replay = ["producers.replay", folder, "--carry-embeddings", "--quiet", "--json", file]

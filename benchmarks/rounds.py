@@ -21,9 +21,10 @@ import psutil
 from confluent_kafka import Producer
 
 from benchmarks import synthetic_queries
+from benchmarks.latency import paced
 from benchmarks.machine import describe
 from benchmarks.result_file import save
-from benchmarks.stream import Run, paced
+from benchmarks.stream_run import Run
 from infra.broker.native import native_cluster
 
 MODES = ("overlapping", "worker")
@@ -35,22 +36,22 @@ WARM_RATE, WARM_SECONDS = 200, 8
 def measured(run: Run, estimator: str, rows: int, rates: list[int], seconds: float) -> dict[str, float]:
     """Return milliseconds from production to committed read, and processor time a query, by rate."""
     settings = run.settings
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     producer = Producer({"bootstrap.servers": settings.brokers(), "linger.ms": 0})
     first = synthetic_queries.messages(200, seed=7)
     with run.worker(estimator, rows):
         synthetic_queries.produce(producer, settings.topics.queries, first, settings.partitions)
         run.wait_until_decided(len(first), 300)
-        paced(run, producer, WARM_RATE, WARM_RATE * WARM_SECONDS, 99)
+        paced(run, producer, WARM_RATE, synthetic_queries.messages(WARM_RATE * WARM_SECONDS, 99), 99)
         process = psutil.Process(run.process.pid)
         for number, rate in enumerate(rates):
             count, before = int(rate * seconds), process.cpu_times()
-            waits = paced(run, producer, rate, count, 100 + number)
+            waits = paced(run, producer, rate, synthetic_queries.messages(count, 100 + number), 100 + number)
             after = process.cpu_times()
-            used = after.user + after.system - before.user - before.system
-            found |= {f"{rate}/s {name} ms": value for name, value in waits.items()}
-            found[f"{rate}/s cpu us a query"] = round(1e6 * used / count)
-    return found
+            cpu_seconds = after.user + after.system - before.user - before.system
+            figures |= {f"{rate}/s {name} ms": value for name, value in waits.items()}
+            figures[f"{rate}/s cpu us a query"] = round(1e6 * cpu_seconds / count)
+    return figures
 
 
 def main() -> int:
@@ -70,10 +71,10 @@ def main() -> int:
             for mode in MODES:
                 run = Run(cluster.bootstrap_servers, Path(folder), arguments.partitions, 10**7)
                 run.variables["PORT_TRANSACTIONS"] = mode
-                found = measured(run, arguments.estimator, arguments.rows, rates, arguments.seconds)
-                for name, value in found.items():
+                result_of_round = measured(run, arguments.estimator, arguments.rows, rates, arguments.seconds)
+                for name, value in result_of_round.items():
                     figures[mode][name].append(value)
-                print(f"round {round_}: {mode} {found}", file=sys.stderr, flush=True)
+                print(f"round {round_}: {mode} {result_of_round}", file=sys.stderr, flush=True)
     middle = {mode: {name: median(values) for name, values in by.items()} for mode, by in figures.items()}
     names = list(middle["worker"])
     result: dict[str, Any] = {

@@ -60,7 +60,7 @@ RATES = (1_000, 10_000, 100_000, 1_000_000)
 
 def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
     """Return a worker's CPU time per query and per transaction, from a high and a low rate."""
-    from benchmarks.stream import Run
+    from benchmarks.stream_run import Run
 
     with tempfile.TemporaryDirectory() as name, native_cluster(1) as cluster:
         run = Run(cluster.bootstrap_servers, Path(name), 4, 10**8)
@@ -70,7 +70,7 @@ def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
             synthetic_queries.produce(producer, topic, synthetic_queries.messages(400, seed=7), 4)
             run.wait_until_decided(400, 300)
             process = psutil.Process(run.process.pid)
-            idle = used(process, lambda: time.sleep(seconds / 2)) / (seconds / 2)
+            idle = cpu_seconds_of(process, lambda: time.sleep(seconds / 2)) / (seconds / 2)
             before, values = transactions(run), synthetic_queries.messages(queries, seed=8)
             began = time.monotonic()
 
@@ -78,16 +78,21 @@ def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
                 synthetic_queries.produce(producer, topic, values, 4)
                 run.wait_until_decided(400 + queries, 600)
 
-            flood = used(process, produce_flood)
+            flood = cpu_seconds_of(process, produce_flood)
             flood_seconds = time.monotonic() - began
-            middle, few = transactions(run), synthetic_queries.messages(int(rate * seconds), seed=9)
+            middle, trickle_queries = (
+                transactions(run),
+                synthetic_queries.messages(int(rate * seconds), seed=9),
+            )
             began = time.monotonic()
-            trickle = used(process, lambda: list(synthetic_queries.paced(producer, topic, few, 4, rate)))
+            trickle = cpu_seconds_of(
+                process, lambda: list(synthetic_queries.paced(producer, topic, trickle_queries, 4, rate))
+            )
             trickle_seconds = time.monotonic() - began
-            run.wait_until_decided(400 + queries + len(few), 60)
+            run.wait_until_decided(400 + queries + len(trickle_queries), 60)
             after = transactions(run)
             reading = cost_breakdown.cpu(lambda: transactions(run), 3) / after
-    counts = np.array([[queries, middle - before], [len(few), after - middle]], dtype=np.float64)
+    counts = np.array([[queries, middle - before], [len(trickle_queries), after - middle]], dtype=np.float64)
     spent = np.array([flood - idle * flood_seconds, trickle - idle * trickle_seconds])
     a_query, a_transaction = np.linalg.solve(counts, spent)
     return {
@@ -95,7 +100,7 @@ def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
         "flood_queries": queries,
         "flood_transactions": middle - before,
         "flood_cpu_seconds": flood,
-        "trickle_queries": len(few),
+        "trickle_queries": len(trickle_queries),
         "trickle_transactions": after - middle,
         "trickle_cpu_seconds": trickle,
         "query_cpu_us": 1e6 * a_query,
@@ -104,7 +109,7 @@ def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
     }
 
 
-def used(process: psutil.Process, run: Any) -> float:
+def cpu_seconds_of(process: psutil.Process, run: Any) -> float:
     """Return the CPU seconds that a process uses during a call."""
     before = process.cpu_times()
     run()
@@ -127,19 +132,19 @@ class World:
 
     def __init__(self, dataset: Path | None, embeddings: Path | None, queries: int) -> None:
         if dataset is None or embeddings is None:
-            known, stream_queries = load_demo()
+            history, stream_queries = load_demo()
             vectors = load_demo_vectors()
         else:
             data, matrix = load_dataset(dataset), normalised(np.load(embeddings))
             rows, past = split_rows(len(data), queries, seed=0)
             stream_queries, vectors = data.select(rows), matrix[rows]
-            known = EmbeddedHistory(data.select(past), matrix[past], "stored")
+            history = EmbeddedHistory(data.select(past), matrix[past], "stored")
         self.name = "demo" if dataset is None else dataset.name
-        estimator = Neighbours(known, k=5, weights="uniform", cost="mean", index="exact")
+        estimator = Neighbours(history, k=5, weights="uniform", cost="mean", index="exact")
         self.estimates = estimator.estimate(QueryBatch(list(stream_queries.prompts), vectors))
         self.quality, self.cost = stream_queries.quality, stream_queries.cost
         total = total_budget(stream_queries.cost, 1.0)
-        means = known.history.quality.mean(0), known.history.cost.mean(0)
+        means = history.history.quality.mean(0), history.history.cost.mean(0)
         self.budgets = np.asarray(split_budget(total, *means, "weighted"))
 
     def rows(self, count: int, seed: int) -> np.ndarray:
@@ -161,41 +166,47 @@ class World:
         eps = min(1.0, samples / len(rows))
         settings = PlanningSettings(horizon=len(rows), eps=eps, solver="newton", resolve=resolve)
         budgets = self.budgets * share
-        found = simulate(estimates, budgets, settings, lanes=lanes)
-        brought = account_for(found.choice, self.quality[rows], self.cost[rows], budgets)
-        return brought.performance, found
+        simulation = simulate(estimates, budgets, settings, lanes=lanes)
+        accounts = account_for(simulation.choice, self.quality[rows], self.cost[rows], budgets)
+        return accounts.performance, simulation
 
 
 def cells_simulation(world: World, total: int, cells: tuple[int, ...], seeds: int) -> list[dict[str, Any]]:
     """Return the performance with queries and budgets split over independent routers."""
-    found = []
+    rows_by_cells = []
     for count in cells:
-        each = []
+        performances = []
         for seed in range(seeds):
             rows = world.rows(total, seed)
             place = np.random.default_rng(1000 + seed).integers(0, count, total)
-            whole = total / len(world.quality)
-            each.append(sum(world.run(rows[place == c], whole / count, SAMPLES)[0] for c in range(count)))
-        found.append({"queries": total, "cells": count, "queries_a_cell": total / count, "performance": each})
-    best = np.array(found[0]["performance"])
-    for row in found:
+            share = total / len(world.quality)
+            performances.append(
+                sum(world.run(rows[place == c], share / count, SAMPLES)[0] for c in range(count))
+            )
+        rows_by_cells.append(
+            {"queries": total, "cells": count, "queries_a_cell": total / count, "performance": performances}
+        )
+    best = np.array(rows_by_cells[0]["performance"])
+    for row in rows_by_cells:
         ratio = np.array(row["performance"]) / best
         row["relative"] = float(100 * ratio.mean())
         row["relative_sd"] = float(100 * ratio.std())
-    return found
+    return rows_by_cells
 
 
 def samples_simulation(world: World, total: int, counts: tuple[int, ...], seeds: int) -> list[dict[str, Any]]:
     """Return the performance by the number of samples for learning prices."""
-    found = []
+    rows = []
     for count in counts:
-        each = [world.run(world.rows(total, s), total / len(world.quality), count)[0] for s in range(seeds)]
-        found.append({"queries": total, "samples": count, "performance": each})
-    best = np.array(found[-1]["performance"])
-    for row in found:
+        performances = [
+            world.run(world.rows(total, s), total / len(world.quality), count)[0] for s in range(seeds)
+        ]
+        rows.append({"queries": total, "samples": count, "performance": performances})
+    best = np.array(rows[-1]["performance"])
+    for row in rows:
         ratio = np.array(row["performance"]) / best
         row |= {"relative": float(100 * ratio.mean()), "relative_sd": float(100 * ratio.std())}
-    return found
+    return rows
 
 
 def overflow_simulation(world: World, totals: tuple[int, ...], lanes: int) -> list[dict[str, Any]]:
@@ -204,7 +215,7 @@ def overflow_simulation(world: World, totals: tuple[int, ...], lanes: int) -> li
     Once from few samples, once from many, and again and again: where prices are wrong an LLM's budget is gone
     early, and all that would have gone there takes the lane.
     """
-    found = []
+    results = []
     ways: tuple[tuple[int, Resolve], ...] = (
         (SAMPLES, "once"),
         (MANY_SAMPLES, "once"),
@@ -215,7 +226,7 @@ def overflow_simulation(world: World, totals: tuple[int, ...], lanes: int) -> li
         place = np.random.default_rng(5).integers(0, lanes, total)
         for samples, resolve in ways:
             performance, run = world.run(rows, total / len(world.quality), samples, place, resolve)
-            found.append(
+            results.append(
                 {
                     "queries": total,
                     "lanes": lanes,
@@ -226,7 +237,7 @@ def overflow_simulation(world: World, totals: tuple[int, ...], lanes: int) -> li
                     "performance": performance,
                 }
             )
-    return found
+    return results
 
 
 # ---- all of it -------------------------------------------------------------------------------------------
@@ -246,8 +257,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    given = parser().parse_args(arguments)
-    found: dict[str, Any] = {
+    options = parser().parse_args(arguments)
+    result: dict[str, Any] = {
         "command": "python -m benchmarks.scaling "
         + " ".join(sys.argv[1:] if arguments is None else arguments),
         "machine": describe(),
@@ -256,48 +267,48 @@ def main(arguments: list[str] | None = None) -> int:
         "solves": cost_breakdown.solve_costs((250, 1000, 4000, 16_000)),
         "embedding": cost_breakdown.embedding_costs(),
     }
-    say("parts measured")
-    if not given.no_broker:
-        found["worker"] = worker_costs(given.queries, 200.0, given.seconds)
-        say(f"worker {found['worker']['query_cpu_us']:.0f} us a query")
-    world = World(given.dataset, given.embeddings, 8000)
-    found["simulated_on"] = world.name
-    found["cells"] = cells_simulation(world, given.total, (1, 2, 4, 8, 16, 32, 64), given.seeds)
-    say("cells simulated")
-    found["samples"] = samples_simulation(
-        world, given.total, (25, 50, 100, 200, 400, 1600, 6400), given.seeds
+    print_progress("parts measured")
+    if not options.no_broker:
+        result["worker"] = worker_costs(options.queries, 200.0, options.seconds)
+        print_progress(f"worker {result['worker']['query_cpu_us']:.0f} us a query")
+    world = World(options.dataset, options.embeddings, 8000)
+    result["simulated_on"] = world.name
+    result["cells"] = cells_simulation(world, options.total, (1, 2, 4, 8, 16, 32, 64), options.seeds)
+    print_progress("cells simulated")
+    result["samples"] = samples_simulation(
+        world, options.total, (25, 50, 100, 200, 400, 1600, 6400), options.seeds
     )
-    totals = (given.total // 16, given.total // 4, given.total, given.total * 4)
-    found["overflow"] = overflow_simulation(world, totals, 16)
-    say("overflow simulated")
-    if not given.no_broker:
-        found["capacity"] = capacity(found)
+    totals = (options.total // 16, options.total // 4, options.total, options.total * 4)
+    result["overflow"] = overflow_simulation(world, totals, 16)
+    print_progress("overflow simulated")
+    if not options.no_broker:
+        result["capacity"] = capacity(result)
     form = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
-    save(given.json, found)
+    save(options.json, result)
     print(
-        table(found["capacity"])
-        if "capacity" in found
-        else orjson.dumps(found["cells"], option=form).decode()
+        table(result["capacity"])
+        if "capacity" in result
+        else orjson.dumps(result["cells"], option=form).decode()
     )
     return 0
 
 
-def capacity(found: dict[str, Any]) -> dict[str, Any]:
+def capacity(result: dict[str, Any]) -> dict[str, Any]:
     """Return rows of the capacity model, for carried embeddings and for raw prompts with preset `fast`."""
-    queries, embedding, plans = found["queries"], found["embedding"], found["plans"]
+    queries, embedding, plans = result["queries"], result["embedding"], result["plans"]
     lanes = np.array([row["lanes"] for row in plans], dtype=np.float64)
 
     def a_lane(name: str) -> float:
         return fitted_line(lanes, np.array([row[name] for row in plans]))
 
     shared = {
-        "transport_us": found["worker"]["query_cpu_us"],
-        "transaction_ms": found["worker"]["transaction_cpu_ms"],
+        "transport_us": result["worker"]["query_cpu_us"],
+        "transaction_ms": result["worker"]["transaction_cpu_ms"],
         "plan_bytes": a_lane("plan_bytes"),
         "ledger_bytes": plans[0]["ledger_bytes"],
         "plan_decode_us": 1e3 * a_lane("plan_decode_ms"),
         "tick_us": 1e3 * a_lane("tick_ms"),
-        "ledger_read_us": found["worker"]["ledger_read_cpu_us"],
+        "ledger_read_us": result["worker"]["ledger_read_cpu_us"],
         "query_bytes": queries["query_bytes"],
         "routed_bytes": queries["routed_bytes"],
         "reservation_bytes": queries["reservation_bytes"],
@@ -311,7 +322,7 @@ def capacity(found: dict[str, Any]) -> dict[str, Any]:
         "raw prompts, preset fast": Costs(**shared, estimate_us=fast, embed_us=0.0),
     }
     # the largest simulated stream, with prices that are learned again and again
-    choice = Choice(deferred=found["overflow"][-1]["overflow_share"])
+    choice = Choice(deferred=result["overflow"][-1]["overflow_share"])
     rows = {way: [plan_capacity(rate, costs, choice) for rate in RATES] for way, costs in ways.items()}
     return {"choice": choice.__dict__, "costs": {w: c.__dict__ for w, c in ways.items()}, "rows": rows}
 
@@ -331,7 +342,7 @@ def table(capacity: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def say(text: str) -> None:
+def print_progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

@@ -58,9 +58,11 @@ def estimating(kind: str, rows: int) -> Estimation:
     """Return the estimator `constant`, or neighbours such as `knn5` or `knn50` on a synthetic history."""
     if kind == "constant":
         return Estimation(Carried(), Constant(64), synthetic_queries.history(64))
-    made: EmbeddedHistory = synthetic_queries.history(rows)
+    history: EmbeddedHistory = synthetic_queries.history(rows)
     k = int(kind.removeprefix("knn"))
-    return Estimation(Carried(), Neighbours(made, k=k, weights="uniform" if k == 5 else "similarity"), made)
+    return Estimation(
+        Carried(), Neighbours(history, k=k, weights="uniform" if k == 5 else "similarity"), history
+    )
 
 
 def main() -> int:
@@ -72,11 +74,11 @@ def main() -> int:
     settings = Settings()
     configure_logs("warning", settings.log_format)
     if settings.history is None:
-        made = estimating(arguments.estimator, arguments.rows)
+        estimation = estimating(arguments.estimator, arguments.rows)
     else:
-        made = load_estimation(settings, settings.read_catalogue())
-        made.embedder.embed(["What is loaded at first use is loaded before the clock runs."])
-    router = Worker(settings, made)
+        estimation = load_estimation(settings, settings.read_catalogue())
+        estimation.embedder.embed(["What is loaded at first use is loaded before the clock runs."])
+    router = Worker(settings, estimation)
     status = run(router)
     arguments.stages.write_bytes(orjson.dumps(router.stages.snapshot()))
     return status

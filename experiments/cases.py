@@ -279,7 +279,7 @@ class Case:
         """Return a source's estimates in order of arrival, [n, M]."""
         return self.split.estimates(source)[0].rows(self.rows)
 
-    def own(self, source: EstimateSource) -> Estimates:
+    def leave_one_out(self, source: EstimateSource) -> Estimates:
         """Return a source's leave-one-out estimates of the history, [H, M]."""
         own = self.split.estimates(source)[1]
         if own is None:

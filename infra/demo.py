@@ -191,11 +191,13 @@ def environment_of_children(
     secured : bool
         Whether this is the external broker, to which the security settings apply.
     """
-    kept = {key: value for key, value in environment.items() if not key.upper().startswith("PORT_")}
-    kept.pop(SERVERS_VARIABLE, None)
+    variables = {key: value for key, value in environment.items() if not key.upper().startswith("PORT_")}
+    variables.pop(SERVERS_VARIABLE, None)
     if secured:
-        kept |= security_variables(environment)
-    return kept if servers is None else kept | {SERVERS_VARIABLE: servers, "PORT_BOOTSTRAP_SERVERS": servers}
+        variables |= security_variables(environment)
+    if servers is not None:
+        variables |= {SERVERS_VARIABLE: servers, "PORT_BOOTSTRAP_SERVERS": servers}
+    return variables
 
 
 @contextmanager

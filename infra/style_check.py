@@ -131,8 +131,8 @@ def check_file(path: Path, rules: Rules) -> list[Finding]:
     text = path.read_text()
     passages = python_passages(text) if path.suffix == ".py" else markdown_passages(text)
     name = path.relative_to(ROOT).as_posix()
-    found = {finding for passage in passages for finding in check_passage(name, passage, rules)}
-    return sorted(found, key=lambda finding: (finding.line, finding.message))
+    findings = {finding for passage in passages for finding in check_passage(name, passage, rules)}
+    return sorted(findings, key=lambda finding: (finding.line, finding.message))
 
 
 def files_to_check(rules: Rules) -> list[Path]:
@@ -150,13 +150,13 @@ def files_to_check(rules: Rules) -> list[Path]:
 def check_spelling(files: Sequence[Path]) -> list[Finding]:
     """Return the findings of codespell."""
     names = [file.relative_to(ROOT).as_posix() for file in files]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "codespell_lib", *names], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    lines = [re.fullmatch(r"(.+?):(\d+): (.+)", line) for line in done.stdout.splitlines()]
+    lines = [re.fullmatch(r"(.+?):(\d+): (.+)", line) for line in process.stdout.splitlines()]
     findings = [Finding(line[1].removeprefix("./"), int(line[2]), line[3]) for line in lines if line]
-    if done.returncode and not findings:
-        raise RuntimeError(f"codespell failed with status {done.returncode}: {done.stderr.strip()}")
+    if process.returncode and not findings:
+        raise RuntimeError(f"codespell failed with status {process.returncode}: {process.stderr.strip()}")
     return findings
 
 

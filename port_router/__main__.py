@@ -23,20 +23,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     # subprograms take their names for usage and errors from it
     sys.argv[0] = os.path.join(os.path.dirname(sys.argv[0]), CONSOLE_SCRIPT)
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    files, rest = split_env_files(given)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    files, command = split_env_files(words)
     top = parser()
-    if not rest or rest[0].startswith("-") or rest[0] not in names():
-        top.parse_args(rest)
+    if not command or command[0].startswith("-") or command[0] not in names():
+        top.parse_args(command)
     apply_env_file(top, argparse.Namespace(env_file=files))
-    name, *others = rest
+    name, *arguments_of_command = command
     if name in COMMANDS:
-        return run_streams([name, *others])
+        return run_streams([name, *arguments_of_command])
     if name == COMPLETION:
         from port_router.completion import main as print_completion
 
-        return print_completion(others)
-    return PROGRAMS[name].run(others)
+        return print_completion(arguments_of_command)
+    return PROGRAMS[name].run(arguments_of_command)
 
 
 def names() -> dict[str, str]:

@@ -58,11 +58,11 @@ def script(shell: str, words: dict[str, list[str]]) -> str:
         condition = "__fish_use_subcommand"
         lines = [f"complete -c {CONSOLE_SCRIPT} -n {condition} -a '{' '.join(words)}'"]
         lines += [
-            f"complete -c {CONSOLE_SCRIPT} -n '__fish_seen_subcommand_from {name}' -a '{' '.join(found)}'"
-            for name, found in words.items()
+            f"complete -c {CONSOLE_SCRIPT} -n '__fish_seen_subcommand_from {name}' -a '{' '.join(options)}'"
+            for name, options in words.items()
         ]
         return "\n".join(lines) + "\n"
-    cases = "\n".join(f'        {name}) words="{" ".join(found)}" ;;' for name, found in words.items())
+    cases = "\n".join(f'        {name}) words="{" ".join(options)}" ;;' for name, options in words.items())
     bash = BASH.format(commands=" ".join(words), cases=cases)
     return bash if shell == "bash" else f"autoload -Uz bashcompinit && bashcompinit\n{bash}"
 

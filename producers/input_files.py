@@ -71,11 +71,11 @@ class InputFile:
         self.path = path
         self._copy: IO[bytes] | None = None
         if path == STANDARD_INPUT:
-            self._copy = _copied(_standard_input())
+            self._copy = _copy_to_disk(_standard_input())
         else:
             with open(path, "rb") as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    self._copy = _copied(file)
+                    self._copy = _copy_to_disk(file)
         self._stamp = self._read_stamp()
 
     @property
@@ -159,7 +159,7 @@ def _standard_input() -> IO[bytes]:
     return sys.stdin.buffer
 
 
-def _copied(file: IO[bytes]) -> IO[bytes]:
+def _copy_to_disk(file: IO[bytes]) -> IO[bytes]:
     copy = tempfile.TemporaryFile()  # noqa: SIM115 - closed with its owner
     shutil.copyfileobj(file, copy)
     return copy

@@ -228,12 +228,12 @@ def _split(options: argparse.Namespace):  # type: ignore[no-untyped-def]
     data = load_dataset(options.dataset, options.incomplete)
     count = min(1000, len(data) // 3) if options.queries is None else options.queries
     query_rows, history_rows = split_rows(len(data), count, options.seed)
-    queries, rest = data.select(query_rows), data.select(history_rows)
+    queries, past = data.select(query_rows), data.select(history_rows)
     embedder = load_embedder(options.embedder, threads=library_threads())
     if options.embeddings is not None:
         vectors = stored_vectors(options.embeddings, len(data))
-        return EmbeddedHistory(rest, vectors[history_rows], embedder.identity), queries, vectors[query_rows]
-    embedded = EmbeddedHistory(rest, embed_with_progress(embedder, rest.texts, "history"), embedder.identity)
+        return EmbeddedHistory(past, vectors[history_rows], embedder.identity), queries, vectors[query_rows]
+    embedded = EmbeddedHistory(past, embed_with_progress(embedder, past.texts, "history"), embedder.identity)
     # if another text than the prompt is embedded, messages must carry the embedding
     carry = options.embed_queries or queries.embed_texts is not None
     return embedded, queries, embed_with_progress(embedder, queries.texts, "queries") if carry else None

@@ -21,7 +21,7 @@ from streams.messages.headers import headers_of
 from streams.messages.routing_info import RoutingInfo
 
 UNSERVED, DEAD = -1, -2
-"""Values of `CollectedResult.where` for other topics than those of the LLMs."""
+"""Values of `CollectedResult.destination` for other topics than those of the LLMs."""
 FINAL_ERRORS = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}
 LINGER_SECONDS = 1.0
 """Reading time after the last query was found, to detect duplicates."""
@@ -34,7 +34,7 @@ class CollectedResult:
     Parameters
     ----------
     id : str
-    where : int
+    destination : int
         Number of the LLM in the catalogue, `UNSERVED` or `DEAD`.
     partition, offset : int
         Position of the query's own record; -1 if the message does not name it.
@@ -47,7 +47,7 @@ class CollectedResult:
     """
 
     id: str
-    where: int
+    destination: int
     partition: int
     offset: int
     routing: RoutingInfo | None
@@ -87,11 +87,11 @@ class ResultCollector:
         positions: Mapping[tuple[int, int], str],
     ) -> None:
         topics = settings.topics
-        self._where = {topics.llm(slug): number for number, slug in enumerate(catalogue.slugs)}
-        self._where |= {topics.unserved: UNSERVED, topics.dlq: DEAD}
+        self._destinations = {topics.llm(slug): number for number, slug in enumerate(catalogue.slugs)}
+        self._destinations |= {topics.unserved: UNSERVED, topics.dlq: DEAD}
         self._positions = positions
         self._first: dict[int, int] = {}
-        starts = end_offsets(admin, list(self._where))
+        starts = end_offsets(admin, list(self._destinations))
         self._consumer = Consumer(reader_config(settings, f"{settings.app_id}-collector"))
         self._consumer.assign([TopicPartition(name, number, at) for (name, number), at in starts.items()])
         self._expected: set[str] | None = None
@@ -155,8 +155,12 @@ class ResultCollector:
             if error.code() in FINAL_ERRORS:
                 raise KafkaException(error)
             return  # the end of a partition, or a temporary error
-        where = self._where[message.topic() or ""]
-        result = self._dead(message, read_at) if where == DEAD else self._routed(message, where, read_at)
+        destination = self._destinations[message.topic() or ""]
+        result = (
+            self._decode_dead_letter(message, read_at)
+            if destination == DEAD
+            else self._decode_routed(message, destination, read_at)
+        )
         if self._is_recent(result):
             self.results.append(result)
             self._found.add(result.id)
@@ -166,16 +170,16 @@ class ResultCollector:
         """Return whether a result is not of an earlier run with the same ids."""
         return result.offset < 0 or result.offset >= self._first.get(result.partition, 0)
 
-    def _routed(self, message: Message, where: int, read_at: float) -> CollectedResult:
+    def _decode_routed(self, message: Message, destination: int, read_at: float) -> CollectedResult:
         fields = orjson.loads(message.value() or b"{}")
         routing = RoutingInfo.find(fields)
-        reason = fields.get("reason") if where == UNSERVED else None
+        reason = fields.get("reason") if destination == UNSERVED else None
         # queries decided by the overflow lane have their position there, and the original one in `source`
         position = (-1, -1) if routing is None else routing.origin
         written_at = message.timestamp()[1] / 1000
-        return CollectedResult(fields["id"], where, *position, routing, reason, written_at, read_at)
+        return CollectedResult(fields["id"], destination, *position, routing, reason, written_at, read_at)
 
-    def _dead(self, message: Message, read_at: float) -> CollectedResult:
+    def _decode_dead_letter(self, message: Message, read_at: float) -> CollectedResult:
         _, errors = split_dead_letter_headers(headers_of(message))
         position = int(errors.get("partition", -1)), int(errors.get("offset", -1))
         try:

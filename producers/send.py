@@ -122,23 +122,23 @@ def follow(
 ) -> list[str]:
     """Print where each query went, or why queries wait; return the ids of the queries not found."""
     collector.stop_after(queries)
-    shown = 0
+    printed = 0
     while True:
         running = collector.running
         results = collector.results
-        for result in results[shown:]:
+        for result in results[printed:]:
             if result.id in queries:
                 print(describe(result, catalogue, queries[result.id]), flush=True)
-        shown = len(results)
+        printed = len(results)
         if not running or time.monotonic() - collector.newest > deadline:
             break
-        if not shown:
+        if not printed:
             report.refresh()
         time.sleep(0.05)
     if collector.failure:
         raise ValueError(f"reading results failed: {collector.failure}")
-    seen = {result.id for result in collector.results}
-    return [identity for identity in queries if identity not in seen]
+    found_ids = {result.id for result in collector.results}
+    return [identity for identity in queries if identity not in found_ids]
 
 
 def describe(result: CollectedResult, catalogue: Catalogue, value: bytes) -> str:
@@ -146,14 +146,14 @@ def describe(result: CollectedResult, catalogue: Catalogue, value: bytes) -> str
     prompt = " ".join(_shown_prompt(orjson.loads(value)).split())
     prompt = prompt if len(prompt) <= MAX_PROMPT_CHARACTERS else prompt[: MAX_PROMPT_CHARACTERS - 3] + "..."
     routing = result.routing
-    if result.where == DEAD:
+    if result.destination == DEAD:
         place = f"dead letter: {result.reason or 'no reason given'}"
-    elif result.where == UNSERVED:
+    elif result.destination == UNSERVED:
         place = f"unserved: {result.reason or 'no reason given'}"
     else:
-        place = (routing.model if routing is not None else None) or catalogue.names[result.where]
+        place = (routing.model if routing is not None else None) or catalogue.names[result.destination]
     figures = ""
-    if result.where >= 0:
+    if result.destination >= 0:
         quality, cost = (0.0, 0.0) if routing is None else (routing.quality or 0.0, routing.cost or 0.0)
         figures = f"  quality {quality:.3f}, cost {cost:.3g} USD"
     return f"{result.id}  {place}{figures}  {prompt}"
@@ -174,11 +174,11 @@ def read_queries(options: argparse.Namespace) -> Iterator[tuple[str, bytes]]:
     ValueError
         A line is not a JSON object, or an id is a duplicate.
     """
-    seen: set[str] = set()
+    ids: set[str] = set()
     for identity, value in _read_all(options):
-        if identity in seen:
+        if identity in ids:
             raise ValueError(f"id: {identity!r} is a duplicate; make ids unique")
-        seen.add(identity)
+        ids.add(identity)
         yield identity, value
 
 

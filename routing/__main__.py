@@ -82,30 +82,30 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return the exit status."""
-    given = parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
-        if given.command == "history":
-            return extend_history(given)
-        return _fit(given) if given.command == "fit" else import_prices(given)
+        if options.command == "history":
+            return extend_history(options)
+        return _fit(options) if options.command == "fit" else import_prices(options)
     except (ValueError, OSError) as error:
-        print(f"{given.command}: {error}", file=sys.stderr)
+        print(f"{options.command}: {error}", file=sys.stderr)
         return 2
 
 
-def _fit(given: argparse.Namespace) -> int:
-    history = load_dataset(given.dataset, given.incomplete)
-    vectors = None if given.embeddings is None else stored_vectors(given.embeddings, len(history))
-    if given.models:
-        history = history.with_models(given.models.split(","))
-    if given.rows is not None:
-        history = history.select(np.arange(min(given.rows, len(history))))
-        vectors = None if vectors is None else vectors[: given.rows]
-    preset, reason = choose_preset(len(history), given.preset)
+def _fit(options: argparse.Namespace) -> int:
+    history = load_dataset(options.dataset, options.incomplete)
+    vectors = None if options.embeddings is None else stored_vectors(options.embeddings, len(history))
+    if options.models:
+        history = history.with_models(options.models.split(","))
+    if options.rows is not None:
+        history = history.select(np.arange(min(options.rows, len(history))))
+        vectors = None if vectors is None else vectors[: options.rows]
+    preset, reason = choose_preset(len(history), options.preset)
     log.info("preset_chosen", preset=preset.name, reason=reason, summary=preset.summary)
     warning = short_history(len(history))
     if warning is not None:
         log.warning("history_short", rows=len(history), enough=MIN_MEASURED_ROWS, reason=warning)
-    loaded, closed_forms = _forecast(given, history, preset, embedded=vectors is not None)
+    loaded, closed_forms = _forecast(options, history, preset, embedded=vectors is not None)
     begun = time.perf_counter()
     with tqdm(desc="embedding", unit="text", disable=None, delay=0.5) as bar:
         remaining = RemainingTime(time.perf_counter(), closed_forms)
@@ -123,23 +123,23 @@ def _fit(given: argparse.Namespace) -> int:
         fitted = fit(
             history,
             preset,
-            out=given.out,
+            out=options.out,
             embeddings=vectors,
-            model=given.model,
-            max_tokens=given.max_tokens,
-            threads=given.threads,
+            model=options.model,
+            max_tokens=options.max_tokens,
+            threads=options.threads,
             loaded=loaded,
             on_progress=report_progress,
             on_step=report_step,
         )
     rate = measured_rate(fitted)
     facts = FitFacts(
-        preset.name, reason, fitted.history.digest(), given.model, given.max_tokens, round(rate, 1)
+        preset.name, reason, fitted.history.digest(), options.model, options.max_tokens, round(rate, 1)
     )
-    save_fitted(given.out, fitted, facts)
+    save_fitted(options.out, fitted, facts)
     log.info(
         "fit_saved",
-        folder=str(given.out),
+        folder=str(options.out),
         rows=len(history),
         seconds=round(time.perf_counter() - begun, 1),
         queries_per_second=round(rate),
@@ -179,12 +179,12 @@ class RemainingTime:
         if now - self._reported < REPORT_SECONDS:
             return None
         self._reported = now
-        first, then = self._first
-        return (now - then) * (of - done) / (done - first) + self._afterwards
+        first_done, first_at = self._first
+        return (now - first_at) * (of - done) / (done - first_done) + self._afterwards
 
 
 def _forecast(
-    given: argparse.Namespace, history: History, preset: Preset, *, embedded: bool
+    options: argparse.Namespace, history: History, preset: Preset, *, embedded: bool
 ) -> tuple[Embedder | None, float]:
     """Log time and memory, from a short measurement of this machine.
 
@@ -196,17 +196,17 @@ def _forecast(
         Seconds that follow the embedding.
     """
     words = vocabulary_size(history.texts) if has_words(len(history), preset) else None
-    tokens = tokenizer_size(given.model) if preset.embedder == "static" else 0
+    tokens = tokenizer_size(options.model) if preset.embedder == "static" else 0
     plan = plan_fit(len(history), len(history.models), preset, embedded, words, tokens)
     closed_forms = plan.operations / _operations_per_second()
     seconds, embedder = closed_forms, None
     if plan.tokens:
         # The distillation embeds many tokens at once, too.
-        probe = load_embedder(given.model, batch_size=BATCH, threads=given.threads)
+        probe = load_embedder(options.model, batch_size=BATCH, threads=options.threads)
         loading, measured = measure_embedding(probe, [["word"] * min(BATCH, plan.tokens)])
         seconds += loading + measured * plan.tokens
     elif plan.embed or preset.embedder == "model":
-        embedder = load_embedder(given.model, given.max_tokens, threads=given.threads)
+        embedder = load_embedder(options.model, options.max_tokens, threads=options.threads)
         _, measured = measure_embedding(embedder, probes(history.texts))
         # The measurement after the fit embeds texts, too.
         seconds += measured * (plan.embed + (3 * MIN_RATE_PROMPTS if preset.embedder == "model" else 0))
@@ -284,12 +284,12 @@ def measured_rate(fitted: Fitted, batch: int = 256) -> float:
     prompts = fitted.history.history.prompts[: min(batch, len(fitted.history))]
     if not len(prompts):
         return 0.0
-    few = prompts[:MIN_RATE_PROMPTS]
-    fitted.estimator.estimate(fitted.embedder.embed(few))
+    probe_prompts = prompts[:MIN_RATE_PROMPTS]
+    fitted.estimator.estimate(fitted.embedder.embed(probe_prompts))
     begun = time.perf_counter()
-    fitted.estimator.estimate(fitted.embedder.embed(few))
+    fitted.estimator.estimate(fitted.embedder.embed(probe_prompts))
     slow = time.perf_counter() - begun > 0.1
-    prompts = few if slow else prompts
+    prompts = probe_prompts if slow else prompts
     begun = time.perf_counter()
     fitted.estimator.estimate(fitted.embedder.embed(prompts))
     return len(prompts) / (time.perf_counter() - begun)

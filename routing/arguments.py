@@ -16,17 +16,17 @@ def positive_int(text: str) -> int:
     ArgumentTypeError
         The text is anything else. All functions here raise it.
     """
-    return _whole(text, 1)
+    return _parse_integer(text, 1)
 
 
 def non_negative_int(text: str) -> int:
     """Parse a whole number, 0 or more."""
-    return _whole(text, 0)
+    return _parse_integer(text, 0)
 
 
 def port(text: str) -> int:
     """Parse a TCP port; 0 means any free port."""
-    number = _whole(text, 0)
+    number = _parse_integer(text, 0)
     if number > 65535:
         raise ArgumentTypeError(f"{text!r} must be a port, 0 to 65535")
     return number
@@ -74,7 +74,7 @@ def rate_per_second(text: str) -> float | None:
     return non_negative_float(text) or None
 
 
-def _whole(text: str, minimum: int) -> int:
+def _parse_integer(text: str, minimum: int) -> int:
     try:
         number = int(text)
     except ValueError:

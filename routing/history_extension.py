@@ -66,7 +66,7 @@ def add_extend(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     extending.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="folder of the result")
 
 
-def extend_history(given: argparse.Namespace) -> int:
+def extend_history(options: argparse.Namespace) -> int:
     """Extend a history, save the new fit and return the exit status.
 
     Raises
@@ -77,28 +77,28 @@ def extend_history(given: argparse.Namespace) -> int:
         A file cannot be read or written.
     """
     begun = time.perf_counter()
-    facts, (embedder, estimator, history) = fit_facts(given.history), load_fitted(given.history)
-    known = set(history.history.ids)
+    facts, (embedder, estimator, history) = fit_facts(options.history), load_fitted(options.history)
+    known_ids = set(history.history.ids)
     answered: dict[str, AnsweredQuery] = {}
     skipped = 0
-    for query in read_answered(given.answered):
-        if query.model not in history.models or query.id in known:
+    for query in read_answered(options.answered):
+        if query.model not in history.models or query.id in known_ids:
             skipped += 1
         else:
             answered[query.id] = query  # the last answer of a query counts
     if not answered:
         raise ValueError(
-            f"--answered: {given.answered} has no answer of an LLM of the history on a new query "
+            f"--answered: {options.answered} has no answer of an LLM of the history on a new query "
             f"({skipped} lines were left out)"
         )
     fitted = Fitted(embedder, estimator, history)
     extended = extended_history(fitted, list(answered.values()))
     preset, _ = choose_preset(len(extended), facts.preset)
     refitted = Fitted(embedder, fit_estimator(extended, preset.estimator), extended)
-    save_fitted(given.out, refitted, replace(facts, history=extended.digest()))
+    save_fitted(options.out, refitted, replace(facts, history=extended.digest()))
     log.info(
         "history_extended",
-        folder=str(given.out),
+        folder=str(options.out),
         rows=len(extended),
         added=len(answered),
         left_out=skipped,
@@ -171,9 +171,9 @@ def _answered(fields: Any, where: str) -> AnsweredQuery:
     for name in ("id", "prompt", "model"):
         if not isinstance(fields.get(name), str) or not fields[name]:
             raise ValueError(f"{where}: {name}: {fields.get(name)!r:.60} must be a text")
-    for name, most in (("quality", 1.0), ("cost", float("inf"))):
+    for name, upper_bound in (("quality", 1.0), ("cost", float("inf"))):
         value = fields.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-            limit = " to 1" if most == 1 else " or more"
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= upper_bound:
+            limit = " to 1" if upper_bound == 1 else " or more"
             raise ValueError(f"{where}: {name}: {value!r:.60} must be a number from 0{limit}")
     return AnsweredQuery(*(fields[name] for name in ("id", "prompt", "model", "quality", "cost")))

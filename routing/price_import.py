@@ -31,7 +31,7 @@ def add_prices(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
 
 
-def import_prices(given: argparse.Namespace) -> int:
+def import_prices(options: argparse.Namespace) -> int:
     """Fill a catalogue's fields and return the exit status: 1 if some LLM is unknown to the package.
 
     Raises
@@ -42,31 +42,31 @@ def import_prices(given: argparse.Namespace) -> int:
         A file cannot be read or written.
     """
     try:
-        data = yaml.safe_load(given.catalogue.read_text())
+        data = yaml.safe_load(options.catalogue.read_text())
     except yaml.YAMLError as error:
-        raise ValueError(f"{given.catalogue}: is not YAML ({error})") from None
+        raise ValueError(f"{options.catalogue}: is not YAML ({error})") from None
     catalogue = Catalogue.from_dict(data)
     at, models, unknown = datetime.now(UTC), [], []
     for model in catalogue.models:
         try:
-            known = find_prices(model.name, at, given.provider)
+            known_prices = find_prices(model.name, at, options.provider)
         except ModuleNotFoundError:
             raise ValueError(missing_module("genai_prices")) from None
-        if known is None:
+        if known_prices is None:
             unknown.append(model.name)
             models.append(model)
             continue
-        filled, lines = with_prices(model, known, overwrite=given.overwrite)
+        filled, lines = with_prices(model, known_prices, overwrite=options.overwrite)
         models.append(filled)
         for line in lines:
-            print(f"{line} ({known.provider}/{known.model})", file=sys.stderr)
-        if known.tiered:
+            print(f"{line} ({known_prices.provider}/{known_prices.model})", file=sys.stderr)
+        if known_prices.tiered:
             print(f"note: {model.name} costs more for long prompts, which is left out", file=sys.stderr)
     text = yaml.safe_dump(replace(catalogue, models=tuple(models)).to_dict(), sort_keys=False)
-    if given.out is None:
+    if options.out is None:
         print(text, end="")
     else:
-        given.out.write_text(text)
+        options.out.write_text(text)
     for name in unknown:
         print(f"{name}: genai-prices does not know it; set its prices by hand", file=sys.stderr)
     return 1 if unknown else 0

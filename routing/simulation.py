@@ -254,7 +254,7 @@ class _Run:
         terms, charge = self.terms.rows(part), self.charge[part]
         keys = random_keys(self.seed + 1, 0, np.arange(start, stop))
         shares = affordable_shares(self.plan, lane, charge, terms, self.exploration, self.exploration_budget)
-        return Exploration.drawn(keys, shares)
+        return Exploration.draw(keys, shares)
 
     def in_batches(self) -> None:
         """Simulate one partition without settlement, in batches from solve to solve."""

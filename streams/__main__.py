@@ -29,11 +29,11 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0 fine, 1 something is wrong, 2 called wrongly."""
-    given = sys.argv[1:] if arguments is None else arguments
-    return run_command(lambda: _run(given))
+    words = sys.argv[1:] if arguments is None else arguments
+    return run_command(lambda: _run(words))
 
 
-def _run(given: Sequence[str]) -> int:
+def _run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog=program_name("streams"),
         description="The streaming router. Settings come from PORT_... variables; `config check` lists them.",
@@ -41,12 +41,12 @@ def _run(given: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text.capitalize() + ".")
-        if name in given:
+        if name in arguments:
             import_module(f"streams.commands.{name}").add_arguments(command)
     add_env_file(parser)
-    chosen = parser.parse_args(given)
-    apply_env_file(parser, chosen)
-    return int(import_module(f"streams.commands.{chosen.command}").run(chosen))
+    options = parser.parse_args(arguments)
+    apply_env_file(parser, options)
+    return int(import_module(f"streams.commands.{options.command}").run(options))
 
 
 if __name__ == "__main__":

@@ -14,25 +14,25 @@ MAX_MODULE_LINES = 400
 
 def modules(*packages: str) -> dict[str, Path]:
     """Return every module below these top-level packages by its dotted name."""
-    found = {}
+    paths = {}
     for package in packages:
         for path in sorted((ROOT / package).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+            paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return paths
 
 
 def imports(path: Path, known: dict[str, Path]) -> set[str]:
     """Return the project's modules that a file imports, those under TYPE_CHECKING included."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 submodule = f"{node.module}.{alias.name}"
-                found.add(submodule if submodule in known else node.module)
-    return found & known.keys()
+                names.add(submodule if submodule in known else node.module)
+    return names & known.keys()
 
 
 def test_imports_of_the_product_have_no_cycle() -> None:

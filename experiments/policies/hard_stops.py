@@ -17,7 +17,7 @@ from routing.policy.account import Account
 from routing.policy.policy import route
 
 
-def hard_stops(case: Case, settings: PlanningSettings, made: Estimates, history: Estimates) -> Decisions:
+def hard_stops(case: Case, settings: PlanningSettings, estimates: Estimates, history: Estimates) -> Decisions:
     """Route by the price of the total; a group's queries go only to LLMs that the rest of its budget pays.
 
     Parameters
@@ -26,7 +26,7 @@ def hard_stops(case: Case, settings: PlanningSettings, made: Estimates, history:
         With groups.
     settings : PlanningSettings
         Without a warm-up: prices start from the history.
-    made, history : Estimates
+    estimates, history : Estimates
         Of the queries, and leave-one-out of the history.
 
     Raises
@@ -42,13 +42,15 @@ def hard_stops(case: Case, settings: PlanningSettings, made: Estimates, history:
     planner = Planner(settings, case.models, (Budget(TOTAL, limit=case.total),), history=history)
     plan = planner.start_period()
     account = Account.fresh(0, len(case.models))
-    charge, true_cost = to_pico(made.cost), to_pico(case.cost)
+    charge, true_cost = to_pico(estimates.cost), to_pico(case.cost)
     choice = np.full(len(case), -1, dtype=np.int64)
     spent = np.zeros(len(case.models), dtype=np.int64)
     for j, value in enumerate(values):
         terms = QueryTerms(eligible=(charge[j] <= left[value])[None])
         row = slice(j, j + 1)
-        routed = route(account, plan, 0, made.rows(row), np.arange(j, j + 1), charge=charge[row], terms=terms)
+        routed = route(
+            account, plan, 0, estimates.rows(row), np.arange(j, j + 1), charge=charge[row], terms=terms
+        )
         account, choice[j] = routed.account, routed.choice[0]
         if choice[j] >= 0:
             actual = int(true_cost[j, choice[j]])
@@ -58,6 +60,6 @@ def hard_stops(case: Case, settings: PlanningSettings, made: Estimates, history:
             spent[choice[j]] += actual
             account = account.settle(routed.choice, routed.charge, np.array([actual]), routed.columns)
         planner.record_account(0, account)
-        if planner.observe(made.rows(row)):
+        if planner.observe(estimates.rows(row)):
             plan = planner.plan
     return Decisions(choice, to_usd(spent))

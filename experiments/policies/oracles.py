@@ -36,8 +36,8 @@ class Offline:
 
     def solution(self, case: Case) -> LPSolution | ProgramSolution:
         """Return the linear program's solution, including its objective."""
-        known = Estimates(case.quality, case.cost) if self.source is None else case.estimates(self.source)
+        estimates = Estimates(case.quality, case.cost) if self.source is None else case.estimates(self.source)
         if not case.shared:
-            return solve_lp(known.quality, known.cost, case.budgets)
+            return solve_lp(estimates.quality, estimates.cost, case.budgets)
         counters = case.counters
-        return solve_program(RoutingProgram.of(counters, known, case.terms, to_usd(counters.limits())))
+        return solve_program(RoutingProgram.of(counters, estimates, case.terms, to_usd(counters.limits())))

@@ -49,13 +49,13 @@ class Port:
         """See `experiments.policies.base.Policy`."""
         settings = PlanningSettings(horizon=case.horizon, **self.planning)  # type: ignore[arg-type]
         if self.one_price:
-            return hard_stops(case, settings, case.estimates(self.source), case.own(self.source))
+            return hard_stops(case, settings, case.estimates(self.source), case.leave_one_out(self.source))
         result = simulate(
             case.estimates(self.source),
             case.shared or case.budgets,
             settings,
             models=case.models,
-            history=case.own(self.source) if settings.uses_history else None,
+            history=case.leave_one_out(self.source) if settings.uses_history else None,
             true_cost=case.cost if self.settle else None,
             settle_after=0 if self.settle else None,
             seed=case.seed,

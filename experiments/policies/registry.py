@@ -133,11 +133,11 @@ def make_policy(text: str, context: Context) -> Policy:
     >>> make_policy("port:resolve=geometric:k=50", Context(rows=1000)).source.k
     50
     """
-    name, *rest = text.split(":")
+    name, *options = text.split(":")
     if name not in PLAIN:
         raise ValueError(f"policies: {name!r} is not one of {', '.join(NAMES)}")
     policy: Any = PLAIN[name](context)
-    for option in rest:
+    for option in options:
         field, _, value = option.partition("=")
         try:
             policy = _with_option(policy, field, value)
@@ -149,7 +149,7 @@ def make_policy(text: str, context: Context) -> Policy:
     if isinstance(policy, Port):
         policy = replace(policy, source=_with_table(policy.source, context.table, text))
         check_planning(policy.planning, text)
-    return replace(policy, name=text) if rest else policy
+    return replace(policy, name=text) if options else policy
 
 
 def _with_table(source: Any, table: str, policy: str) -> Any:
@@ -199,7 +199,7 @@ def _with_option(policy: Any, field: str, value: str) -> Any:
         if field == "settle" and value in ("yes", "no"):
             return replace(policy, settle=value == "yes")
         if field in ("exploration", "exploration_budget"):
-            return _changed(policy, field, float(value))
+            return _with_field(policy, field, float(value))
         if field in ("eps", "resolve_tail"):
             return replace(policy, planning={**policy.planning, field: float(value)})
         if field == "top_up_samples" and value in ("yes", "no"):
@@ -220,9 +220,11 @@ def _with_option(policy: Any, field: str, value: str) -> Any:
         if field == "deviation" and isinstance(source, RidgeSource):
             return replace(policy, source=UncertainSource(source, float(value)))
     if isinstance(policy, PortPublished) and field in ("alpha", "eps"):
-        return _changed(policy, field, float(value))
+        return _with_field(policy, field, float(value))
     if isinstance(source, NeighbourSource) and field in ("k", "weights", "cost", "index", "ef"):
-        return replace(policy, source=_changed(source, field, int(value) if field in ("k", "ef") else value))
+        return replace(
+            policy, source=_with_field(source, field, int(value) if field in ("k", "ef") else value)
+        )
     if isinstance(source, RidgeSource):
         return replace(policy, source=_ridge_option(source, field, value))
     raise ValueError(f"policies: {policy.name} has no option {field}={value}")
@@ -232,18 +234,18 @@ def _ridge_option(source: RidgeSource, field: str, value: str) -> RidgeSource:
     if field == "without":
         return without(source, value)
     if field in ("words", "neighbours"):
-        return replace(source, ridge=_changed(source.ridge, field, int(value)))
+        return replace(source, ridge=_with_field(source.ridge, field, int(value)))
     if field == "landmarks":
         return replace(source, ridge=replace(source.ridge, landmarks=int(value) or None))
     if field == "costs":
         return replace(source, ridge=replace(source.ridge, cost_parts=tuple(value.split("+"))))
     if field in ("embedder", "table"):
-        changed: RidgeSource = _changed(source, field, value)
+        changed: RidgeSource = _with_field(source, field, value)
         return changed
     if field == "dimension":
         return replace(source, dimension=int(value))
     raise ValueError(f"policies: the kernel estimator has no option {field}={value}")
 
 
-def _changed(instance: Any, field: str, value: object) -> Any:
+def _with_field(instance: Any, field: str, value: object) -> Any:
     return replace(instance, **{field: value})

@@ -116,10 +116,10 @@ class BatchSplit:
         choice = np.full(len(case), -1)
         for start in range(0, len(case), _BATCH_QUERIES):
             part = slice(start, min(start + _BATCH_QUERIES, len(case)))
-            chosen = self._assign(estimates.quality[part], estimates.cost[part], remaining)
-            choice[part] = chosen
-            served = np.flatnonzero(chosen >= 0)
-            np.subtract.at(remaining, chosen[served], estimates.cost[part][served, chosen[served]])
+            assigned = self._assign(estimates.quality[part], estimates.cost[part], remaining)
+            choice[part] = assigned
+            served = np.flatnonzero(assigned >= 0)
+            np.subtract.at(remaining, assigned[served], estimates.cost[part][served, assigned[served]])
         return Decisions(choice, case.budgets - remaining)
 
     def _assign(self, quality: FloatArray, cost: FloatArray, budgets: FloatArray) -> np.ndarray:

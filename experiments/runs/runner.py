@@ -202,8 +202,8 @@ class ExperimentData:
             raise ValueError(
                 f"models: {count} must be 1 to {len(self.data.models)}, the number in the data set"
             )
-        chosen = np.random.default_rng(10_000 + seed).permutation(len(self.data.models))[:count]
-        return self.data.with_models([self.data.models[i] for i in sorted(chosen)])
+        columns = np.random.default_rng(10_000 + seed).permutation(len(self.data.models))[:count]
+        return self.data.with_models([self.data.models[i] for i in sorted(columns)])
 
 
 def _timed(policy: Policy, case: Case) -> tuple[Decisions, float]:

@@ -78,8 +78,8 @@ class _Growth:
         own = estimator.leave_one_out()
         share = self.total * len(true) / len(self.cost)
         shared = SharedTotal(estimates, own, self.cost[block], share, none, np.zeros(len(own), np.int64))
-        choice, reached = shared.run(lambda j, i: float(true[j, i]))
-        return choice, reached, estimates.quality
+        choice, reward = shared.run(lambda j, i: float(true[j, i]))
+        return choice, reward, estimates.quality
 
 
 def _queries(split: Split, rows: slice) -> QueryBatch:
@@ -93,19 +93,19 @@ def run_split(split: Split, options: argparse.Namespace) -> Row:
     first = growth.fit(0)
     slopes = ResidualSlopes.fit(split.data.quality[split.past], first.leave_one_out())
     blocks: dict[str, list[float]] = {"fixed": [], "grown": [], "full": []}
-    estimator, known = first, np.zeros((0, growth.quality.shape[1]))
+    estimator, observed = first, np.zeros((0, growth.quality.shape[1]))
     for start in tracked(list(growth.starts), f"history growth, seed {split.seed}", "blocks"):
         blocks["fixed"].append(float(growth.route(first, start)[1].sum()))
         if start:
-            estimator = growth.fit(start, known)
-        choice, reached, estimated = growth.route(estimator, start)
-        blocks["grown"].append(float(reached.sum()))
+            estimator = growth.fit(start, observed)
+        choice, reward, estimated = growth.route(estimator, start)
+        blocks["grown"].append(float(reward.sum()))
         full = growth.fit(start) if start >= len(growth.quality) * 3 // 4 else None
         blocks["full"].append(float("nan") if full is None else float(growth.route(full, start)[1].sum()))
         filled = estimated.copy()
         served = np.flatnonzero(choice >= 0)
-        filled[served] = slopes.filled(estimated[served], choice[served], reached[served])
-        known = np.vstack([known, filled])
+        filled[served] = slopes.filled(estimated[served], choice[served], reward[served])
+        observed = np.vstack([observed, filled])
     last = slice(3 * len(blocks["fixed"]) // 4, None)
     sums = {name: float(np.sum(values[last])) for name, values in blocks.items()}
     return {

@@ -51,13 +51,13 @@ def read_decisions(path: Path) -> DecisionLog:
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             record = orjson.loads(line)
-            reported, chosen = float(record["reported"]), record["models"].index(record["model"])
+            reported, model_column = float(record["reported"]), record["models"].index(record["model"])
             widths = {len(record[name]) for name in ("models", "quality", "cost", "eligible")}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"decisions: line {number} of {path} is not an exported decision ({error})"
             ) from None
-        if widths != {len(record["models"])} or not 0 <= reported <= 1 or chosen < 0:
+        if widths != {len(record["models"])} or not 0 <= reported <= 1 or model_column < 0:
             raise ValueError(f"decisions: line {number} of {path} is not an exported decision")
         records.append(record)
     if not records:

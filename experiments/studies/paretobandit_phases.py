@@ -145,13 +145,13 @@ def run(
         trial_seed, target = FIRST_SEED + seed, targets[level]
         scenario = scenario_of(name, data, test[phase_rows(len(past), pools, trial_seed)], *changes)
         trial = demo._run_degradation_trial if name == "quality" else demo._run_cost_drift_trial
-        found = {PARETO: bandit(trial, splits, pools, target, trial_seed)}
+        results = {PARETO: bandit(trial, splits, pools, target, trial_seed)}
         split = Split(
             data, experiment.embeddings, experiment.embedder, scenario.rows, past, 0, experiment.cache
         )
-        found |= prices(split, scenario, target, options)
+        results |= prices(split, scenario, target, options)
         place = {"scenario": name, "target": target, "seed": seed}
-        rows += [{**place, **_row(policy, *result)} for policy, result in found.items()]
+        rows += [{**place, **_row(policy, *result)} for policy, result in results.items()]
         write_rows(options.json, config, rows)
     return rows
 
@@ -195,14 +195,14 @@ def prices(
     cheapest = float(split.data.cost[split.test].sum(0).min())
     stream = shared_total(split, options.policy, target * n / cheapest, options.clusters)
     stream = stream.at_prices(scenario.cost, scenario.price)
-    found = {}
+    results = {}
     for name, learns in (("prices", False), ("prices, learning", True)):
-        choice, reached = stream.run(
+        choice, reward = stream.run(
             lambda j, i: float(scenario.quality[j, i]), learns=learns, outcome_after=options.outcome_after
         )
-        paid = np.where(choice >= 0, scenario.cost[np.arange(n), np.maximum(choice, 0)], 0.0)
-        found[name] = reached, paid
-    return found
+        cost = np.where(choice >= 0, scenario.cost[np.arange(n), np.maximum(choice, 0)], 0.0)
+        results[name] = reward, cost
+    return results
 
 
 def _row(policy: str, reward: FloatArray, cost: FloatArray) -> Row:

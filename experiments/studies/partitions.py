@@ -121,7 +121,7 @@ def run_point(case: Case, policy: Port, point: StreamPoint) -> Row:
         case.shared or case.budgets,
         PlanningSettings(horizon=case.horizon, **policy.planning),  # type: ignore[arg-type]
         models=case.models,
-        history=case.own(policy.source),
+        history=case.leave_one_out(policy.source),
         true_cost=case.cost,
         settle_after=0,
         lanes=lanes_of(point, groups),
@@ -203,8 +203,8 @@ def points(options: argparse.Namespace, seed: int) -> Iterator[StreamPoint]:
     """Yield the requested points, one partition first in each group."""
     sizes = [(queries, False) for queries in options.queries]
     sizes += [(options.repeated, True)] if options.repeated else []
-    every = [(size, kind) for kind in options.budgets for size in sizes]
-    for (queries, is_repeated), kind in every:
+    combinations = [(size, kind) for kind in options.budgets for size in sizes]
+    for (queries, is_repeated), kind in combinations:
         looks = options.looks if not is_repeated else options.looks[:1]
         first = StreamPoint(queries, is_repeated, 1, "even", looks[0], options.lag, seed, kind)
         yield first

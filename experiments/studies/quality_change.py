@@ -50,10 +50,10 @@ def run(
 
 def shared_total(split: Split, policy: str, factor: float, clusters: int) -> SharedTotal:
     """Return the split's stream on one total, with a policy's estimates."""
-    made = make_policy(policy, Context(len(split.past)))
-    if not isinstance(made, Port):
+    chosen_policy = make_policy(policy, Context(len(split.past)))
+    if not isinstance(chosen_policy, Port):
         raise ValueError(f"policy: {policy!r} has no history estimates; give one of the port policies")
-    estimates, own = split.estimates(made.source)
+    estimates, own = split.estimates(chosen_policy.source)
     if own is None:
         raise ValueError(f"policy: {policy!r} has no leave-one-out estimates of the history")
     tasks = fit_clusters(split.history.embeddings, clusters)

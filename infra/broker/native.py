@@ -138,8 +138,8 @@ class NativeCluster:
 
     def _command(self, node: Node) -> list[str]:
         options = [f"-Xms{HEAP}", f"-Xmx{HEAP}", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true"]
-        chosen = os.environ.get(JVM_VARIABLE)
-        options += [*(GC_OPTIONS if chosen is None else chosen.split())]
+        jvm_options = os.environ.get(JVM_VARIABLE)
+        options += [*(GC_OPTIONS if jvm_options is None else jvm_options.split())]
         options += [f"-Dlog4j2.configurationFile={LOG_SETTINGS}"]
         return [self._java, *options, "-cp", f"{self._jars}/*", "kafka.Kafka", str(node.settings)]
 

@@ -54,15 +54,15 @@ class ProcessId:
 
     def kill(self) -> None:
         """Kill the process (SIGKILL) and wait until it is gone."""
-        self._end(signal.SIGKILL, timeout=10.0)
+        self._signal_and_wait(signal.SIGKILL, timeout=10.0)
 
     def stop(self, timeout: float = 15.0) -> None:
         """Terminate the process (SIGTERM); kill it if it has not ended after `timeout` seconds."""
         self.send(signal.SIGCONT)  # a frozen process cannot act on SIGTERM
-        if not self._end(signal.SIGTERM, timeout):
+        if not self._signal_and_wait(signal.SIGTERM, timeout):
             self.kill()
 
-    def _end(self, number: signal.Signals, timeout: float) -> bool:
+    def _signal_and_wait(self, number: signal.Signals, timeout: float) -> bool:
         process = self.find()
         if process is None:
             return True

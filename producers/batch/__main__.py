@@ -133,9 +133,9 @@ def summarise(batch: Batch, tally: Tally, path: Path) -> str:
     """Return a line with the result of this run."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in tally.kinds.most_common()) or "nothing new"
     unanswered = batch.count - len(tally.done)
-    rest = f"; {unanswered} are not answered yet, run the same command to continue" if unanswered else ""
+    hint = f"; {unanswered} are not answered yet, run the same command to continue" if unanswered else ""
     return (
-        f"{path}: {len(tally.done)} of {batch.count} requests; in this run {kinds}, {tally.usd:.6f} USD{rest}"
+        f"{path}: {len(tally.done)} of {batch.count} requests; in this run {kinds}, {tally.usd:.6f} USD{hint}"
     )
 
 

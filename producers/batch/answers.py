@@ -87,19 +87,19 @@ class AnswersFile:
     def _read_back(self) -> set[str]:
         """Return the custom ids with a line; remove an incomplete last line of this batch."""
         self._file.seek(0)
-        done, whole = set(), 0
+        done, valid_bytes = set(), 0
         for number, raw in enumerate(self._file, 1):
             incomplete = not raw.endswith(b"\n")
             custom_id = None if incomplete else self._custom_id(raw)
             if custom_id is not None:
                 done.add(custom_id)
-                whole += len(raw)
+                valid_bytes += len(raw)
             elif not (incomplete and self._is_cut_off(raw)):
                 self._file.close()
                 raise ValueError(
                     f"--answers: line {number} of {self._path} is not of this batch; name another file"
                 )
-        self._file.truncate(whole)
+        self._file.truncate(valid_bytes)
         return done
 
     def _custom_id(self, raw: bytes) -> str | None:
@@ -136,7 +136,9 @@ class AnswersFile:
         self._file.flush()
         os.fsync(self._file.fileno())
         self.done |= {line["custom_id"] for line in lines}
-        places = {topic: {str(part): at for part, at in found.items()} for topic, found in positions.items()}
+        places = {
+            topic: {str(part): at for part, at in offsets.items()} for topic, offsets in positions.items()
+        }
         state = {"batch": self._batch.name, "bytes": self._file.tell(), "positions": places}
         self._part.write_bytes(orjson.dumps(state))
         self._part.replace(self._state)
@@ -233,11 +235,11 @@ class AnswerCollector:
         if message.topic() == self._topics.unserved:
             return None, {"code": "unserved", "message": reason_text(fields.get("reason"))}
         if (failure := fields.get("error")) is not None:
-            known = failure if isinstance(failure, dict) else {"code": "failed", "message": failure}
-            error = {"code": str(known.get("code")), "message": str(known.get("message"))}
-            if type(status := known.get("status")) is not int:
+            failure_fields = failure if isinstance(failure, dict) else {"code": "failed", "message": failure}
+            error = {"code": str(failure_fields.get("code")), "message": str(failure_fields.get("message"))}
+            if type(status := failure_fields.get("status")) is not int:
                 return None, error
-            body = known.get("body")
+            body = failure_fields.get("body")
             body = body if isinstance(body, dict) else {"error": error | {"type": None, "param": None}}
             return {"status_code": status, "request_id": query_id, "body": body}, None
         # the message's timestamp, so that an answer always gives the same line

@@ -113,7 +113,7 @@ def validate_file(path: Path, run: str = "", to_fields: ToFields = query_fields)
     digest = hashlib.sha256(f"{run}\n".encode())
     file = InputFile(path)
     problems: list[str] = []
-    known: dict[str, int] = {}
+    line_of_id: dict[str, int] = {}
     for line, raw in file.lines():
         digest.update(raw)
         try:
@@ -121,7 +121,7 @@ def validate_file(path: Path, run: str = "", to_fields: ToFields = query_fields)
         except RequestFieldError as invalid:
             problems.append(f"line {line}: {invalid}")
             continue
-        first = known.setdefault(request.custom_id, line)
+        first = line_of_id.setdefault(request.custom_id, line)
         if first != line:
             problems.append(
                 f"line {line}: custom_id: {request.custom_id!r} is also that of line {first}; make it unique"
@@ -130,9 +130,9 @@ def validate_file(path: Path, run: str = "", to_fields: ToFields = query_fields)
         listed, more = problems[:MAX_PROBLEMS_SHOWN], len(problems) - MAX_PROBLEMS_SHOWN
         tail = [f"and {more} more lines"] if more > 0 else []
         raise BadRequests("\n".join([f"{path}: nothing was sent", *listed, *tail]))
-    if not known:
+    if not line_of_id:
         raise BadRequests(f"{path}: has no requests; write one JSON object a line")
-    return Batch(file, f"batch-{digest.hexdigest()[:DIGEST_CHARACTERS]}", len(known), to_fields)
+    return Batch(file, f"batch-{digest.hexdigest()[:DIGEST_CHARACTERS]}", len(line_of_id), to_fields)
 
 
 def _read(name: str, line: int, raw: bytes, to_fields: ToFields) -> Request:

@@ -82,21 +82,21 @@ class ReplayScore:
 
 def locate_queries(ids: Sequence[str], results: Sequence[CollectedResult]) -> Placements:
     """Locate every query that was sent, and list those that are missing or duplicated."""
-    sent = set(ids)
-    found: dict[str, list[CollectedResult]] = {}
+    sent_ids = set(ids)
+    results_by_id: dict[str, list[CollectedResult]] = {}
     for result in results:
-        found.setdefault(result.id, []).append(result)
-    own = {identity: attempts for identity, attempts in found.items() if identity in sent}
+        results_by_id.setdefault(result.id, []).append(result)
+    own = {identity: attempts for identity, attempts in results_by_id.items() if identity in sent_ids}
     last = [max(attempts, key=lambda result: result.attempt) for attempts in own.values()]
-    where = Counter(min(result.where, 0) for result in last)
+    counts = Counter(min(result.destination, 0) for result in last)
     return Placements(
         queries=len(ids),
-        served=where[0],
-        unserved=where[UNSERVED],
-        dead=where[DEAD],
+        served=counts[0],
+        unserved=counts[UNSERVED],
+        dead=counts[DEAD],
         missing=[identity for identity in ids if identity not in own],
         twice=[identity for identity, attempts in own.items() if not _is_one_walk(attempts)],
-        foreign=[identity for identity in found if identity not in sent],
+        foreign=[identity for identity in results_by_id if identity not in sent_ids],
         first=[attempts[0] for attempts in own.values()],
         last=last,
     )
@@ -106,7 +106,7 @@ def _is_one_walk(attempts: Sequence[CollectedResult]) -> bool:
     """Return whether results are one for each attempt, all but the last of them on LLMs' topics."""
     ordered = sorted(attempts, key=lambda result: result.attempt)
     numbers = [result.attempt for result in ordered]
-    return len(set(numbers)) == len(numbers) and all(result.where >= 0 for result in ordered[:-1])
+    return len(set(numbers)) == len(numbers) and all(result.destination >= 0 for result in ordered[:-1])
 
 
 def routed_order(results: Sequence[CollectedResult]) -> list[CollectedResult]:
@@ -114,7 +114,7 @@ def routed_order(results: Sequence[CollectedResult]) -> list[CollectedResult]:
 
     Queries of a single partition are ordered by offset; of several, by the time of the decision.
     """
-    served = [result for result in results if result.where >= 0]
+    served = [result for result in results if result.destination >= 0]
     single_partition = len({result.partition for result in served}) <= 1
 
     def key(result: CollectedResult) -> tuple[float, int, int]:
@@ -168,7 +168,7 @@ def score_replay(
     over: set[int] = set()
     for group in by_period.values():
         index = np.array([queries.index_by_id[result.id] for result in group])
-        choice = np.array([result.where for result in group])
+        choice = np.array([result.destination for result in group])
         terms = queries.terms.rows(index)
         scored = account_for_counters(choice, queries.quality[index], queries.cost[index], counters, terms)
         outcomes.append(scored)

@@ -32,10 +32,10 @@ def budgets_of(catalogue: Catalogue, history: History) -> Counters:
         No budget is left.
     """
     budgets = catalogue.resolve_budgets(history.quality.mean(0), history.cost.mean(0))
-    kept = [budget for budget in budgets if budget.unit == "usd" and not budget.is_rate]
-    if not kept:
+    usd_budgets = [budget for budget in budgets if budget.unit == "usd" and not budget.is_rate]
+    if not usd_budgets:
         raise ValueError("budgets: none is in US dollars; a replay compares results within such a budget")
-    return Counters.of(kept, catalogue.names)
+    return Counters.of(usd_budgets, catalogue.names)
 
 
 def over_periods(counters: Counters, periods: int) -> Counters:

@@ -82,8 +82,8 @@ class Prepared:
         text = yaml.safe_dump(self.catalogue.to_dict(), sort_keys=False, allow_unicode=True)
         (folder / CATALOGUE).write_text(text, encoding="utf-8")
         (folder / ORIGIN).write_bytes(orjson.dumps(self.origin, option=orjson.OPT_INDENT_2))
-        here = folder.resolve()
-        all_variables = {"PORT_CATALOGUE": str(here / CATALOGUE), "PORT_HISTORY": str(here / HISTORY)}
+        base = folder.resolve()
+        all_variables = {"PORT_CATALOGUE": str(base / CATALOGUE), "PORT_HISTORY": str(base / HISTORY)}
         (folder / VARIABLES).write_text(format_variables(all_variables | dict(variables)), encoding="utf-8")
 
     @classmethod

@@ -111,7 +111,7 @@ class Report:
                 name: {"spent": float(score.spent[column]), "limit": float(score.limits[column])}
                 for column, name in enumerate(score.counters.names)
             },
-            "baselines": {name: asdict(reached) for name, reached in self.baselines.items()},
+            "baselines": {name: asdict(baseline) for name, baseline in self.baselines.items()},
             "best_single": self.best_single,
             "examples": {
                 "missing": placements.missing[:10],
@@ -173,13 +173,13 @@ class Report:
         outcome, optimum = self.score.outcome, self.baselines.get("approx-optimum")
         own = BaselineScore(outcome.performance, outcome.cost, outcome.throughput)
         rows = []
-        for name, reached in {"this router": own, **self.baselines}.items():
+        for name, score in {"this router": own, **self.baselines}.items():
             relative = "-"
             if optimum is not None and optimum.performance > 0:
-                relative = f"{100 * reached.performance / optimum.performance:.1f} %"
-            efficiency = f"{reached.performance / reached.cost:.0f}" if reached.cost else "-"
-            figures = (f"{reached.performance:.1f}", relative, f"{reached.cost:.6f}", efficiency)
-            rows.append((name, *figures, f"{reached.throughput:.0f}"))
+                relative = f"{100 * score.performance / optimum.performance:.1f} %"
+            efficiency = f"{score.performance / score.cost:.0f}" if score.cost else "-"
+            figures = (f"{score.performance:.1f}", relative, f"{score.cost:.6f}", efficiency)
+            rows.append((name, *figures, f"{score.throughput:.0f}"))
         lines = table_lines(("", "performance", "relative", "cost USD", "per USD", "served"), rows)
         return [*lines, f"best-single is {self.best_single}; random is the mean of several draws"]
 
@@ -205,8 +205,8 @@ class Report:
         ]
 
     def _speed(self) -> list[str]:
-        found = percentiles(self.latencies["read"])
-        figures = ", ".join(f"{name} {value:.0f} ms" for name, value in found.items()) or "unknown"
+        latencies = percentiles(self.latencies["read"])
+        figures = ", ".join(f"{name} {value:.0f} ms" for name, value in latencies.items()) or "unknown"
         return [
             f"latency from produce to committed read: {figures}",
             f"{self.placements.queries} queries produced in {self.produce_seconds:.1f} s "
@@ -233,8 +233,8 @@ def percentiles(seconds: NDArray[np.float64]) -> dict[str, float]:
     """
     if not len(seconds):
         return {}
-    found = np.percentile(seconds, PERCENTILES) * 1000
-    return {f"p{rank}": round(float(value), 3) for rank, value in zip(PERCENTILES, found, strict=True)}
+    milliseconds = np.percentile(seconds, PERCENTILES) * 1000
+    return {f"p{rank}": round(float(value), 3) for rank, value in zip(PERCENTILES, milliseconds, strict=True)}
 
 
 def per_second(count: int, seconds: float) -> float:

@@ -104,8 +104,8 @@ class FleetActivity(Collector):
 
     def uncommitted(self, places: Iterable[Hashable]) -> None:
         """Record the answers that are not committed yet."""
-        now, known = self._clock(), self._uncommitted
-        self._uncommitted = {place: known.get(place, now) for place in places}
+        now, since = self._clock(), self._uncommitted
+        self._uncommitted = {place: since.get(place, now) for place in places}
 
     def ended_with(
         self, result: str, tokens: Tokens, usd: float, seconds: float | None = None, attempts: int = 0

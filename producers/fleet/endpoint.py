@@ -132,8 +132,8 @@ class EndpointClient:
         Parameters that the endpoint accepts; by default learned from its errors.
     returns : bool
         Failed queries are returned to the router: they wait for a failing endpoint `max_wait` seconds only,
-        and `ask` reports its failure as `EndpointReply.stop` instead of raising it. It raises an error of the
-        set-up, such as an invalid key, as long as the endpoint has answered no query.
+        and `complete` reports its failure as `EndpointReply.stop` instead of raising it. It raises an error
+        of the set-up, such as an invalid key, as long as the endpoint has answered no query.
     """
 
     def __init__(
@@ -148,10 +148,10 @@ class EndpointClient:
         self._returns = returns
         self._client, self._limits, self._sleep, self._draw = client, limits, sleep, draw
         self._parameters = parameters or EndpointParameters()
-        self._probe = EndpointProbe(self._ask_plain, limits.request_seconds, sleep, self._pause)
+        self._probe = EndpointProbe(self._send_plain_request, limits.request_seconds, sleep, self._pause)
         self._not_before = 0.0
 
-    async def ask(
+    async def complete(
         self, request: Mapping[str, Any], headers: Mapping[str, str] | None = None, pay_once: bool = False
     ) -> EndpointReply:
         """Send requests until there is an answer or a limit is reached.
@@ -171,7 +171,7 @@ class EndpointClient:
         try:
             with self._probe.in_flight():
                 for _ in range(MAX_OUTAGES + 1):
-                    if not await self._ask_in_turn(reply, request, headers, pay_once):
+                    if not await self._send_with_retries(reply, request, headers, pay_once):
                         break
                     log.info("asked_again_after_outage", attempts=reply.attempts)
         except EndpointAccessError as error:
@@ -183,7 +183,7 @@ class EndpointClient:
             reply.error = reply.error or {"code": "endpoint", "message": str(error)}
         return reply
 
-    async def _ask_in_turn(
+    async def _send_with_retries(
         self,
         reply: EndpointReply,
         request: Mapping[str, Any],
@@ -213,8 +213,8 @@ class EndpointClient:
                 if failure.limited:
                     self._not_before = max(self._not_before, now + pause)
                     first_limited = min(first_limited, now)
-                may_ask = not (pay_once and failure.may_be_paid)
-                if failure.again and may_ask and later < deadline and attempts < self._limits.attempts:
+                may_retry = not (pay_once and failure.may_be_paid)
+                if failure.retryable and may_retry and later < deadline and attempts < self._limits.attempts:
                     log.info(
                         "retry", code=failure.code, attempt=reply.attempts, pause_seconds=round(pause, 2)
                     )
@@ -227,9 +227,9 @@ class EndpointClient:
                 # an endpoint that has answered before and counts tokens works; only this answer broke off
                 elif not (failure.own or (self._probe.known and failure.tokens != Tokens())):
                     limit = min((request[name] for name in LIMITS if request.get(name)), default=None)
-                    since = first_failed if may_ask else began
+                    since = first_failed if may_retry else began
                     suspect = Suspect(failure, since, now, deadline, str(request["model"]), limit)
-                    return await self._judge(suspect, reply, may_ask)
+                    return await self._judge(suspect, reply, may_retry)
                 return False
             reply.add_answer(answer)
             self._probe.answered(began)
@@ -239,18 +239,18 @@ class EndpointClient:
         """Return the time until which a query waits for an endpoint that fails since a moment."""
         return min(deadline, moment + self._limits.max_wait) if self._returns else deadline
 
-    async def _judge(self, suspect: Suspect, reply: EndpointReply, may_ask: bool) -> bool:
+    async def _judge(self, suspect: Suspect, reply: EndpointReply, may_retry: bool) -> bool:
         """Find the fault; return True if the endpoint was unavailable and the query may be retried."""
         try:
             verdict = await self._probe.judge(suspect)
         except EndpointAccessError as refused:
-            if may_ask or not suspect.failure.passing or not self._probe.known:
+            if may_retry or not suspect.failure.passing or not self._probe.known:
                 raise
             # the query may have been answered; another attempt would pay for it twice
             reply.stop = refused
             return False
         reply.probe_tokens += verdict.tokens
-        return verdict.outage and may_ask
+        return verdict.outage and may_retry
 
     def _check_rate_limit(self, failure: RequestFailure, since: float) -> None:
         """Raise EndpointAccessError if a rate limit outlasts a query's time, since all queries would fail."""
@@ -268,7 +268,7 @@ class EndpointClient:
             log.error("odd_request", reason=str(error), exc_info=error)
             await self._self_test(str(request["model"]))
             reason = f"the request cannot be sent ({type(error).__name__}: {error})"
-            raise RequestFailure("invalid_request", reason, again=False, unsure=True, own=True) from error
+            raise RequestFailure("invalid_request", reason, retryable=False, unsure=True, own=True) from error
 
     async def _self_test(self, model: str) -> None:
         try:
@@ -281,7 +281,7 @@ class EndpointClient:
                 f"{error}); correct them"
             ) from error
 
-    async def _ask_plain(self, model: str, limit: int | None) -> Tokens:
+    async def _send_plain_request(self, model: str, limit: int | None) -> Tokens:
         """Send the plain request to the endpoint; return its tokens."""
         log.info("endpoint_probe", model=model)
         answer = await self._attempt(plain_request(model, limit or PLAIN_TOKENS), None)

@@ -144,8 +144,8 @@ def _status(value: object) -> int | None:
 
 
 def _text(levels: list[dict[str, Any]], content: bytes) -> str:
-    found = (level.get(name) for level in levels for name in _TEXTS)
-    text = next((text for text in found if isinstance(text, str) and text.strip()), "")
+    texts = (level.get(name) for level in levels for name in _TEXTS)
+    text = next((text for text in texts if isinstance(text, str) and text.strip()), "")
     # gateways add the text of the provider in their metadata
     for level in levels:
         metadata = level.get("metadata")

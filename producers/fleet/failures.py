@@ -75,7 +75,7 @@ class RequestFailure(Exception):  # noqa: N818 - data of one request
     Parameters
     ----------
     code, message : str
-    again : bool
+    retryable : bool
         The same request may succeed later.
     pause : float or None
         Seconds to wait that the endpoint named.
@@ -99,7 +99,7 @@ class RequestFailure(Exception):  # noqa: N818 - data of one request
 
     code: str
     message: str
-    again: bool = True
+    retryable: bool = True
     pause: float | None = None
     limited: bool = False
     passing: bool = False
@@ -151,12 +151,12 @@ def refusal(
     if status == 404 and not known:
         return EndpointAccessError(f"base_url, model: the LLM does not exist ({text}); correct them")
     passing = status >= 500 or status in RETRIED
-    again = passing or status < 300
+    retryable = passing or status < 300
     return RequestFailure(
         error.label,
         text,
-        again,
-        pause=error.retry_after if again else None,
+        retryable,
+        pause=error.retry_after if retryable else None,
         limited=status == 429,
         passing=passing,
         shut_out=status in ACCESS_DENIED,

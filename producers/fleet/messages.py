@@ -51,7 +51,9 @@ class RoutedQuery:
     reserved : float
         USD that the router reserved.
     bound : int or None
-        Answer tokens that `reserved` pays for; None if `reserved` is only an estimate.
+        Answer tokens that `reserved` pays for; None if an answer may cost more.
+    limit : int or None
+        Answer tokens that the router permits.
     attempt : int
         Number of the router's decision; the outcome repeats it.
     headers : list of (str, bytes)
@@ -65,6 +67,7 @@ class RoutedQuery:
     bound: int | None
     headers: Headers
     attempt: int = 1
+    limit: int | None = None
 
     @property
     def chat(self) -> bool:
@@ -176,9 +179,10 @@ def decode_routed_query(value: bytes | None, headers: Sequence[Header] | None) -
         routing.partition,
         routing.offset,
         routing.cost or 0.0,
-        routing.max_tokens,
+        routing.bound,
         list(headers or ()),
         routing.attempt,
+        routing.max_tokens,
     )
 
 
@@ -195,7 +199,7 @@ def chat_request(work: RoutedQuery, model: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        The request. `max_tokens` is the minimum of the limits that the query names and of the reserved bound;
+        The request. `max_tokens` is the minimum of the limits that the query and the router name;
         it is missing if there is no limit. It is renamed for the endpoint when the request is sent.
 
     Raises
@@ -217,7 +221,7 @@ def chat_request(work: RoutedQuery, model: str) -> dict[str, Any]:
     request = {key: value for key, value in (parameters or {}).items() if key not in RESERVED_PARAMETERS}
     own = {name: request.pop(name, None) for name in LIMITS}
     limits = {f"parameters.{name}": limit for name, limit in own.items()}
-    limits |= {"max_tokens": fields.get("max_tokens"), "routing.max_tokens": work.bound}
+    limits |= {"max_tokens": fields.get("max_tokens"), "routing.max_tokens": work.limit}
     named = {field: limit for field, limit in limits.items() if limit is not None}
     for field, limit in named.items():
         if not _is_count(limit):

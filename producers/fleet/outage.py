@@ -54,7 +54,7 @@ class EndpointOutage:
             log.info("endpoint_works_again", seconds=round(self.seconds, 1))
             self._since = None
 
-    def may_ask(self) -> bool:
+    def may_send(self) -> bool:
         """Return whether a query may be sent; during an outage, one query for each test."""
         if self._since is None:
             return True

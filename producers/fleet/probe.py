@@ -68,7 +68,7 @@ class EndpointProbe:
 
     Parameters
     ----------
-    ask_plain : callable
+    send_plain_request : callable
         Sends the plain request, given the LLM's name and a token limit; returns its tokens, or raises
         `RequestFailure` or `EndpointAccessError`.
     permission_seconds : float
@@ -80,13 +80,13 @@ class EndpointProbe:
 
     def __init__(
         self,
-        ask_plain: Callable[[str, int | None], Awaitable[Tokens]],
+        send_plain_request: Callable[[str, int | None], Awaitable[Tokens]],
         permission_seconds: float,
         sleep: Callable[[float], Awaitable[None]],
         pause: Callable[[int], float],
     ) -> None:
-        self._ask_plain, self._permission_seconds, self._sleep, self._pause = (
-            ask_plain,
+        self._send_plain_request, self._permission_seconds, self._sleep, self._pause = (
+            send_plain_request,
             permission_seconds,
             sleep,
             pause,
@@ -164,7 +164,7 @@ class EndpointProbe:
             if self._answered > suspect.failed_at:
                 break
             try:
-                tokens += await self._ask_plain(suspect.model, suspect.limit)
+                tokens += await self._send_plain_request(suspect.model, suspect.limit)
             except RequestFailure as failure:
                 tokens += failure.tokens
                 failures += 1

@@ -73,11 +73,11 @@ def read_answer(content: bytes, headers: Mapping[str, str], known: bool) -> Answ
     finish = choice.get("finish_reason") if choice is not None else None
     tokens = read_usage(body)
     if isinstance(finish, str) and finish:
-        whole = finish.lower() not in FAILED_FINISH_REASONS
+        complete = finish.lower() not in FAILED_FINISH_REASONS
     else:
         # some servers name no reason; what was cut off on its way is not JSON, and has no usage
-        whole = finish in (None, "") and tokens is not None and _has_content(choice)
-    if choice is None or not whole or _is_error(choice.get("error")) or _is_error(body.get("error")):
+        complete = finish in (None, "") and tokens is not None and _has_content(choice)
+    if choice is None or not complete or _is_error(choice.get("error")) or _is_error(body.get("error")):
         if (reported := _error(body, choice, finish, headers, content)) is not None:
             raise refusal(reported, known, tokens, unsure=tokens is None if choice is not None else None)
         problem = (
@@ -124,15 +124,15 @@ def decode_response(content: bytes) -> Any:
         return exact_json.decode(_LENIENT.sub(_repair, text))
 
 
-def _repair(found: re.Match[str]) -> str:
-    token = found[0]
+def _repair(match: re.Match[str]) -> str:
+    token = match[0]
     if token[0] == '"':
         return _ESCAPE.sub(_repair_escape, token)
     return token if token[-1].isdigit() and math.isfinite(float(token)) else "null"
 
 
-def _repair_escape(found: re.Match[str]) -> str:
-    escape = found[0]
+def _repair_escape(match: re.Match[str]) -> str:
+    escape = match[0]
     if len(escape) == 1:
         return f"\\u{ord(escape):04x}"
     return "\\ufffd" if len(escape) == 6 else escape
@@ -229,14 +229,14 @@ def _unreadable(content: bytes, error: ValueError) -> RequestFailure:
     """Return the failure of a response that is not JSON; it is retried only if its usage is unknown."""
     text = content.decode("utf-8", "replace")
     tokens = None
-    for found in _USAGE.finditer(text):
+    for match in _USAGE.finditer(text):
         try:
-            usage, _ = json.JSONDecoder().raw_decode(text, found.end())
+            usage, _ = json.JSONDecoder().raw_decode(text, match.end())
         except (ValueError, RecursionError):
             continue
         tokens = read_usage({"usage": usage}) or tokens
     start = " ".join(text[: 2 * MAX_TEXT_CHARACTERS].split())[: MAX_TEXT_CHARACTERS // 2]
     problem = f"the response is not JSON ({error}): {start}"
     return RequestFailure(
-        "half_answer", problem, again=tokens is None, tokens=tokens or Tokens(), unsure=tokens is None
+        "half_answer", problem, retryable=tokens is None, tokens=tokens or Tokens(), unsure=tokens is None
     )

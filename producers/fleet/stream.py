@@ -186,9 +186,9 @@ class FleetStream:
         would never reach 0.
         """
         idle = time.monotonic() - self._changed_at >= IDLE_SECONDS
-        return bool(self._finished or (idle and self._behind()))
+        return bool(self._finished or (idle and self._uncommitted_partitions()))
 
-    def _behind(self) -> list[int]:
+    def _uncommitted_partitions(self) -> list[int]:
         """Return the partitions without open queries whose position is not committed."""
         return [
             partition
@@ -206,8 +206,8 @@ class FleetStream:
         try:
             if self._producer is None:
                 self._reopen()
-            batch = self._open_ones([self._finished.popleft() for _ in range(len(self._finished))])
-            if not (batch or self._behind()):
+            batch = self._still_owned([self._finished.popleft() for _ in range(len(self._finished))])
+            if not (batch or self._uncommitted_partitions()):
                 return False
             self._transact(batch)
         except KafkaException as error:
@@ -217,7 +217,7 @@ class FleetStream:
             return False
         return True
 
-    def _open_ones(self, batch: list[Finished]) -> list[Finished]:
+    def _still_owned(self, batch: list[Finished]) -> list[Finished]:
         """Return the answers whose partition is assigned and that no other worker has answered."""
         return [
             one
@@ -227,7 +227,7 @@ class FleetStream:
 
     def _transact(self, batch: Sequence[Finished]) -> None:
         assert self._producer is not None
-        by_partition: dict[int, list[int]] = {partition: [] for partition in self._behind()}
+        by_partition: dict[int, list[int]] = {partition: [] for partition in self._uncommitted_partitions()}
         for one in batch:
             by_partition.setdefault(one.partition, []).append(one.offset)
         offsets = [
@@ -253,10 +253,10 @@ class FleetStream:
         """Create a producer, then read the committed offsets: the previous commit may have taken effect."""
         self._producer = FencedProducer(self._transactional)
         for place in self._committed(list(self._progress)):
-            known = OffsetProgress(max(place.offset, 0), place.metadata)
+            saved = OffsetProgress(max(place.offset, 0), place.metadata)
             self._committed_to[place.partition] = max(place.offset, 0)
             answered = [one.offset for one in self._finished if one.partition == place.partition]
-            self._progress[place.partition].finish(filter(known.is_done, answered))
+            self._progress[place.partition].finish(filter(saved.is_done, answered))
 
     def _close_producer(self) -> None:
         if self._producer is not None:
@@ -308,24 +308,24 @@ class FleetStream:
         log.info("fleet_assigned", partitions=sorted(self._progress))
 
     def _revoked(self, consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
-        gone = {place.partition for place in partitions}
-        if gone:
-            log.info("fleet_revoked", partitions=sorted(gone))
-            self._drain(gone)
+        numbers = {place.partition for place in partitions}
+        if numbers:
+            log.info("fleet_revoked", partitions=sorted(numbers))
+            self._drain(numbers)
             for _ in range(COMMITS_BEFORE_LEAVING):
                 self.commit()
                 if not self._finished:
                     break
-        self._forget(gone)
+        self._forget(numbers)
 
     def _lost(self, consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
-        gone = {place.partition for place in partitions}
-        log.warning("fleet_lost", partitions=sorted(gone))
-        self._forget(gone)
+        numbers = {place.partition for place in partitions}
+        log.warning("fleet_lost", partitions=sorted(numbers))
+        self._forget(numbers)
 
-    def _forget(self, gone: set[int]) -> None:
+    def _forget(self, partitions: set[int]) -> None:
         self._membership = None
-        self._drop(gone)
+        self._drop(partitions)
         self._progress, self._paused = {}, set()
         self._finished.clear()
 

@@ -71,12 +71,12 @@ class FleetModel:
 
     def cost(self, work: RoutedQuery, reply: EndpointReply) -> float:
         """Return the cost of all attempts in USD; the reservation if the cost is unknown."""
-        whole = reply.body is not None
-        if (whole and not reply.counted) or (work.bound is not None and reply.unsure):
+        answered = reply.body is not None
+        if (answered and not reply.counted) or (work.bound is not None and reply.unsure):
             return work.reserved
         pricing = self.pricing()
         if pricing is None:
-            return work.reserved if whole or reply.tokens != Tokens() else 0.0
+            return work.reserved if answered or reply.tokens != Tokens() else 0.0
         cost = pricing.cost(reply.tokens, reply.paid_requests)
         with_probe = pricing.cost(reply.tokens + reply.probe_tokens, reply.paid_requests)
         # plain requests must not take a query beyond its bound
@@ -178,7 +178,7 @@ class Fleet:
                 if time.monotonic() - logged_at > PROGRESS_LOG_SECONDS:
                     logged_at = time.monotonic()
                     log.info("fleet_progress", in_flight=len(self._tasks), **self._counts)
-            await self._finish_up()
+            await self._finish_in_flight()
         finally:
             for task in self._tasks.values():
                 task.cancel()
@@ -199,7 +199,7 @@ class Fleet:
             self._activity.committed()
         self._activity.uncommitted(self._stream.uncommitted)
 
-    async def _finish_up(self) -> None:
+    async def _finish_in_flight(self) -> None:
         """Wait for queries in flight within the drain time, and commit their answers; heartbeats continue."""
         began = time.monotonic()
         while self._tasks or self._stream.waiting:
@@ -212,9 +212,9 @@ class Fleet:
         task = asyncio.create_task(self._answer(place, message))
         self._tasks[place] = task
         self._activity.started(place)
-        task.add_done_callback(lambda done: self._ended(place, done))
+        task.add_done_callback(lambda done: self._task_ended(place, done))
 
-    def _ended(self, place: Place, task: asyncio.Task[None]) -> None:
+    def _task_ended(self, place: Place, task: asyncio.Task[None]) -> None:
         if self._tasks.get(place) is task:
             del self._tasks[place]
             self._activity.ended(place)
@@ -241,9 +241,9 @@ class Fleet:
         if work.has_expired(time.time()):
             self._answer_expired(place, message, work)
             return
-        if self._returns and not self._outage.may_ask():
+        if self._returns and not self._outage.may_send():
             failed = {"code": "endpoint", "message": self._outage.reason}
-            self._return(place, message, work, EndpointReply(error=failed), 0.0)
+            self._return_query(place, message, work, EndpointReply(error=failed), 0.0)
             return
         began = time.monotonic()
         try:
@@ -251,12 +251,12 @@ class Fleet:
         except ValueError as error:
             reply = EndpointReply(error={"code": "invalid_request", "message": str(error)})
         else:
-            reply = await self._client.ask(request, work.trace, pay_once=work.bound is not None)
+            reply = await self._client.complete(request, work.trace, pay_once=work.bound is not None)
         cost = self._llm.cost(work, reply)
         if self._returns and reply.body is None and (reply.returnable or reply.stop is not None):
             if reply.stop is not None:
                 self._outage.failed(str(reply.stop))
-            self._return(place, message, work, reply, cost)
+            self._return_query(place, message, work, reply, cost)
             return
         if reply.body is not None:
             self._outage.answered()
@@ -290,7 +290,7 @@ class Fleet:
             Outgoing(self._topics.outcomes, spent, work.id.encode(), [], work.lane),
         )
 
-    def _return(
+    def _return_query(
         self, place: Place, message: Message, work: RoutedQuery, reply: EndpointReply, cost: float
     ) -> None:
         """Return a query to the lane that routed it, as it came, with the reason and the cost."""
@@ -328,7 +328,7 @@ class Fleet:
 
     def _drain(self, partitions: set[int]) -> None:
         async def wait() -> None:
-            if tasks := self._of(partitions):
+            if tasks := self._tasks_of(partitions):
                 await asyncio.wait(tasks, timeout=self._drain_seconds)
 
         with time_limit("drain", self._drain_seconds + DRAIN_GRACE_SECONDS):
@@ -336,12 +336,12 @@ class Fleet:
 
     def _drop(self, partitions: set[int]) -> None:
         def cancel() -> None:
-            for task in self._of(partitions):
+            for task in self._tasks_of(partitions):
                 task.cancel()
 
         self._loop.call_soon_threadsafe(cancel)
 
-    def _of(self, partitions: set[int]) -> list[asyncio.Task[None]]:
+    def _tasks_of(self, partitions: set[int]) -> list[asyncio.Task[None]]:
         return [task for (partition, _), task in self._tasks.items() if partition in partitions]
 
 

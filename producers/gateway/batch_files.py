@@ -57,10 +57,10 @@ def error_lines(text: str) -> list[dict[str, Any]]:
     _, *problems = text.splitlines()
     errors = []
     for problem in problems or [text]:
-        start, _, rest = problem.partition(": ")
+        start, _, detail = problem.partition(": ")
         number = start.removeprefix("line ")
         line = int(number) if start.startswith("line ") and number.isdigit() else None
-        message = rest if line is not None else problem
+        message = detail if line is not None else problem
         errors.append({"code": "invalid_request", "line": line, "message": message, "param": None})
     return errors
 

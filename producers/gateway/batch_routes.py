@@ -43,9 +43,9 @@ class BatchRoutes:
 
     async def _create(self, request: Request, caller: Caller) -> Response:
         body = decode_body(await read_body(request, self._limits.body_bytes))
-        for name, only in (("endpoint", ENDPOINT), ("completion_window", WINDOW)):
-            if body.get(name) != only:
-                raise invalid_field(name, f"{shown(body.get(name))} must be '{only}'")
+        for name, expected in (("endpoint", ENDPOINT), ("completion_window", WINDOW)):
+            if body.get(name) != expected:
+                raise invalid_field(name, f"{shown(body.get(name))} must be '{expected}'")
         file = body.get("input_file_id")
         if not isinstance(file, str):
             raise invalid_field("input_file_id", f"{shown(file)} must be the id of a file")
@@ -70,8 +70,8 @@ class BatchRoutes:
         return self._shown(identity, fields)
 
     async def _list(self, request: Request, caller: Caller) -> Response:
-        found = self._store.select(lambda item: item["kind"] == "batch" and item["owner"] == caller.name)
-        items = [batch_object(name, item, self._store.get(CANCEL + name)) for name, item in found.items()]
+        batches = self._store.select(lambda item: item["kind"] == "batch" and item["owner"] == caller.name)
+        items = [batch_object(name, item, self._store.get(CANCEL + name)) for name, item in batches.items()]
         return json_response(page(request, items))
 
     async def _retrieve(self, request: Request, caller: Caller) -> Response:

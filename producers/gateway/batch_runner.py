@@ -107,14 +107,14 @@ class BatchRunner:
 
     async def _take_over(self, identity: str) -> None:
         try:
-            held = self._store.get(identity)
-            if held is None or not self._is_abandoned(held):
+            stored = self._store.get(identity)
+            if stored is None or not self._is_abandoned(stored):
                 return
-            await self._store.put(identity, held | {"runner": self.name, "heartbeat": time.time()})
+            await self._store.put(identity, stored | {"runner": self.name, "heartbeat": time.time()})
             # of several gateways that take it over, the last one keeps it
             await asyncio.sleep(SETTLE_SECONDS)
             if (self._store.get(identity) or {}).get("runner") == self.name:
-                log.info("batch_taken_over", batch=identity, gateway=held["runner"])
+                log.info("batch_taken_over", batch=identity, gateway=stored["runner"])
                 self.begin(identity)
         except ApiError as error:
             log.warning("batch_not_taken_over", batch=identity, reason=str(error))
@@ -153,7 +153,7 @@ class BatchWork:
 
     def __init__(self, runner: BatchRunner, identity: str, folder: Path) -> None:
         self._runner, self._id, self._folder = runner, identity, folder
-        self._fields = self._held()
+        self._fields = self._own_batch()
         self._caller = Caller(self._fields["owner"], self._fields["owner_metadata"])
         self._updated = time.monotonic()
         self._ends_at = self._fields["created_at"] + WINDOW_SECONDS
@@ -185,7 +185,7 @@ class BatchWork:
             finally:
                 sender.close()
             collector = AnswerCollector(self._runner._settings, batch, answers, sender.progress.since)
-            collector.run(self._go_on)
+            collector.run(self._on_progress)
         except BatchEnded as ended:
             status = str(ended)
         finally:
@@ -206,7 +206,7 @@ class BatchWork:
         own.models = []  # an LLM that is removed from now on fails its requests only
         return batch
 
-    def _go_on(self, tally: Tally) -> bool:
+    def _on_progress(self, tally: Tally) -> bool:
         self._tick(tally)
         return True
 
@@ -221,7 +221,7 @@ class BatchWork:
             raise BatchEnded("expired")
         if time.monotonic() - self._updated < HEARTBEAT_SECONDS:
             return
-        if self._held()["runner"] != self._runner.name:
+        if self._own_batch()["runner"] != self._runner.name:
             raise BatchLeft
         counts = self._fields["counts"]
         if tally is not None:
@@ -245,11 +245,11 @@ class BatchWork:
         self._update(status=status, counts=counts, **{f"{status}_at": int(time.time())}, **files)
         log.info("batch_ended", batch=self._id, status=status, **counts)
 
-    def _held(self) -> StoredObject:
-        held = self._runner._store.get(self._id)
-        if held is None or held["runner"] != self._runner.name:
+    def _own_batch(self) -> StoredObject:
+        stored = self._runner._store.get(self._id)
+        if stored is None or stored["runner"] != self._runner.name:
             raise BatchLeft
-        return held
+        return stored
 
     def _update(self, **changes: Any) -> None:
         self._fields = {**self._fields, "heartbeat": time.time(), **changes}

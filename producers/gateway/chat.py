@@ -105,12 +105,12 @@ def read_chat_request(
     return ChatRequest(fields, bool(body.get("stream")), include_usage)
 
 
-def read_models(given: object, models: Collection[str]) -> list[str]:
+def read_models(model: object, models: Collection[str]) -> list[str]:
     """Return the names and patterns to which a request restricts the LLMs; empty for all.
 
     Parameters
     ----------
-    given : object
+    model : object
         The request's `model`: "auto", a name, a pattern such as "gpt-*", or a list of them. A leading "!"
         excludes.
     models : collection of str
@@ -121,11 +121,11 @@ def read_models(given: object, models: Collection[str]) -> list[str]:
     >>> read_models(["gpt-*", "!gpt-4"], ["gpt-4", "gpt-4-mini", "claude"])
     ['gpt-*', '!gpt-4']
     """
-    listed = given if isinstance(given, list) else [AUTO if given is None else given]
+    listed = model if isinstance(model, list) else [AUTO if model is None else model]
     patterns = [pattern for pattern in listed if isinstance(pattern, str) and pattern]
     if not patterns or len(patterns) < len(listed):
         raise invalid_field(
-            "model", f"{shown(given)} must be '{AUTO}', the name of an LLM, or a list of names"
+            "model", f"{shown(model)} must be '{AUTO}', the name of an LLM, or a list of names"
         )
     if AUTO in patterns:
         return []
@@ -147,7 +147,7 @@ def stream_events(body: Mapping[str, Any], include_usage: bool) -> Iterator[byte
     choices = [choice for choice in body.get("choices") or () if isinstance(choice, dict)]
     usage = {"usage": None} if include_usage else {}
     for key in ("delta", "end"):
-        parts = [_delta(choice) if key == "delta" else _end(choice) for choice in choices]
+        parts = [_delta(choice) if key == "delta" else _last_chunk(choice) for choice in choices]
         yield _event({**shared, "choices": parts, **usage})
     if include_usage:
         yield _event({**shared, "choices": [], "usage": body.get("usage")})
@@ -171,7 +171,7 @@ def _delta(choice: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _end(choice: Mapping[str, Any]) -> dict[str, Any]:
+def _last_chunk(choice: Mapping[str, Any]) -> dict[str, Any]:
     reason = choice.get("finish_reason") or "stop"
     return {"index": choice.get("index", 0), "delta": {}, "logprobs": None, "finish_reason": reason}
 

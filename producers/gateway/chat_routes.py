@@ -43,7 +43,7 @@ class ChatRoutes:
         identity, repeatable = query_identity("chatcmpl-", caller, request.headers)
         claim = {"kind": "claim", "owner": caller.name, "fingerprint": fingerprint(body)}
         value = chat.encode(identity, int((time.time() + seconds) * 1000))
-        asking = self._parts.exchange.ask(identity, value, seconds, claim if repeatable else None)
+        asking = self._parts.exchange.send_and_wait(identity, value, seconds, claim if repeatable else None)
         answer = await while_connected(request, asking)
         headers = {"x-request-id": identity, **answer.headers}
         if chat.stream:

@@ -79,7 +79,7 @@ class QueryExchange:
         self._reader.stop()
         self.store.stop()
 
-    async def ask(
+    async def send_and_wait(
         self, identity: str, value: bytes, seconds: float, claim: StoredObject | None
     ) -> Completion:
         """Send a query and return its answer.
@@ -105,9 +105,9 @@ class QueryExchange:
                     if claim is None:
                         await self.send(identity, value)
                     else:
-                        held = await self.send_once(identity, value, claim)
-                        if (found := await self._finder.find(identity, held["created_at"])) is not None:
-                            return self._read(found)
+                        standing = await self.send_once(identity, value, claim)
+                        if (message := await self._finder.find(identity, standing["created_at"])) is not None:
+                            return self._read(message)
                     return self._read(await result)
             except TimeoutError:
                 raise ApiError(
@@ -152,27 +152,27 @@ class QueryExchange:
             Another request has the same id, or Kafka is not available.
         """
         own = secrets.token_hex(8)
-        held = self.store.get(identity)
-        if held is None or held["created_at"] < time.time() - CLAIM_SECONDS:
-            held = await self._claim(identity, claim, own, held)
+        standing = self.store.get(identity)
+        if standing is None or standing["created_at"] < time.time() - CLAIM_SECONDS:
+            standing = await self._claim(identity, claim, own, standing)
         while True:
-            if any(held.get(name) != claim.get(name) for name in ("owner", "fingerprint")):
+            if any(standing.get(name) != claim.get(name) for name in ("owner", "fingerprint")):
                 raise ApiError(
                     400,
                     "The idempotency key was used for another request; use a new key.",
                     code="idempotency_key_reused",
                     headers=NO_RETRY,
                 )
-            if held["claim"] == own:
+            if standing["claim"] == own:
                 await self.send(identity, value)
-                return held
-            if await self._finder.was_sent(identity, held["created_at"]):
-                return held
-            if held["created_at"] < time.time() - LAPSE_SECONDS:
-                held = await self._claim(identity, claim, own, held)
+                return standing
+            if await self._finder.was_sent(identity, standing["created_at"]):
+                return standing
+            if standing["created_at"] < time.time() - LAPSE_SECONDS:
+                standing = await self._claim(identity, claim, own, standing)
             else:
                 await asyncio.sleep(LOOK_SECONDS)
-                held = self.store.get(identity) or held
+                standing = self.store.get(identity) or standing
 
     async def find(self, identity: str, since: float) -> Completion | None:
         """Return the answer of a query that any gateway sent; None if it has no result yet.
@@ -182,21 +182,21 @@ class QueryExchange:
         ApiError
             The query was not served or not answered, or Kafka is not available.
         """
-        found = await self._finder.find(identity, since)
-        return None if found is None else self._read(found)
+        message = await self._finder.find(identity, since)
+        return None if message is None else self._read(message)
 
     async def was_sent(self, identity: str, since: float) -> bool:
         """Return whether a query is on the topic of queries."""
         return await self._finder.was_sent(identity, since)
 
     async def _claim(
-        self, identity: str, claim: StoredObject, own: str, held: StoredObject | None
+        self, identity: str, claim: StoredObject, own: str, previous: StoredObject | None
     ) -> StoredObject:
-        after = {} if held is None else {"after": held["claim"]}
+        after = {} if previous is None else {"after": previous["claim"]}
         await self.store.put(identity, {**claim, "claim": own, "created_at": time.time(), **after})
-        found = self.store.get(identity)
-        assert found is not None, "the record was read back"
-        return found
+        standing = self.store.get(identity)
+        assert standing is not None, "the record was read back"
+        return standing
 
     @contextmanager
     def _wait_for(self, identity: str) -> Iterator[asyncio.Future[Message]]:

@@ -64,12 +64,12 @@ class FileRoutes:
 
     async def _list(self, request: Request, caller: Caller) -> Response:
         purpose = request.query_params.get("purpose")
-        found = self._store.select(
+        files = self._store.select(
             lambda item: (
                 item["kind"] == "file" and item["owner"] == caller.name and purpose in (None, item["purpose"])
             )
         )
-        return json_response(page(request, [file_object(*pair) for pair in found.items()]))
+        return json_response(page(request, [file_object(*pair) for pair in files.items()]))
 
     async def _retrieve(self, request: Request, caller: Caller) -> Response:
         identity = request.path_params["id"]
@@ -104,10 +104,10 @@ def find_object(store: ObjectStore, identity: str, kind: str, caller: Caller) ->
     ApiError
         Status 404: it is missing, expired, or of another owner.
     """
-    found = store.get(identity)
-    if found is None or found["kind"] != kind or found["owner"] != caller.name:
+    stored = store.get(identity)
+    if stored is None or stored["kind"] != kind or stored["owner"] != caller.name:
         raise ApiError(404, f"The {kind} `{identity}` does not exist.", code="not_found", param="id")
-    return found
+    return stored
 
 
 def page(request: Request, items: list[dict[str, Any]]) -> dict[str, Any]:

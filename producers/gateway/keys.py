@@ -82,19 +82,20 @@ class ApiKeys:
         self._refresh(self._path)
         scheme, _, key = (authorization or "").partition(" ")
         digest = hashlib.sha256(key.strip().encode()).digest()
-        found = None
+        owner = None
         if scheme.lower() == "bearer" and key.strip():
             # compared by digests, so that the time of a comparison reveals nothing about a key
-            found = next(
-                (who for known, who in self._callers.items() if hmac.compare_digest(known, digest)), None
+            owner = next(
+                (caller for known, caller in self._callers.items() if hmac.compare_digest(known, digest)),
+                None,
             )
-        if found is None:
+        if owner is None:
             raise ApiError(
                 401,
                 "The API key is missing or unknown; send it as `Authorization: Bearer KEY`.",
                 code="invalid_api_key",
             )
-        return found
+        return owner
 
     def _refresh(self, path: Path) -> None:
         """Read a changed file; keep the former keys while it is invalid."""

@@ -81,19 +81,19 @@ class ObjectStore:
     def get(self, identity: str) -> StoredObject | None:
         """Return an object, or None if it is missing or expired."""
         with self._lock:
-            found = self._objects.get(identity)
-        return None if found is None or is_expired(found, time.time()) else found
+            stored = self._objects.get(identity)
+        return None if stored is None or is_expired(stored, time.time()) else stored
 
     def select(self, condition: Callable[[StoredObject], bool]) -> dict[str, StoredObject]:
         """Return the objects that fulfil a condition, by id, newest first."""
         now = time.time()
         with self._lock:
-            found = [
+            matches = [
                 (identity, item)
                 for identity, item in self._objects.items()
                 if not is_expired(item, now) and condition(item)
             ]
-        return dict(sorted(found, key=lambda pair: pair[1]["created_at"], reverse=True))
+        return dict(sorted(matches, key=lambda pair: pair[1]["created_at"], reverse=True))
 
     async def put(self, identity: str, fields: StoredObject | None) -> None:
         """Write an object, or delete it, and return once this gateway's copy has seen the record.
@@ -107,14 +107,14 @@ class ObjectStore:
         """
         value = DELETION if fields is None else orjson.dumps(fields)
         _, offset = await self._sender.send(self._topic, identity, value, partition=0)
-        seen: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        visible: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._lock:
             if self._next > offset:
                 return
-            self._waiting.append((offset, seen))
+            self._waiting.append((offset, visible))
         try:
             async with asyncio.timeout(VISIBLE_SECONDS):
-                await seen
+                await visible
         except TimeoutError:
             raise ApiError(
                 503,
@@ -143,12 +143,12 @@ class ObjectStore:
                 self._objects = {
                     key: item for key, item in self._objects.items() if not is_expired(item, now)
                 }
-            ready = [seen for offset, seen in self._waiting if offset < self._next]
+            ready = [future for offset, future in self._waiting if offset < self._next]
             self._waiting = [pair for pair in self._waiting if pair[0] >= self._next]
-        for seen in ready:
-            loop = seen.get_loop()
+        for future in ready:
+            loop = future.get_loop()
             if not loop.is_closed():
-                loop.call_soon_threadsafe(_finish, seen)
+                loop.call_soon_threadsafe(_finish, future)
 
 
 def is_expired(item: StoredObject, now: float) -> bool:
@@ -164,7 +164,7 @@ def is_expired(item: StoredObject, now: float) -> bool:
     return bool(item["created_at"] < now - KEPT_SECONDS.get(item["kind"], KEPT_OTHERS_SECONDS))
 
 
-def replaces(held: StoredObject | None, fields: StoredObject) -> bool:
+def replaces(stored: StoredObject | None, fields: StoredObject) -> bool:
     """Return whether a record replaces the object held under its id.
 
     Of several claims of an id the first one holds, until a later one names it as lapsed.
@@ -177,11 +177,11 @@ def replaces(held: StoredObject | None, fields: StoredObject) -> bool:
     >>> replaces(first, {"claim": "b", "created_at": 130.0, "after": "a"})
     True
     """
-    if held is None or "claim" not in fields:
+    if stored is None or "claim" not in fields:
         return True
-    return fields.get("after") == held.get("claim")
+    return fields.get("after") == stored.get("claim")
 
 
-def _finish(seen: asyncio.Future[None]) -> None:
-    if not seen.done():
-        seen.set_result(None)
+def _finish(visible: asyncio.Future[None]) -> None:
+    if not visible.done():
+        visible.set_result(None)

@@ -53,14 +53,14 @@ class QuerySender:
         """
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {"headers": headers} if headers else {}
-        done: asyncio.Future[Position] = loop.create_future()
+        future: asyncio.Future[Position] = loop.create_future()
         try:
             self._producer.produce(
-                topic, value, key.encode(), partition, on_delivery=_report_to(loop, done), **options
+                topic, value, key.encode(), partition, on_delivery=_report_to(loop, future), **options
             )
         except (BufferError, KafkaException) as error:
             raise _undelivered(str(error)) from None
-        return await done
+        return await future
 
     def stop(self) -> None:
         """Wait for acknowledgements, and stop."""
@@ -74,15 +74,15 @@ class QuerySender:
 
 
 def _report_to(
-    loop: asyncio.AbstractEventLoop, done: asyncio.Future[Position]
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[Position]
 ) -> Callable[[KafkaError | None, Message], None]:
     def finish(error: KafkaError | None, position: Position) -> None:
-        if done.done():
+        if future.done():
             return
         if error is None:
-            done.set_result(position)
+            future.set_result(position)
         else:
-            done.set_exception(_undelivered(error.str()))
+            future.set_exception(_undelivered(error.str()))
 
     def delivered(error: KafkaError | None, message: Message) -> None:
         if not loop.is_closed():

@@ -59,33 +59,33 @@ class ResponseRoutes:
         }
         value = chat.encode(identity, int(deadline * 1000))
         if background:
-            held = await while_connected(request, self._exchange.send_once(identity, value, claim))
-            queued = response_object(identity, echo, held["created_at"], None) | {"status": "queued"}
+            standing = await while_connected(request, self._exchange.send_once(identity, value, claim))
+            queued = response_object(identity, echo, standing["created_at"], None) | {"status": "queued"}
             return json_response(queued, 200, {"x-request-id": identity})
         began = time.time()
-        answer = await while_connected(request, self._exchange.ask(identity, value, seconds, claim))
+        answer = await while_connected(request, self._exchange.send_and_wait(identity, value, seconds, claim))
         response = response_object(identity, echo, began, answer)
         return json_response(response, 200, {"x-request-id": identity, **answer.headers})
 
     async def _retrieve(self, request: Request, caller: Caller) -> Response:
         identity = request.path_params["id"]
-        held = self._exchange.store.get(identity)
+        stored = self._exchange.store.get(identity)
         # the response of another owner does not exist for this caller
-        if held is None or held.get("kind") != "response" or held["owner"] != caller.name:
+        if stored is None or stored.get("kind") != "response" or stored["owner"] != caller.name:
             raise ApiError(404, f"The response `{identity}` does not exist.", code="not_found", param="id")
-        return json_response(await self._response(identity, held))
+        return json_response(await self._response(identity, stored))
 
-    async def _response(self, identity: str, held: StoredObject) -> dict[str, Any]:
-        created, echo = held["created_at"], held["request"]
+    async def _response(self, identity: str, stored: StoredObject) -> dict[str, Any]:
+        created, echo = stored["created_at"], stored["request"]
         try:
-            found = await self._exchange.find(identity, created)
-            if found is not None:
-                return response_object(identity, echo, created, found)
+            completion = await self._exchange.find(identity, created)
+            if completion is not None:
+                return response_object(identity, echo, created, completion)
         except ApiError as error:
             if error.code == "broker_unavailable":
                 raise
             return response_object(identity, echo, created, error)
-        if time.time() > held["deadline"]:
+        if time.time() > stored["deadline"]:
             late = ApiError(504, "The query has no answer, and its deadline has passed.")
             return response_object(identity, echo, created, late)
         if time.time() - created > LAPSE_SECONDS and not await self._exchange.was_sent(identity, created):

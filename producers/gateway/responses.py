@@ -67,15 +67,15 @@ def chat_body(body: Mapping[str, Any]) -> dict[str, Any]:
     return chat
 
 
-def _messages(given: object, instructions: object) -> list[dict[str, Any]]:
+def _messages(input_field: object, instructions: object) -> list[dict[str, Any]]:
     if instructions is not None and not isinstance(instructions, str):
         raise invalid_field("instructions", f"{shown(instructions)} must be a text")
     messages: list[dict[str, Any]] = [{"role": "system", "content": instructions}] if instructions else []
-    if isinstance(given, str) and given:
-        return [*messages, {"role": "user", "content": given}]
-    if not isinstance(given, list) or not given:
-        raise invalid_field("input", f"{shown(given)} must be a text or a list that is not empty")
-    for number, item in enumerate(given):
+    if isinstance(input_field, str) and input_field:
+        return [*messages, {"role": "user", "content": input_field}]
+    if not isinstance(input_field, list) or not input_field:
+        raise invalid_field("input", f"{shown(input_field)} must be a text or a list that is not empty")
+    for number, item in enumerate(input_field):
         messages.append(_message(item, f"input[{number}]"))
     return messages
 

@@ -67,10 +67,10 @@ class ResultFinder:
             Status 503: the topics cannot be read.
         """
         key = identity.encode()
-        found = await _in_thread(self._find, key, self._places.get(key), since)
-        if found is not None:
-            self.note(found)
-        return found
+        result = await _in_thread(self._find, key, self._places.get(key), since)
+        if result is not None:
+            self.note(result)
+        return result
 
     async def was_sent(self, identity: str, since: float) -> bool:
         """Return whether a query is on the topic of queries.
@@ -85,9 +85,9 @@ class ResultFinder:
     def _find(self, key: bytes, place: Place | None, since: float) -> Message | None:
         if place is not None:
             with Scanner(self._config) as scanner:
-                found = scanner.message_at(*place)
-            if found is not None and found.key() == key:
-                return found
+                message = scanner.message_at(*place)
+            if message is not None and message.key() == key:
+                return message
         return self._scan(key, self._names, since)
 
     def _scan(self, key: bytes, names: tuple[str, ...], since: float) -> Message | None:

@@ -76,7 +76,7 @@ class ResultReader:
                 consumer.assign([TopicPartition(*place, at) for place, at in assigned.items()])
                 while not self._stopping.is_set():
                     for message in consume_available(consumer, MAX_MESSAGES, POLL_SECONDS):
-                        self._take(message)
+                        self._handle(message)
                     self.polled_at = time.monotonic()
                     if self.polled_at - looked_at > NEW_PARTITIONS_SECONDS:
                         looked_at = self.polled_at
@@ -85,7 +85,7 @@ class ResultReader:
             self.failure = error
             log.exception("result_reader_died")
 
-    def _take(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         error = message.error()
         if error is None:
             self._trouble.resolved()

@@ -76,7 +76,7 @@ def read_result(message: Message, topics: Topics) -> Completion:
         The query was not answered.
     """
     if message.topic() == topics.dlq:
-        raise rejected(split_dead_letter_headers(headers_of(message))[1])
+        raise rejection_error(split_dead_letter_headers(headers_of(message))[1])
     fields = exact_json.decode(message.value() or b"{}")
     if message.topic() == topics.unserved:
         raise unserved(fields)
@@ -113,15 +113,15 @@ def unserved(fields: Mapping[str, Any]) -> ApiError:
 def failed(fields: Mapping[str, Any]) -> ApiError:
     """Return the error of a query that its LLM did not answer; the endpoint's own error if there is one."""
     failure = fields["error"]
-    known = failure if isinstance(failure, dict) else {"code": "failed", "message": failure}
-    message, code = str(known.get("message")), str(known.get("code"))
+    failure_fields = failure if isinstance(failure, dict) else {"code": "failed", "message": failure}
+    message, code = str(failure_fields.get("message")), str(failure_fields.get("code"))
     details = {"model": fields.get("model")}
     if code == "expired":  # the fleet found that the deadline had passed
         return ApiError(504, message, SERVER_ERROR, code="timeout", headers=NO_RETRY, details=details)
-    status = known.get("status")
+    status = failure_fields.get("status")
     if type(status) is not int or not 400 <= status < 600:
         return ApiError(502, message, SERVER_ERROR, code=code, headers=NO_RETRY, details=details)
-    body = known.get("body")
+    body = failure_fields.get("body")
     inner = body.get("error") if isinstance(body, dict) else None
     inner = inner if isinstance(inner, dict) else {}
     return ApiError(
@@ -136,7 +136,7 @@ def failed(fields: Mapping[str, Any]) -> ApiError:
     )
 
 
-def rejected(errors: Mapping[str, str]) -> ApiError:
+def rejection_error(errors: Mapping[str, str]) -> ApiError:
     """Return the error of a dead letter, from its headers about the rejection."""
     text, stage = errors.get("exception.message", "it was rejected"), errors.get("stage", "")
     if stage in SENDER_STAGES:

@@ -64,19 +64,19 @@ def budget_from_dict(data: object, where: str) -> tuple[Budget | None, list[str]
     if not isinstance(limits, Mapping) or not all(isinstance(value, str) for value in limits):
         problems.append(f"{where}.limits: {shown(limits)} must be a mapping of values (texts) to limits")
         limits = {}
-    given = [key for key in LIMITS if data.get(key) is not None]
-    if len(given) > 1:
-        problems.append(f"{where}: {' and '.join(given)} are given; keep one and add another budget")
-    unit = data.get("unit", LIMITS[given[0]] if given else "usd")
-    if given and unit != LIMITS[given[0]]:
-        problems.append(f"{where}.unit: {shown(unit)} contradicts {given[0]}; remove one")
+    limit_keys = [key for key in LIMITS if data.get(key) is not None]
+    if len(limit_keys) > 1:
+        problems.append(f"{where}: {' and '.join(limit_keys)} are given; keep one and add another budget")
+    unit = data.get("unit", LIMITS[limit_keys[0]] if limit_keys else "usd")
+    if limit_keys and unit != LIMITS[limit_keys[0]]:
+        problems.append(f"{where}.unit: {shown(unit)} contradicts {limit_keys[0]}; remove one")
     if unit not in UNITS:
         problems.append(f"{where}.unit: {shown(unit)} is none of {', '.join(UNITS)}")
         unit = "usd"
     budget = Budget(
         name=data["name"],
         unit=unit,
-        limit=data[given[0]] if given else None,
+        limit=data[limit_keys[0]] if limit_keys else None,
         models=tuple(models),
         group_by=data.get("group_by"),
         limits=dict(limits),
@@ -112,19 +112,19 @@ def budget_to_dict(budget: Budget) -> dict[str, Any]:
 
 def budget_problems(budget: Budget, where: str) -> list[str]:
     """Return what is wrong with a budget."""
-    most = maximum(budget.unit)
+    max_amount = maximum(budget.unit)
     problems = check_text(budget.name, f"{where}.name")
     if isinstance(budget.name, str) and ("=" in budget.name or len(budget.name) > MAX_NAME_CHARACTERS):
         problems.append(
             f"{where}.name: {shown(budget.name)} must have no '=' and at most "
             f"{MAX_NAME_CHARACTERS} characters"
         )
-    problems += check_amount(budget.limit, f"{where}.limit_{budget.unit}", most)
-    problems += check_amount(budget.default, f"{where}.default", most)
-    problems += check_amount(budget.burst, f"{where}.burst", most)
+    problems += check_amount(budget.limit, f"{where}.limit_{budget.unit}", max_amount)
+    problems += check_amount(budget.default, f"{where}.default", max_amount)
+    problems += check_amount(budget.burst, f"{where}.burst", max_amount)
     problems += check_whole(budget.max_values, f"{where}.max_values", 1, 1_000_000)
     for value, limit in budget.limits.items():
-        problems += check_amount(limit, f"{where}.limits.{value}", most)
+        problems += check_amount(limit, f"{where}.limits.{value}", max_amount)
         if limit is None:
             problems.append(f"{where}.limits.{value}: has no limit; give a number")
         if len(value) > MAX_VALUE_CHARACTERS:

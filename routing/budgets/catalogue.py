@@ -97,17 +97,17 @@ class Catalogue:
         """
         if self.split is not None:
             amounts = self.budget_per_llm(quality_mean, cost_mean).tolist()
-            own = [_of_llm(name, amount) for name, amount in zip(self.names, amounts, strict=True)]
-            return (*own, *self.budgets)
+            per_llm = [_of_llm(name, amount) for name, amount in zip(self.names, amounts, strict=True)]
+            return (*per_llm, *self.budgets)
         free = np.asarray(cost_mean, np.float64) == 0
         costs_nothing = dict(zip(self.names, free.tolist(), strict=False))
-        own = [
+        per_llm = [
             _of_llm(one.name, one.budget_usd or (FREE_BUDGET if costs_nothing.get(one.name) else 0.0))
             for one in self.models
             if one.budget_usd is not None
         ]
         total = () if self.budget_usd is None else (Budget(TOTAL, limit=self.budget_usd),)
-        return (*total, *own, *self.budgets)
+        return (*total, *per_llm, *self.budgets)
 
     def budget_per_llm(self, quality_mean: ArrayLike, cost_mean: ArrayLike) -> NDArray[np.float64]:
         """Return the budget of every LLM in USD per period, of a catalogue with a budget for each.
@@ -179,10 +179,10 @@ class Catalogue:
             catalogue = cls(models, data.get("budget_usd"), data.get("split"), budgets, period, allow)
         except CatalogueError as error:
             # An empty list and a budget that cannot be read were reported above.
-            seen = [text for text in error.problems if text not in problems]
-            seen = [text for text in seen if models or not text.startswith("models:")]
-            seen = [text for text in seen if not unreadable or not text.startswith("budget_usd: missing")]
-            raise CatalogueError(problems + seen) from None
+            others = [text for text in error.problems if text not in problems]
+            others = [text for text in others if models or not text.startswith("models:")]
+            others = [text for text in others if not unreadable or not text.startswith("budget_usd: missing")]
+            raise CatalogueError(problems + others) from None
         if problems:
             raise CatalogueError(problems)
         return catalogue
@@ -252,20 +252,20 @@ def _problems(catalogue: Catalogue) -> list[str]:
 
 def _coverage_problems(catalogue: Catalogue) -> list[str]:
     """Return the contradictions between budgets, and the LLMs that no budget limits."""
-    own = [model for model in catalogue.models if model.budget_usd is not None]
+    limited_models = [model for model in catalogue.models if model.budget_usd is not None]
     if catalogue.split is not None and catalogue.budget_usd is None:
         return ["split: there is no total to divide; add budget_usd or remove split"]
-    if catalogue.split is not None and own:
+    if catalogue.split is not None and limited_models:
         return [
-            f"budget_usd: `split` divides the total and {own[0].name!r} has one of its own; "
+            f"budget_usd: `split` divides the total and {limited_models[0].name!r} has one of its own; "
             "remove `split`, so that all LLMs share the total, or the LLM's budget"
         ]
-    names = [*(model.name for model in own), *(budget.name for budget in catalogue.budgets)]
+    names = [*(model.name for model in limited_models), *(budget.name for budget in catalogue.budgets)]
     shared = [TOTAL] if catalogue.budget_usd is not None and catalogue.split is None else []
     problems = duplicate_names([Budget(str(name)) for name in (*shared, *names)])
     if catalogue.budget_usd is not None:
         return problems
-    limited = {model.name for model in own}
+    limited = {model.name for model in limited_models}
     without = [
         model.name
         for model in catalogue.models

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,6 +18,12 @@ MAX_ANSWERS_PER_STEP = 5
 
 MAX_OFFSET = 3.0
 """Largest correction of the logarithm of a reservation, either way: a factor of 20."""
+
+LIMIT_FACTOR = 2.0
+"""Cost at which an answer ends, as a multiple of its reservation."""
+
+MIN_ANSWER_TOKENS = 16
+"""Tokens that every answer may have, however little was reserved."""
 
 DIGITS = 6
 """Decimal places of the numbers in a plan."""
@@ -48,6 +54,8 @@ class CostQuantile:
         Between 0 and 1.
     ratios : mapping of str to float
         By LLM of the history.
+    largest : mapping of str to float
+        USD of the dearest answer of each LLM of the history.
 
     Examples
     --------
@@ -58,6 +66,7 @@ class CostQuantile:
 
     level: float
     ratios: Mapping[str, float]
+    largest: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -84,7 +93,7 @@ class CostQuantile:
             if len(ratio):
                 rank = min(math.ceil(level * (len(ratio) + 1)), len(ratio))
                 ratios[name] = float(ratio[rank - 1])
-        return cls(level, ratios)
+        return cls(level, ratios, dict(zip(models, actual.max(0, initial=0.0).tolist(), strict=True)))
 
     def factors(self, models: Sequence[str], offsets: Offsets) -> FloatArray:
         """Return the reservation over the estimated cost, [M]; LLMs without a history have the median ratio.
@@ -101,11 +110,39 @@ class CostQuantile:
         ]
         return np.array(factors, dtype=np.float64)
 
+    def answer_limit(self, name: str, usd: float, output_price: float | None) -> int | None:
+        """Return the answer tokens at which a query ends, so that it cannot cost much more than reserved.
+
+        They cost `LIMIT_FACTOR` times the reservation. A limit that exceeds what an LLM can answer makes
+        endpoints refuse the request. So no limit costs more than the dearest answer of the history, unless
+        the reservation does.
+
+        Parameters
+        ----------
+        name : str
+            The LLM.
+        usd : float
+            The reservation.
+        output_price : float or None
+            USD per million tokens. Without a price there is no limit.
+
+        Examples
+        --------
+        >>> quantile = CostQuantile(0.95, {"a": 1.2}, {"a": 0.003})
+        >>> [quantile.answer_limit("a", usd, 1.0) for usd in (0.000001, 0.001, 0.002, 0.004)]
+        [16, 2000, 3000, 4000]
+        """
+        if not output_price or usd <= 0:
+            return None
+        limit = max(usd, min(LIMIT_FACTOR * usd, self.largest.get(name, math.inf)))
+        # rounded: USD have been read back from decimals
+        return max(MIN_ANSWER_TOKENS, math.floor(round(1e6 * limit / output_price, 6)))
+
 
 def offset_of(offsets: Offsets, name: str, level: float) -> float:
     """Return the correction of an LLM's reservations; 0 if it is unknown or of another level."""
-    known, offset, *_ = offsets.get(name, (level, 0.0))
-    return offset if known == level else 0.0
+    last_level, offset, *_ = offsets.get(name, (level, 0.0))
+    return offset if last_level == level else 0.0
 
 
 def follow(offset: float, level: float, answers: float, above: float) -> float:
@@ -147,10 +184,10 @@ def absorb_answers(offsets: Offsets, level: float, totals: Mapping[str, Sequence
     """
     after = dict(offsets)
     for name, (answers, above) in totals.items():
-        known, offset, seen, seen_above = offsets.get(name, [level, 0.0, answers, above])
-        if known != level:
-            known, offset, seen, seen_above = level, 0.0, answers, above
-        new, new_above = answers - seen, above - seen_above
+        last_level, offset, last_answers, last_above = offsets.get(name, [level, 0.0, answers, above])
+        if last_level != level:
+            last_level, offset, last_answers, last_above = level, 0.0, answers, above
+        new, new_above = answers - last_answers, above - last_above
         if new >= 0 and 0 <= new_above <= new:
             offset = round(follow(offset, level, new, new_above), DIGITS)
         after[name] = [level, offset, answers, above]

@@ -148,8 +148,10 @@ class Counters:
     def fixed_by_unit(self) -> Mapping[Unit, tuple[NDArray[np.intp], NDArray[np.bool_]]]:
         """Columns of a unit's budgets without `group_by`, [F], and the LLMs that they cover, [F, M]."""
         fixed = self.fixed_columns >= 0
-        mine = {unit: [n for n in numbers if fixed[n]] for unit, numbers in self.budgets_by_unit.items()}
-        return {unit: (self.fixed_columns[rows], self.covers[rows]) for unit, rows in mine.items()}
+        numbers_by_unit = {
+            unit: [n for n in numbers if fixed[n]] for unit, numbers in self.budgets_by_unit.items()
+        }
+        return {unit: (self.fixed_columns[rows], self.covers[rows]) for unit, rows in numbers_by_unit.items()}
 
     @cached_property
     def _values(self) -> tuple[Mapping[str, int], ...]:
@@ -183,9 +185,9 @@ class Counters:
         columns = np.empty((queries, len(self.budgets)), dtype=np.int64)
         columns[:] = self.fixed_columns
         for number in self.grouped_budgets:
-            mine = values.get(self.budgets[number].group_by or EMPTY) or repeat(EMPTY, queries)
-            found = map(self._values[number].get, mine, repeat(UNKNOWN))
-            columns[:, number] = np.fromiter(found, np.int64, queries)
+            query_values = values.get(self.budgets[number].group_by or EMPTY) or repeat(EMPTY, queries)
+            value_columns = map(self._values[number].get, query_values, repeat(UNKNOWN))
+            columns[:, number] = np.fromiter(value_columns, np.int64, queries)
         return columns
 
     def resolved(self, values: Mapping[str, Sequence[str]], queries: int) -> tuple[Counters, IntArray]:
@@ -214,8 +216,8 @@ class Counters:
         for number, budget in enumerate(self.budgets):
             if budget.group_by is None:
                 continue
-            mine = values.get(budget.group_by, ())
-            unknown = dict.fromkeys(mine[j] for j in np.flatnonzero(columns[:, number] < 0).tolist())
+            query_values = values.get(budget.group_by, ())
+            unknown = dict.fromkeys(query_values[j] for j in np.flatnonzero(columns[:, number] < 0).tolist())
             room = max(0, budget.max_values - self.known_values[number])
             new += [(budget.name, value) for value in list(unknown)[:room]]
         return new
@@ -235,9 +237,9 @@ class Counters:
         """
         last: tuple[Counters, Counters, IntArray] | None = self.__dict__.get("_aligned")
         if last is None or last[0] is not first:
-            every = first.with_keys(self.keys)
-            found = map(every.column_of.get, self.keys, repeat(UNKNOWN))
-            last = (first, every, np.fromiter(found, np.int64, len(self.keys)))
+            merged = first.with_keys(self.keys)
+            merged_columns = map(merged.column_of.get, self.keys, repeat(UNKNOWN))
+            last = (first, merged, np.fromiter(merged_columns, np.int64, len(self.keys)))
             self.__dict__["_aligned"] = last
         return last[1], last[2]
 
@@ -253,12 +255,12 @@ class Counters:
         models : sequence of str
             All LLMs, old ones first.
         """
-        now = {budget.name: budget for budget in budgets}
-        kept = [now.get(budget.name, replace(budget, models=())) for budget in self.budgets]
-        old = {budget.name for budget in self.budgets}
-        every = (*kept, *(budget for budget in budgets if budget.name not in old))
-        fresh = Counters.of(every, models)
-        return Counters(every, tuple(models), tuple(dict.fromkeys((*self.keys, *fresh.keys))))
+        new_budgets = {budget.name: budget for budget in budgets}
+        old_budgets = [new_budgets.get(budget.name, replace(budget, models=())) for budget in self.budgets]
+        old_names = {budget.name for budget in self.budgets}
+        all_budgets = (*old_budgets, *(budget for budget in budgets if budget.name not in old_names))
+        fresh = Counters.of(all_budgets, models)
+        return Counters(all_budgets, tuple(models), tuple(dict.fromkeys((*self.keys, *fresh.keys))))
 
     def limits(self) -> IntArray:
         """Return the limit of each counter when the first period begins, in its smallest unit, [K]."""

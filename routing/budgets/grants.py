@@ -208,12 +208,12 @@ def _follow_own_traffic(
     home = share.max(0) >= HOME_SHARE
     at_lanes = home
     if overflow:
-        some, every = _drawn_with_pool(local, remaining, by_counter)
-        local = np.where(every, 0, local)
-        at_lanes = home & ~some & ~every
-    whole = np.where(np.arange(lanes)[:, None] == share.argmax(0), remaining, 0)
+        partly_pooled, fully_pooled = _drawn_with_pool(local, remaining, by_counter)
+        local = np.where(fully_pooled, 0, local)
+        at_lanes = home & ~partly_pooled & ~fully_pooled
+    undivided = np.where(np.arange(lanes)[:, None] == share.argmax(0), remaining, 0)
     spread = np.floor(share * local).astype(np.int64)
-    own = np.where(at_lanes, whole, spread)
+    own = np.where(at_lanes, undivided, spread)
     if not overflow:
         # Without a pool, a lane keeps its part of a counter until the counter's traffic is known.
         own = np.where(share.sum(0) > 0, own, holding[:lanes])

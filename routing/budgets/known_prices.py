@@ -65,13 +65,13 @@ def find_prices(name: str, at: datetime, provider: str | None = None) -> KnownPr
     from genai_prices.data_snapshot import get_snapshot
 
     snapshot = get_snapshot()
-    prefix, slash, rest = name.partition("/")
+    prefix, slash, bare_name = name.partition("/")
     attempts: list[tuple[str, str | None]] = [(name, provider)]
     if slash:
-        attempts += [(rest, provider or prefix), (rest, provider)]
-    for reference, chosen in attempts:
+        attempts += [(bare_name, provider or prefix), (bare_name, provider)]
+    for reference, reference_provider in attempts:
         try:
-            found, model = snapshot.find_provider_model(reference, None, chosen, None)
+            vendor, model = snapshot.find_provider_model(reference, None, reference_provider, None)
         except LookupError:
             continue
         fields: dict[str, float | int] = {}
@@ -85,7 +85,7 @@ def find_prices(name: str, at: datetime, provider: str | None = None) -> KnownPr
                 fields[field] = usd / 1000 if field == "request_fee" else usd
         if model.context_window is not None:
             fields["context_window"] = int(model.context_window)
-        return KnownPrices(found.id, model.id, fields, tiered)
+        return KnownPrices(vendor.id, model.id, fields, tiered)
     return None
 
 

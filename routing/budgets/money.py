@@ -38,9 +38,9 @@ def to_pico(usd: ArrayLike) -> NDArray[np.int64]:
         raise ValueError(f"usd: {amount} must be finite, not negative and at most {MAX_USD:.0f} USD")
     pico = amount * PICO
     # In binary, 1.5e-6 USD is 1500000.0000000002 picodollars; 1500000 is meant.
-    whole = np.rint(pico)
-    meant = np.abs(pico - whole) <= np.maximum(1e-6, 2.5e-16 * pico)
-    return np.where(meant, whole, np.ceil(pico)).astype(np.int64)
+    rounded = np.rint(pico)
+    is_integer = np.abs(pico - rounded) <= np.maximum(1e-6, 2.5e-16 * pico)
+    return np.where(is_integer, rounded, np.ceil(pico)).astype(np.int64)
 
 
 def read_pico(usd: ArrayLike) -> NDArray[np.int64]:

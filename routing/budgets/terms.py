@@ -43,9 +43,9 @@ class QueryTerms:
         if self.empty:
             return self
         if isinstance(index, slice):
-            values: dict[str, Sequence[str]] = {name: mine[index] for name, mine in self.values.items()}
+            values: dict[str, Sequence[str]] = {name: column[index] for name, column in self.values.items()}
         else:
-            values = {name: [mine[int(j)] for j in index] for name, mine in self.values.items()}
+            values = {name: [column[int(j)] for j in index] for name, column in self.values.items()}
         return QueryTerms(
             None if self.weight is None else self.weight[index],
             None if self.eligible is None else self.eligible[index],

@@ -58,14 +58,14 @@ def plain_file(path: str | Path) -> Iterator[Path]:
         yield source
         return
     with tempfile.TemporaryDirectory(prefix="port-dataset-") as folder:
-        copy = _copied(source, Path(folder))
+        copy = _decompress(source, Path(folder))
         try:
             yield copy
         except HistoryError as error:
             raise HistoryError(str(error).replace(str(copy), str(path))) from None
 
 
-def _copied(source: Path, folder: Path) -> Path:
+def _decompress(source: Path, folder: Path) -> Path:
     copy = source
     if not source.is_file():
         copy = _write(folder / "0", source, io.FileIO)

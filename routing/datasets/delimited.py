@@ -51,8 +51,8 @@ def read_layout(file: Path) -> Layout:
     HistoryError
         The header is missing or not text.
     """
-    with _named_problems(file):
-        found: list[Layout] = []
+    with _errors_with_file(file):
+        candidates: list[Layout] = []
         problem: csv.Error | None = None
         for separator in SEPARATORS:
             try:
@@ -60,12 +60,12 @@ def read_layout(file: Path) -> Layout:
             except csv.Error as error:
                 problem = problem or error
             else:
-                found += [] if layout is None else [layout]
-        if problem is not None and not found:
+                candidates += [] if layout is None else [layout]
+        if problem is not None and not candidates:
             raise problem
-        if not found:
+        if not candidates:
             raise HistoryError("not readable as a table: no header; write the columns' names into row 1")
-        best = max(found, key=lambda layout: (_known(layout.names), len(layout.names)))
+        best = max(candidates, key=lambda layout: (_count_known_columns(layout.names), len(layout.names)))
         if not set(best.names) & set(RESERVED) and any(_PROMPT_WITHIN.search(name) for name in best.names):
             raise HistoryError(
                 f"not readable as a table: {best.names[0]!r} is not a column's name; separate names and "
@@ -91,7 +91,7 @@ def read_delimited(file: Path) -> tuple[pa.Table, FileRows]:
     rows: list[list[str]] = []
     numbers: list[int] = []
     lines: list[int] = []
-    with _named_problems(file):
+    with _errors_with_file(file):
         for number, line, values in _records(file, layout.separator, layout.spaced):
             if number <= layout.header or not any(value.strip() for value in values):
                 continue
@@ -120,15 +120,15 @@ _SPELLED = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 def _layout(file: Path, separator: str) -> Layout | None:
     """Return the layout for one separator; None if the file then has no header."""
-    found = _header(file, separator, spaced=False)
-    if found is None:
+    header = _header(file, separator, spaced=False)
+    if header is None:
         return None
-    number, values = found
+    number, values = header
     others = [value for value in values[1:] if value]
     spaced = bool(others) and all(value.startswith(" ") for value in others)
     if spaced:
         # A quote after a space begins a value only if the reader skips the space.
-        number, values = _header(file, separator, spaced=True) or found
+        number, values = _header(file, separator, spaced=True) or header
     names = [value.strip() for value in values]
     while len(names) > 1 and not names[-1]:
         names.pop()
@@ -156,7 +156,7 @@ def _rejoined(names: Sequence[str]) -> list[str]:
     return joined
 
 
-def _known(names: Sequence[str]) -> int:
+def _count_known_columns(names: Sequence[str]) -> int:
     return sum(name in RESERVED or name.endswith(COST_SUFFIX) for name in names)
 
 
@@ -188,7 +188,7 @@ def _encoding(file: Path) -> str:
 
 
 @contextmanager
-def _named_problems(file: Path) -> Iterator[None]:
+def _errors_with_file(file: Path) -> Iterator[None]:
     try:
         yield
     except HistoryError as error:

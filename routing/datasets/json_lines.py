@@ -42,28 +42,28 @@ def read_json_lines(file: Path) -> tuple[pa.Table, FileRows]:
     except HistoryError as error:
         raise HistoryError(f"{file}: {error}") from None
     names = list(dict.fromkeys(name for row in rows for name in row))
-    found = FileRows(len(rows), numbers)
+    file_rows = FileRows(len(rows), numbers)
     try:
-        arrays = [_array(name, [row.get(name) for row in rows], found) for name in names]
+        arrays = [_array(name, [row.get(name) for row in rows], file_rows) for name in names]
     except HistoryError as error:
         raise HistoryError(f"{file}: {error}") from None
-    return pa.Table.from_arrays(arrays, names=names), found
+    return pa.Table.from_arrays(arrays, names=names), file_rows
 
 
 def _objects(file: Path) -> Iterator[tuple[int, Any]]:
     with open(file, encoding="utf-8-sig") as opened:
         text = opened.read()
     if text.lstrip().startswith("["):
-        yield from enumerate(_parsed(text, "the array"), 1)
+        yield from enumerate(_parse_json(text, "the array"), 1)
         return
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            yield number, _parsed(line, f"row {number}")
+            yield number, _parse_json(line, f"row {number}")
 
 
-def _parsed(text: str, place: str) -> Any:
+def _parse_json(text: str, place: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        return json.loads(text, object_pairs_hook=_unique_fields)
     except HistoryError as error:
         raise HistoryError(f"{place}: {error}") from None
     except (ValueError, RecursionError) as error:
@@ -72,13 +72,13 @@ def _parsed(text: str, place: str) -> Any:
         raise HistoryError(f"{place}: not JSON ({problem}); write one JSON object a line") from None
 
 
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _unique_fields(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in fields:
             raise HistoryError(f"column {name!r} is a duplicate; rename or drop one of them")
-        found[name] = value
-    return found
+        fields[name] = value
+    return fields
 
 
 def _array(name: str, values: Sequence[Any], rows: FileRows) -> pa.Array:

@@ -143,9 +143,9 @@ def _from_table(place: Path, prices: Prices, count: TokenCounter, incomplete: In
     if "prompt" not in table.column_names:
         raise HistoryError(f"column 'prompt' is missing; there are {named(table.column_names)}")
 
-    def column(name: str, read: Callable[..., list[str | None]]) -> list[str | None]:
-        found = table.column(name)
-        return read(found.to_pandas(), name, rows.name, str(found.type))
+    def column(name: str, convert: Callable[..., list[str | None]]) -> list[str | None]:
+        column_data = table.column(name)
+        return convert(column_data.to_pandas(), name, rows.name, str(column_data.type))
 
     prompts = column("prompt", read_texts)
     key = next((name for name in ("sample_id", "index") if name in table.column_names), None)
@@ -160,17 +160,17 @@ def _from_table(place: Path, prices: Prices, count: TokenCounter, incomplete: In
     }
     gaps |= {name: np.isnan(values) for name, values in correct.items()}
     keep = rows_without_gaps(gaps, incomplete, rows.name, key or "id", ids)
-    kept = [prompts[row] or "" for row in keep]
+    kept_prompts = [prompts[row] or "" for row in keep]
     quality = np.stack([correct[name][keep] for name in models], axis=1)
     kept_ids = [ids[row] or "" for row in keep]
     check_numbers("quality", quality, 1.0, kept_ids, models, lambda row: rows.name(int(keep[row])))
     return History(
         kept_ids,
-        kept,
+        kept_prompts,
         [tasks[row] or "" for row in keep],
         models,
         quality,
-        _cost(models, prices, kept, count),
+        _cost(models, prices, kept_prompts, count),
     )
 
 
@@ -178,19 +178,19 @@ def _cost(
     models: Sequence[str], prices: Prices, prompts: Sequence[str], count: TokenCounter
 ) -> NDArray[np.float64]:
     columns = []
-    for model, (paid, _) in zip(models, priced(models, prices), strict=True):
+    for model, (input_price, _) in zip(models, priced(models, prices), strict=True):
         tokens = np.asarray(count(model, prompts), dtype=np.float64)
         if tokens.shape != (len(prompts),):
             raise HistoryError(
                 f"count_tokens: shape {tokens.shape} for {len(prompts)} texts; give one count a text"
             )
-        columns.append(tokens * paid / 1e6)
+        columns.append(tokens * input_price / 1e6)
     return np.stack(columns, axis=1)
 
 
-def _is_matrix(found: Any) -> bool:
+def _is_matrix(content: Any) -> bool:
     # Instruction following has several kinds of correctness and no single one to route by.
-    return isinstance(found, dict) and "models" in found and np.ndim(found.get("correctness", 0)) == 2
+    return isinstance(content, dict) and "models" in content and np.ndim(content.get("correctness", 0)) == 2
 
 
 def _llm(repository: str) -> str:

@@ -67,8 +67,8 @@ def priced(models: Sequence[str], prices: Prices) -> list[tuple[float, float]]:
             f"prices: none for {named(without)}; pass prices={{name: (input, output)}}, "
             "USD per million tokens"
         )
-    found = [(float(prices[name][0]), float(prices[name][1])) for name in models]
-    for name, pair in zip(models, found, strict=True):
+    pairs = [(float(prices[name][0]), float(prices[name][1])) for name in models]
+    for name, pair in zip(models, pairs, strict=True):
         if not all(0 <= price < float("inf") for price in pair):
             raise HistoryError(f"prices: {name!r} has {pair}; give USD per million tokens, 0 or more")
-    return found
+    return pairs

@@ -127,7 +127,7 @@ def _history(
     for name in (PROMPT, QUERY):
         if name in frame.columns:
             texts[name] = read_texts(frame[name], name, row_name, _type_of(frame, name, types))
-    texts[PROMPT] = _written_turns(frame, texts[PROMPT])
+    texts[PROMPT] = _parse_turns(frame, texts[PROMPT])
     gaps = {name: np.array([text is None for text in column], bool) for name, column in texts.items()}
     for names, numbers in ((models, quality), (costs, cost)):
         gaps |= {name: np.isnan(numbers[:, place]) for place, name in enumerate(names)}
@@ -138,9 +138,9 @@ def _history(
         if TASK in frame.columns
         else [None] * len(frame)
     )
-    ids, prompts = _kept(texts[ID], keep), _kept(texts[PROMPT], keep)
-    queries = _kept(texts[QUERY], keep) if QUERY in texts else None
-    kept_tasks = _kept(tasks, keep)
+    ids, prompts = _selected_texts(texts[ID], keep), _selected_texts(texts[PROMPT], keep)
+    queries = _selected_texts(texts[QUERY], keep) if QUERY in texts else None
+    kept_tasks = _selected_texts(tasks, keep)
 
     def kept_row_name(row: int) -> str:
         return row_name(int(keep[row]))
@@ -236,7 +236,7 @@ def _numbers(frame: pd.DataFrame, names: Sequence[str], row_name: RowName) -> ND
     return np.stack([read_numbers(frame[name], name, row_name) for name in names], axis=1)
 
 
-def _written_turns(frame: pd.DataFrame, prompts: list[str | None]) -> list[str | None]:
+def _parse_turns(frame: pd.DataFrame, prompts: list[str | None]) -> list[str | None]:
     """Return the prompts; a list written as text becomes its turns."""
     # Columns identify RouterBench's own files. In other files a prompt may begin with a bracket for another
     # reason, so every row must be such a list.
@@ -257,5 +257,5 @@ def _type_of(frame: pd.DataFrame, name: str, types: Mapping[str, str]) -> str:
     return types.get(name, str(frame[name].dtype))
 
 
-def _kept(texts: Sequence[str | None], keep: NDArray[np.intp]) -> list[str]:
+def _selected_texts(texts: Sequence[str | None], keep: NDArray[np.intp]) -> list[str]:
     return [texts[row] or "" for row in keep]

@@ -69,13 +69,13 @@ def _read(path: str | Path) -> Any:
 
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        found = _NAMES.get((module.replace("numpy.core.", "numpy._core."), name))
-        if found is None:
+        allowed_class = _NAMES.get((module.replace("numpy.core.", "numpy._core."), name))
+        if allowed_class is None:
             raise HistoryError(
                 f"refused: the pickle asks for {module}.{name}, which no table needs: maybe an attack; "
                 "get the file from its publisher, or give it as parquet"
             )
-        return found
+        return allowed_class
 
 
 class _Function:
@@ -254,10 +254,10 @@ def _arrow_array(data: Any) -> list[str | None]:
     return texts
 
 
-def _frame(found: Any) -> pd.DataFrame:
-    if not isinstance(found, _Frame):
-        raise HistoryError(f"not a pickled DataFrame but a {type(found).__name__.strip('_').lower()}")
-    manager = found.state.get("_mgr", found.state.get("_data"))
+def _frame(pickled: Any) -> pd.DataFrame:
+    if not isinstance(pickled, _Frame):
+        raise HistoryError(f"not a pickled DataFrame but a {type(pickled).__name__.strip('_').lower()}")
+    manager = pickled.state.get("_mgr", pickled.state.get("_data"))
     if manager.args:
         blocks, (columns, rows) = [block.args[:2] for block in manager.args[0]], manager.args[1]
     else:  # pandas 1.0 to 1.2
@@ -341,7 +341,7 @@ _NAMES: dict[tuple[str, str], Any] = {
     ("numpy._core.multiarray", "_reconstruct"): _Function(lambda *_: _Array()),
     ("numpy._core.multiarray", "scalar"): _Function(_scalar),
     ("numpy._core.numeric", "_frombuffer"): _Function(
-        lambda raw, dtype, shape, order: _made(_array(raw, dtype, shape, order))
+        lambda raw, dtype, shape, order: _array_of(_array(raw, dtype, shape, order))
     ),
     ("pyarrow.lib", "type_for_alias"): _Function(_arrow_type),
     ("pyarrow.lib", "py_buffer"): _Function(_own_bytes),
@@ -355,7 +355,7 @@ _NAMES: dict[tuple[str, str], Any] = {
 }
 
 
-def _made(values: np.ndarray) -> _Array:
+def _array_of(values: np.ndarray) -> _Array:
     array = _Array()
     array.values = values
     return array

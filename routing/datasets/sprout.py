@@ -55,9 +55,9 @@ def load_sprout(
         )
     models = llm_columns(read_schema(files[0]))
     try:
-        paid = priced(models, SPROUT if prices is None else prices)
-        parts = [_part(file, models, paid, incomplete, prefix=len(files) > 1) for file in files]
-        return _joined(parts, models)
+        token_prices = priced(models, SPROUT if prices is None else prices)
+        parts = [_part(file, models, token_prices, incomplete, prefix=len(files) > 1) for file in files]
+        return _join_parts(parts, models)
     except HistoryError as error:
         raise HistoryError(f"{path}: {error}") from None
 
@@ -75,17 +75,21 @@ Part = tuple[list[str], list[str], list[str], NDArray[np.float64], NDArray[np.fl
 
 
 def _part(
-    file: Path, models: list[str], paid: list[tuple[float, float]], incomplete: Incomplete, prefix: bool
+    file: Path,
+    models: list[str],
+    token_prices: list[tuple[float, float]],
+    incomplete: Incomplete,
+    prefix: bool,
 ) -> Part:
-    there = set(read_schema(file).names)
+    columns = set(read_schema(file).names)
     for name in ("prompt", *models):
-        if name not in there:
+        if name not in columns:
             raise HistoryError(f"{file.name}: column {name!r} is missing; fetch the file again")
-    plain = [name for name in ("key", "prompt", "dataset") if name in there]
+    plain = [name for name in ("key", "prompt", "dataset") if name in columns]
     fields = [f"{model}.{field}" for model in models for field in (SCORE, INPUT, OUTPUT)]
     table, rows = read_table(file, plain + fields)
     try:
-        return _read_part(file, table, rows, models, paid, incomplete, prefix)
+        return _read_part(file, table, rows, models, token_prices, incomplete, prefix)
     except HistoryError as error:
         raise HistoryError(f"{file.name}: {error}" if prefix else str(error)) from None
 
@@ -95,7 +99,7 @@ def _read_part(
     table: pa.Table,
     rows: TableRows,
     models: list[str],
-    paid: list[tuple[float, float]],
+    token_prices: list[tuple[float, float]],
     incomplete: Incomplete,
     prefix: bool,
 ) -> Part:
@@ -114,10 +118,10 @@ def _read_part(
     )
     quality = np.empty((len(prompts), len(models)))
     cost = np.empty_like(quality)
-    for i, (model, (paid_in, paid_out)) in enumerate(zip(models, paid, strict=True)):
+    for i, (model, (input_price, output_price)) in enumerate(zip(models, token_prices, strict=True)):
         quality[:, i] = _field(table, model, SCORE, rows)
         tokens_in, tokens_out = _field(table, model, INPUT, rows), _field(table, model, OUTPUT, rows)
-        cost[:, i] = (tokens_in * paid_in + tokens_out * paid_out) / 1e6
+        cost[:, i] = (tokens_in * input_price + tokens_out * output_price) / 1e6
     gaps = {
         name: np.array([text is None for text in texts], bool)
         for name, texts in (("key", ids), ("prompt", prompts))
@@ -134,17 +138,17 @@ def _read_part(
     )
 
 
-def _joined(parts: list[Part], models: list[str]) -> History:
+def _join_parts(parts: list[Part], models: list[str]) -> History:
     ids, prompts, tasks = ([text for part in parts for text in part[i]] for i in range(3))
     quality, cost = np.concatenate([part[3] for part in parts]), np.concatenate([part[4] for part in parts])
     return History(ids, prompts, tasks, models, quality, cost)
 
 
 def _texts(
-    table: pa.Table, name: str, rows: TableRows, read: Callable[..., list[str | None]]
+    table: pa.Table, name: str, rows: TableRows, convert: Callable[..., list[str | None]]
 ) -> list[str | None]:
     column = table.column(name)
-    return read(column.to_pandas(), name, rows.name, str(column.type))
+    return convert(column.to_pandas(), name, rows.name, str(column.type))
 
 
 def _field(table: pa.Table, model: str, field: str, rows: TableRows) -> NDArray[np.float64]:

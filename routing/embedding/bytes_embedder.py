@@ -82,11 +82,11 @@ class BytesEmbedder:
         features = np.empty((len(prompts), WIDTH))
         for start, part in chunks(prompts):
             words = read_words(part)
-            here = slice(start, start + len(part))
-            text, row = self._known(words)
+            rows = slice(start, start + len(part))
+            text, row = self._known_words(words)
             sums = self._sum_of_one(row) if len(part) == 1 else self._sums(text, row, len(part))
-            embeddings[here] = normalised(sums + self.mean)
-            features[here] = features_of(words)
+            embeddings[rows] = normalised(sums + self.mean)
+            features[rows] = features_of(words)
         return QueryBatch(prompts, embeddings, features)
 
     def _sums(self, text: NDArray[np.intp], row: NDArray[np.int32], texts: int) -> Float32Array:
@@ -112,7 +112,7 @@ class BytesEmbedder:
         sums: Float32Array = np.add.reduce(data[:, None] * self.table[rows], axis=0)
         return sums
 
-    def _known(self, words: Words) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+    def _known_words(self, words: Words) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
         solid = words.kind != SPACE
         row = self.row[_top_bits(words.hashes[solid])]
         known = row >= 0
@@ -186,19 +186,19 @@ def fit_bytes(
         raise ValueError(f"embeddings: {len(embeddings)} rows for {len(texts)} texts")
     bag = _history_bag(texts)
     frequency = np.bincount(bag.indices, minlength=1 << _HASH_BITS)
-    kept = np.flatnonzero(frequency >= smallest_count)
-    if not len(kept):
+    vocabulary = np.flatnonzero(frequency >= smallest_count)
+    if not len(vocabulary):
         raise ValueError(
             f"texts: no word is in {smallest_count} of the {len(texts)} history texts; "
             "use the static embedder"
         )
-    if len(kept) > LARGEST_VOCABULARY:
-        order = np.argsort(-frequency[kept], kind="stable")[:LARGEST_VOCABULARY]
-        kept = np.sort(kept[order])
+    if len(vocabulary) > LARGEST_VOCABULARY:
+        order = np.argsort(-frequency[vocabulary], kind="stable")[:LARGEST_VOCABULARY]
+        vocabulary = np.sort(vocabulary[order])
     row = np.full(1 << _HASH_BITS, -1, np.int32)
-    row[kept] = np.arange(len(kept))
-    weight = (np.log(len(texts) / frequency[kept]) + 1).astype(np.float32)
-    rows = _weigh(bag[:, kept], weight)
+    row[vocabulary] = np.arange(len(vocabulary))
+    weight = (np.log(len(texts) / frequency[vocabulary]) + 1).astype(np.float32)
+    rows = _weigh(bag[:, vocabulary], weight)
     mean = embeddings.mean(axis=0)
     gram = (rows.T @ rows).toarray()
     gram[np.diag_indices_from(gram)] += ridge

@@ -114,21 +114,21 @@ class SentenceTransformerEmbedder:
     @property
     def dimension(self) -> int:
         """Length of an embedding."""
-        return int(self._loaded().get_embedding_dimension())
+        return int(self._load_model().get_embedding_dimension())
 
     def embed(self, prompts: Sequence[str]) -> QueryBatch:
         """Return the prompts with their embeddings; see `Embedder.embed`."""
         if not len(prompts):
             return QueryBatch(prompts, np.zeros((0, self.dimension), dtype=np.float32))
-        vectors = self._loaded().encode(
-            [_whole(text) for text in prompts],
+        vectors = self._load_model().encode(
+            [_replace_surrogates(text) for text in prompts],
             batch_size=self.batch_size,
             show_progress_bar=False,
             convert_to_numpy=True,
         )
         return QueryBatch(prompts, normalised(vectors))
 
-    def _loaded(self) -> Any:
+    def _load_model(self) -> Any:
         if self._model is None:
             import torch
             from sentence_transformers import SentenceTransformer
@@ -142,7 +142,7 @@ class SentenceTransformerEmbedder:
         return self._model
 
 
-def _whole(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     """Return the text with lone surrogates replaced, which tokenizers reject."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 

@@ -47,18 +47,18 @@ def model_folder(model: str | Path = DEFAULT) -> Path:
         return Path(model)
     if str(model) in (DEFAULT, f"sentence-transformers/{DEFAULT}"):
         # Find the package without importing it: the import would load the model's whole tool chain.
-        found = importlib.util.find_spec(DEFAULT_PACKAGE)
-        if found is not None and found.submodule_search_locations:
-            return Path(found.submodule_search_locations[0]) / "model"
+        spec = importlib.util.find_spec(DEFAULT_PACKAGE)
+        if spec is not None and spec.submodule_search_locations:
+            return Path(spec.submodule_search_locations[0]) / "model"
     try:
         from huggingface_hub import snapshot_download
     except ModuleNotFoundError as error:
         raise EmbedderError(f"model: {str(model)!r} is no folder, and {missing_module(error.name)}") from None
 
     name = str(model) if "/" in str(model) else f"sentence-transformers/{model}"
-    wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        return Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as error:
         raise EmbedderError(
             f"model: {str(model)!r} is no folder and the hub did not give it ({type(error).__name__}); "
@@ -121,4 +121,4 @@ def _module_folders(place: Path) -> list[Path]:
 
 
 def _weights(folder: Path) -> list[Path]:
-    return next((found for kind in WEIGHTS if (found := sorted(folder.glob(kind)))), [])
+    return next((weight_files for kind in WEIGHTS if (weight_files := sorted(folder.glob(kind)))), [])

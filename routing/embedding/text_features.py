@@ -145,10 +145,10 @@ def _sign_cues(words: Words, cues: FloatArray) -> None:
     at = words.start[words.kind == SIGN]
     sign = words.buffer[at]
     for column, character in ((11, "$"), (12, "\\"), (14, "="), (15, "^"), (16, "?")):
-        found = words.per_text(at[sign == ord(character)])
-        cues[:, column] = found > 0
+        sign_count = words.per_text(at[sign == ord(character)])
+        cues[:, column] = sign_count > 0
         if character == "?":
-            cues[:, 17] = found / 3
+            cues[:, 17] = sign_count / 3
     low = at[sign == ord("_")]
     cues[:, 18] = words.per_text(low[:-1][low[1:] == low[:-1] + 1]) > 0
 
@@ -157,17 +157,17 @@ def _word_cues(words: Words, cues: FloatArray) -> None:
     """Set the cues of whole words in any case."""
     short = np.flatnonzero((words.kind == LETTERS) & (words.length > 2) & (words.length < 10))
     hashes, start = words.hashes[short], words.start[short]
-    found = {word: start[hashes == value] for word, value in _HASHES.items()}
-    has = {word: words.per_text(at) > 0 for word, at in found.items()}
+    word_starts = {word: start[hashes == value] for word, value in _HASHES.items()}
+    has = {word: words.per_text(at) > 0 for word, at in word_starts.items()}
     cues[:, 9] = has["options"]
     cues[:, 13] = has["def"] | has["assert"]
     cues[:, 19] = has["true"] & has["false"]
     cues[:, 20] = has["following"]
     cues[:, 21] = has["which"]
-    only = found["only"]
+    only_starts = word_starts["only"]
     stop = words.bounds[1:]
-    cues[:, 25] = np.searchsorted(only, stop) > np.searchsorted(
-        only, np.maximum(stop - _END, words.bounds[:-1])
+    cues[:, 25] = np.searchsorted(only_starts, stop) > np.searchsorted(
+        only_starts, np.maximum(stop - _END, words.bounds[:-1])
     )
 
 

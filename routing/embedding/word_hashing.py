@@ -73,8 +73,8 @@ class Words:
         """Count the sorted byte positions in each text."""
         if len(self.bounds) == 2:
             return np.array([len(positions)])
-        found = np.searchsorted(positions, self.bounds)
-        return found[1:] - found[:-1]
+        bound_ranks = np.searchsorted(positions, self.bounds)
+        return bound_ranks[1:] - bound_ranks[:-1]
 
 
 @lru_cache(maxsize=4)

@@ -59,10 +59,10 @@ class FormFeatures:
         if self.words is None:
             features = features_of_batch(batch)
             return self.rows(batch.embeddings, features), features
-        read = self.words.embed(batch.prompts)
-        features = features_of_batch(read if batch.counts is None else batch)
-        both = np.hstack([batch.embeddings, read.embeddings]) * np.float32(np.sqrt(0.5))
-        return self.rows(both, features), features
+        word_batch = self.words.embed(batch.prompts)
+        features = features_of_batch(word_batch if batch.counts is None else batch)
+        joined = np.hstack([batch.embeddings, word_batch.embeddings]) * np.float32(np.sqrt(0.5))
+        return self.rows(joined, features), features
 
     def rows(self, embeddings: Float32Array, features: FloatArray) -> Float32Array:
         """Return z of each query, [n, d + 27], or the embeddings if the cues have no weight."""

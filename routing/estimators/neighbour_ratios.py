@@ -48,7 +48,7 @@ class NeighbourRatios:
         """Return the ratios of new queries by part, each [n, M]."""
         return self._means(*self._index.search(embeddings, self.k))
 
-    def own(self) -> dict[str, FloatArray]:
+    def leave_one_out(self) -> dict[str, FloatArray]:
         """Return the ratios of the history's own rows by part, each [H, M] and without that row."""
         return self._means(*self._index.search_own(self.k))
 

@@ -209,7 +209,7 @@ def fit_ridge(
     ratios = _kernel_columns(settings.cost_parts, own, models)
     if any(part in NEIGHBOUR_PARTS for part in settings.cost_parts):
         near = NeighbourRatios(history, features, text, settings.cost_parts, settings.neighbours)
-        ratios.update(near.own())
+        ratios.update(near.leave_one_out())
     candidates = [ratios[p] * ratio_base(p, features, text_cost, mean) for p in settings.cost_parts]
     mix, cost = fit_mix(text, settings.cost_parts, candidates, answers.cost)
     report("across LLMs and cost")

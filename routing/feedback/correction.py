@@ -65,8 +65,8 @@ class QualityCorrection:
         """
         own = count.sum(1, keepdims=True)
         age = own / OWN_MEMORY + own.sum() / TOTAL_MEMORY
-        fade, kept = np.exp(-age), -np.expm1(-age) / np.maximum(age, 1e-12)
-        return QualityCorrection(self.residual * fade + residual * kept, self.weight * fade + count * kept)
+        fade, gain = np.exp(-age), -np.expm1(-age) / np.maximum(age, 1e-12)
+        return QualityCorrection(self.residual * fade + residual * gain, self.weight * fade + count * gain)
 
     def offsets(self) -> FloatArray:
         """Return the amounts to add to estimated qualities, shape [M, K].
@@ -76,12 +76,12 @@ class QualityCorrection:
         that differences within noise change no decision. A cluster adds the same form of what its own answers
         say beyond b, with `CLUSTER_SHRINKAGE`.
         """
-        own = _gated(self.residual.sum(1), self.weight.sum(1), SHRINKAGE)[:, None]
-        return own + _gated(self.residual - self.weight * own, self.weight, CLUSTER_SHRINKAGE)
+        own = _gate(self.residual.sum(1), self.weight.sum(1), SHRINKAGE)[:, None]
+        return own + _gate(self.residual - self.weight * own, self.weight, CLUSTER_SHRINKAGE)
 
 
-def _gated(residual: FloatArray, weight: FloatArray, shrinkage: float) -> FloatArray:
+def _gate(residual: FloatArray, weight: FloatArray, shrinkage: float) -> FloatArray:
     squared = residual * residual
     noise = GATE * VARIANCE * weight
-    kept = np.where(squared > noise, 1 - noise / np.maximum(squared, 1e-300), 0.0)
-    return residual / (weight + shrinkage) * kept
+    gate = np.where(squared > noise, 1 - noise / np.maximum(squared, 1e-300), 0.0)
+    return residual / (weight + shrinkage) * gate

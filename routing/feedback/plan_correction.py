@@ -47,13 +47,13 @@ def absorb(evidence: Evidence, totals: Totals, clusters: int) -> Evidence:
         return evidence
     empty = [[0.0] * clusters for _ in range(4)]
     before = np.array([evidence.get(name, empty) for name in names])
-    seen = np.array([totals[name] for name in names])
-    more = seen - before[:, 2:]
+    counted = np.array([totals[name] for name in names])
+    more = counted - before[:, 2:]
     more[(more[:, 0] < 0).any(1)] = 0
     if not more[:, 0].any():
         return evidence
     correction = QualityCorrection(before[:, 0], before[:, 1]).with_answers(more[:, 0], more[:, 1])
-    after = np.stack([correction.residual, correction.weight, seen[:, 0], seen[:, 1]], axis=1)
+    after = np.stack([correction.residual, correction.weight, counted[:, 0], counted[:, 1]], axis=1)
     return {**evidence, **dict(zip(names, np.round(after, DIGITS).tolist(), strict=True))}
 
 

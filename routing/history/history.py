@@ -129,18 +129,18 @@ class History:
         """
         requested = tuple(names)
         column = {name: i for i, name in enumerate(self.models)}
-        known = [name for name in requested if name in column]
-        if not known:
+        common = [name for name in requested if name in column]
+        if not common:
             raise HistoryError(
                 f"models: no LLM in common with {named(requested)}; the history has {named(self.models)}. "
                 "Name the LLMs in the catalogue as the history's columns do"
             )
-        index = [column[name] for name in known]
+        index = [column[name] for name in common]
         return History(
             self.ids,
             self.prompts,
             self.tasks,
-            known,
+            common,
             self.quality[:, index],
             self.cost[:, index],
             self.embed_texts,

@@ -117,7 +117,7 @@ class NeighbourIndex:
                 f"embeddings: shape {queries.shape}, the history's have length {self._vectors.shape[1]}; "
                 "embed queries by the model that embedded the history"
             )
-        return self._settled(np.ascontiguousarray(queries, dtype=np.float32), k, None)
+        return self._search_resolving_ties(np.ascontiguousarray(queries, dtype=np.float32), k, None)
 
     def search_own(self, k: int) -> tuple[Similarities, Rows]:
         """Return the k nearest rows of every row of the history, without itself but with its duplicates.
@@ -131,13 +131,15 @@ class NeighbourIndex:
         ValueError
             k is out of range.
         """
-        return self._settled(self._vectors, k, np.arange(len(self), dtype=np.int64))
+        return self._search_resolving_ties(self._vectors, k, np.arange(len(self), dtype=np.int64))
 
-    def _settled(self, queries: NDArray[np.float32], k: int, own: Rows | None) -> tuple[Similarities, Rows]:
-        most = len(self) - (own is not None)
-        if not 1 <= k <= most:
-            raise ValueError(f"k: {k} must be 1 to {most}, the rows that can be neighbours")
-        width = min(k + SPARE, most)
+    def _search_resolving_ties(
+        self, queries: NDArray[np.float32], k: int, own: Rows | None
+    ) -> tuple[Similarities, Rows]:
+        max_neighbours = len(self) - (own is not None)
+        if not 1 <= k <= max_neighbours:
+            raise ValueError(f"k: {k} must be 1 to {max_neighbours}, the rows that can be neighbours")
+        width = min(k + SPARE, max_neighbours)
         similarity, rows = self._candidates(queries, width, own)
         if width == k:
             return similarity, rows
@@ -146,13 +148,13 @@ class NeighbourIndex:
         open_ = np.flatnonzero(similarity[:, k] >= similarity[:, k - 1] - TIE)
         similarity, rows = similarity[open_], rows[open_]
         while len(open_):
-            done = (similarity[:, -1] < similarity[:, k - 1] - TIE) | (width == most)
+            done = (similarity[:, -1] < similarity[:, k - 1] - TIE) | (width == max_neighbours)
             best[open_[done]], best_rows[open_[done]] = _first_of_ties(similarity[done], rows[done], k)
             open_ = open_[~done]
             if len(open_):
-                width = min(4 * width, most)
-                mine = None if own is None else own[open_]
-                similarity, rows = self._candidates(queries[open_], width, mine)
+                width = min(4 * width, max_neighbours)
+                open_own = None if own is None else own[open_]
+                similarity, rows = self._candidates(queries[open_], width, open_own)
         return best, best_rows
 
     def _candidates(
@@ -183,9 +185,9 @@ class NeighbourIndex:
             raise ValueError(f"embeddings: row {row} is not finite; embed the query again or refuse it")
         if own is None:
             return similarity, rows
-        mine = rows == own[:, None]
-        mine[~mine.any(axis=1), -1] = True  # Too many duplicates hide the row itself: drop the last.
-        return similarity[~mine].reshape(-1, width), rows[~mine].reshape(-1, width)
+        is_self = rows == own[:, None]
+        is_self[~is_self.any(axis=1), -1] = True  # Too many duplicates hide the row itself: drop the last.
+        return similarity[~is_self].reshape(-1, width), rows[~is_self].reshape(-1, width)
 
     def write(self, file: BinaryIO) -> None:
         """Write the index in faiss' format."""
@@ -224,8 +226,8 @@ def crossing(embeddings: NDArray[np.float32], clock: Callable[[], float], rounds
         began = clock()
         index.search(embeddings[:count], 1 + SPARE)
         seconds[product] = min(seconds[product], clock() - began)
-    least, most = CROSSINGS
-    return min(most, max(least, math.ceil(MEASURED_QUERIES[False] * seconds[True] / seconds[False])))
+    min_batch, max_batch = CROSSINGS
+    return min(max_batch, max(min_batch, math.ceil(MEASURED_QUERIES[False] * seconds[True] / seconds[False])))
 
 
 @cache

@@ -87,10 +87,10 @@ def check_numbers(
     bad = ~((values >= 0) & (values <= maximum) & np.isfinite(values))
     if bad.any():
         row, column = np.argwhere(bad)[0]
-        what = f"a number in [0, {maximum:g}]" if np.isfinite(maximum) else "a number of USD, 0 or more"
+        expected = f"a number in [0, {maximum:g}]" if np.isfinite(maximum) else "a number of USD, 0 or more"
         raise HistoryError(
             f"{field}: {name_of(row)} (id {ids[row]!r}), LLM {models[column]!r}: {values[row, column]} "
-            f"is not {what}; correct or drop the row "
+            f"is not {expected}; correct or drop the row "
             f"({int(bad.any(axis=1).sum())} rows are wrong in this way)"
         )
 

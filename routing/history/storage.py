@@ -53,10 +53,10 @@ class StoredFolder:
         path = self.place / entry["file"]
         if not path.exists():
             raise FolderError(f"{path}: missing, though {MANIFEST} names it; save the folder again")
-        found = _digest(path)
-        if found != entry["sha256"]:
+        digest = _digest(path)
+        if digest != entry["sha256"]:
             raise FolderError(
-                f"{path}: digest {found[:16]}... is not {entry['sha256'][:16]}... of {MANIFEST}; "
+                f"{path}: digest {digest[:16]}... is not {entry['sha256'][:16]}... of {MANIFEST}; "
                 "the file was changed after it was saved: save the folder again"
             )
         return path
@@ -90,9 +90,9 @@ def save_folder(folder: str | Path, facts: Mapping[str, Any], writers: Mapping[s
         files[name] = {"file": final, "sha256": digest}
     text = json.dumps({"facts": dict(facts), "files": files}, indent=1, ensure_ascii=False).encode()
     write_atomically(place / MANIFEST, lambda file: file.write(text))
-    kept = {entry["file"] for entry in files.values()}
+    current_files = {entry["file"] for entry in files.values()}
     for entry in before.values():
-        if entry["file"] not in kept:
+        if entry["file"] not in current_files:
             (place / entry["file"]).unlink(missing_ok=True)
 
 

@@ -61,9 +61,9 @@ class RateRefill:
             key = plan.counters.keys[column]
             burst = plan.counters.budgets[plan.counters.budget_of[column]].burst_of(key[1])
             growth = rates[column] * elapsed + self._fraction.get(key, 0.0)
-            most = max(int(charged[column]) + burst, int(limits[column]))
-            grown = min(int(limits[column]) + math.floor(growth), most)
-            self._fraction[key] = growth % 1.0 if grown < most else 0.0
+            max_limit = max(int(charged[column]) + burst, int(limits[column]))
+            grown = min(int(limits[column]) + math.floor(growth), max_limit)
+            self._fraction[key] = growth % 1.0 if grown < max_limit else 0.0
             limits[column] = grown
         return limits
 

@@ -33,7 +33,7 @@ def counters_of(models: tuple[str, ...], budgets: Budgets) -> tuple[Counters, In
 
 
 def new_period(
-    plan: Plan, used: Sequence[CounterKey], now: float, ends_at: float | None, horizon: int
+    plan: Plan, used_values: Sequence[CounterKey], now: float, ends_at: float | None, horizon: int
 ) -> Plan:
     """Return the plan of the next period, without grants; the last prices are in force until new ones are.
 
@@ -41,7 +41,7 @@ def new_period(
     ----------
     plan : Plan
         Of the last period, with the grants of lanes that may still spend.
-    used : sequence of CounterKey
+    used_values : sequence of CounterKey
         Values that queries had in the last period. Other values are dropped, so that counters do not pile up.
     now : float
         Seconds since the epoch.
@@ -63,8 +63,8 @@ def new_period(
         # The new period's bill must not include the budget of a removed LLM.
         budgets = np.where(plan.active, plan.catalogue_limits, 0)
         return plan.changed(granted=none, target=none, budgets=budgets, **changes)
-    kept = [budget for budget in plan.counters.budgets if budget.models]
-    counters = Counters.of(kept, plan.models).with_keys(used)
+    active_budgets = [budget for budget in plan.counters.budgets if budget.models]
+    counters = Counters.of(active_budgets, plan.models).with_keys(used_values)
     limits = counters.limits()
     prices = np.zeros(len(counters))
     grouped = counters.grouped
@@ -140,24 +140,24 @@ def _for_catalogue(plan: Plan, models: tuple[str, ...], budgets: Budgets, price:
     if plan.per_llm and fresh.is_per_llm:
         return plan.for_llms(dict(zip(models, limits.tolist(), strict=True)), price)
     names = plan.models + tuple(name for name in models if name not in plan.models)
-    every = plan.counters.changed(fresh.budgets, names)
+    merged = plan.counters.changed(fresh.budgets, names)
     before = len(plan.counters)
-    more = len(every) - before
-    is_open = np.array([bool(every.budgets[b].models) for b in every.budget_of], dtype=bool)
-    now = every.limits()
-    rates = every.rates() > 0
-    now[:before] = np.where(is_open[:before] & ~rates[:before], now[:before], plan.budgets)
+    more = len(merged) - before
+    is_open = np.array([bool(merged.budgets[b].models) for b in merged.budget_of], dtype=bool)
+    new_limits = merged.limits()
+    rates = merged.rates() > 0
+    new_limits[:before] = np.where(is_open[:before] & ~rates[:before], new_limits[:before], plan.budgets)
     granted = np.hstack([plan.granted, np.zeros((plan.lanes, more), dtype=np.int64)])
-    new_values = np.flatnonzero(every.grouped[before:]) + before
-    granted[:, new_values] = plan.first_grants(now[new_values])
-    own = {name for name in names if name not in plan.models}
-    added = [price if key[0] in own else plan.price_of_new(key[0]) for key in every.keys[before:]]
+    new_values = np.flatnonzero(merged.grouped[before:]) + before
+    granted[:, new_values] = plan.first_grants(new_limits[new_values])
+    new_models = {name for name in names if name not in plan.models}
+    added = [price if key[0] in new_models else plan.price_of_new(key[0]) for key in merged.keys[before:]]
     return plan.changed(
         models=names,
         active=np.array([name in models for name in names]),
-        counters=every,
+        counters=merged,
         open=is_open,
-        budgets=now,
+        budgets=new_limits,
         prices=np.concatenate([plan.prices, added]),
         granted=granted,
         target=np.hstack([plan.target, granted[:, before:]]),

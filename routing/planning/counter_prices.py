@@ -28,13 +28,13 @@ SAMPLES_PER_VALUE = 20
 """Samples for each value from which history rows take their values; before, values are independent."""
 
 
-def shares_of(counters: Counters, seen: IntArray) -> FloatArray:
+def shares_of(counters: Counters, arrivals: IntArray) -> FloatArray:
     """Return the expected share of each counter's queries in all queries, [K]; 1 for fixed counters.
 
     Parameters
     ----------
     counters : Counters
-    seen : ndarray of int64, shape [K]
+    arrivals : ndarray of int64, shape [K]
         Queries of the period with each value, over all lanes.
     """
     shares = np.ones(len(counters))
@@ -42,7 +42,7 @@ def shares_of(counters: Counters, seen: IntArray) -> FloatArray:
         if budget.group_by is not None:
             columns = np.flatnonzero((counters.budget_of == number) & counters.grouped)
             listed = np.array([counters.keys[column][1] in budget.limits for column in columns])
-            shares[columns] = value_shares(listed, seen[columns])
+            shares[columns] = value_shares(listed, arrivals[columns])
     return shares
 
 
@@ -61,11 +61,11 @@ def terms_like(
         From `shares_of`.
     """
     random = np.random.default_rng(rows)
-    count, known = samples
-    drawn = QueryTerms()
-    if count >= MIN_SAMPLED_TERMS and not known.empty:
-        drawn = known.rows(random.integers(0, count, rows))
-    values = dict(drawn.values)
+    count, sample_terms = samples
+    drawn_terms = QueryTerms()
+    if count >= MIN_SAMPLED_TERMS and not sample_terms.empty:
+        drawn_terms = sample_terms.rows(random.integers(0, count, rows))
+    values = dict(drawn_terms.values)
     for number, budget in enumerate(counters.budgets):
         if budget.group_by is None:
             continue
@@ -76,9 +76,9 @@ def terms_like(
         ):
             continue
         names = [counters.keys[column][1] or "" for column in columns]
-        picked = random.choice(len(columns), size=rows, p=share / share.sum())
-        values[budget.group_by] = [names[place] for place in picked]
-    return QueryTerms(drawn.weight, drawn.eligible, drawn.tokens, values)
+        positions = random.choice(len(columns), size=rows, p=share / share.sum())
+        values[budget.group_by] = [names[place] for place in positions]
+    return QueryTerms(drawn_terms.weight, drawn_terms.eligible, drawn_terms.tokens, values)
 
 
 @dataclass(frozen=True)
@@ -211,8 +211,8 @@ def _unsampled_like_the_median(counters: Counters, columns: IntArray, prices: Fl
     result = prices.copy()
     for number, budget in enumerate(counters.budgets):
         if budget.group_by is not None:
-            mine = np.flatnonzero((counters.budget_of == number) & counters.grouped)
-            sampled = np.isin(mine, columns[:, number])
+            value_columns = np.flatnonzero((counters.budget_of == number) & counters.grouped)
+            sampled = np.isin(value_columns, columns[:, number])
             if sampled.any():
-                result[mine[~sampled]] = np.median(prices[mine[sampled]])
+                result[value_columns[~sampled]] = np.median(prices[value_columns[sampled]])
     return result

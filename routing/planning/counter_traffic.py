@@ -40,12 +40,12 @@ class CounterTraffic:
                 recent[:, column] = self._recent[:, old[key]]
         self._recent, self._counted = recent, np.zeros(recent.shape, dtype=np.int64)
 
-    def close_round(self, seen: IntArray) -> None:
+    def close_round(self, arrivals: IntArray) -> None:
         """Update the traffic from the queries that lanes saw in the period, [lanes, K]."""
-        more = seen.shape[1] - self._recent.shape[1]
+        more = arrivals.shape[1] - self._recent.shape[1]
         recent, counted = (np.pad(old, ((0, 0), (0, more))) for old in (self._recent, self._counted))
-        new = np.maximum(seen - counted, 0)
-        self._counted = np.maximum(seen, counted)
+        new = np.maximum(arrivals - counted, 0)
+        self._counted = np.maximum(arrivals, counted)
         self._recent = recent * math.exp(-float(new.sum()) / self._memory) + new
 
     @property
@@ -57,14 +57,14 @@ class CounterTraffic:
         return shares
 
 
-def value_shares(listed: NDArray[np.bool_], seen: IntArray) -> FloatArray:
+def value_shares(listed: NDArray[np.bool_], arrivals: IntArray) -> FloatArray:
     """Return the expected share of each value of one budget in the coming queries.
 
     Parameters
     ----------
     listed : ndarray of bool, shape [T]
         Values with a limit of their own in the budget.
-    seen : ndarray of int64, shape [T]
+    arrivals : ndarray of int64, shape [T]
         Queries of the period with each value.
 
     Examples
@@ -73,6 +73,6 @@ def value_shares(listed: NDArray[np.bool_], seen: IntArray) -> FloatArray:
     [0.25, 0.75]
     """
     prior = np.where(listed, PRIOR_QUERIES / max(1, listed.sum()), 0.0)
-    weight: FloatArray = seen.astype(np.float64) + prior
+    weight: FloatArray = arrivals.astype(np.float64) + prior
     total = float(weight.sum())
     return weight / total if total > 0 else weight

@@ -84,10 +84,10 @@ class LaneAccounts:
         self._align()
         size = len(self._counters)
         charged: list[CounterKey] = []
-        seen: list[CounterKey] = []
+        uncharged: list[CounterKey] = []
         for account in self.accounts:
             for column, key in enumerate(account.keys[size:], size):
-                (charged if account.use[column].any() or account.charged[column] else seen).append(key)
+                (charged if account.use[column].any() or account.charged[column] else uncharged).append(key)
         room = {
             budget.name: budget.max_values - known
             for budget, known in zip(self._counters.budgets, self._counters.known_values, strict=True)
@@ -95,7 +95,7 @@ class LaneAccounts:
         listed = list(dict.fromkeys(charged))
         for name, _ in listed:
             room[name] -= 1
-        for key in dict.fromkeys(seen):
+        for key in dict.fromkeys(uncharged):
             if key not in listed and room[key[0]] > 0:
                 room[key[0]] -= 1
                 listed.append(key)
@@ -105,8 +105,8 @@ class LaneAccounts:
         """Return the values that queries of the period had."""
         if self._counters is None:
             return []
-        used = self.seen.sum(0) + self.charged.sum(0)
-        keys = zip(self._counters.keys, used.tolist(), strict=True)
+        activity = self.seen.sum(0) + self.charged.sum(0)
+        keys = zip(self._counters.keys, activity.tolist(), strict=True)
         return [key for key, count in keys if key[1] is not None and count]
 
     @property

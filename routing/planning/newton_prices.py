@@ -69,7 +69,7 @@ def newton_prices(
     >>> bool(40 <= price[0] <= 90)
     True
     """
-    quality, cost, budgets, mass = _checked(quality, cost, budgets, weights)
+    quality, cost, budgets, mass = _validated_arrays(quality, cost, budgets, weights)
     n, m = quality.shape
     prices = np.zeros(m)
     if not n:
@@ -172,15 +172,15 @@ class _Smoothed(SmoothedDual[tuple[FloatArray, FloatArray]]):
 
     def certify(self, y: FloatArray, share: FloatArray) -> None:
         """Set the gap between D(y) and the soft assignment, which is scaled down to the budgets."""
-        used = (share * self.cost) @ self.mass
-        fit = np.minimum(1.0, self.limit / np.maximum(used, 1e-300))
+        spend = (share * self.cost) @ self.mass
+        fit = np.minimum(1.0, self.limit / np.maximum(spend, 1e-300))
         primal = float(fit @ ((share * self.quality) @ self.mass))
         best = np.maximum((self.quality - self.cost * y[:, None]).max(axis=0), 0)
         dual = float(self.limit @ y + self.mass @ best)
         self.gap = (dual - primal) / max(dual, 1e-12)
 
 
-def _checked(
+def _validated_arrays(
     quality: FloatArray, cost: FloatArray, budgets: FloatArray, weights: FloatArray | None
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     quality, cost = np.asarray(quality, float), np.asarray(cost, float)

@@ -111,9 +111,9 @@ class Planner(PlannerView):
         if self.settings.calendar is not None and ended is not None:
             now = max(now, ended)  # a clock that was set back must not begin the same day again
         # A value of a rate that is not full yet stays: as a new value it would begin with its burst again.
-        kept = self._lanes.used_values() + unfilled_rates(self._plan, self._lanes.charged.sum(0))
+        carried = self._lanes.used_values() + unfilled_rates(self._plan, self._lanes.charged.sum(0))
         settings = self.settings
-        plan = new_period(self._plan, kept, now, settings.period_end(now), settings.queries_from(now))
+        plan = new_period(self._plan, carried, now, settings.period_end(now), settings.queries_from(now))
         self._plan = replace(plan, billed=plan.billed if billed is None else billed)
         self._refill.restart(now)
         self._lanes.start_period(plan.period, len(plan.models), self._counters)

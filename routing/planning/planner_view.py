@@ -117,11 +117,13 @@ class PlannerView:
         return self._lanes.traffic.uncounted > self.expected_remaining / rounds
 
     def _pricing(self) -> CounterPricing:
-        seen = np.zeros(len(self._plan.counters), np.int64) if self._plan.per_llm else self._lanes.seen.sum(0)
+        arrivals = (
+            np.zeros(len(self._plan.counters), np.int64) if self._plan.per_llm else self._lanes.seen.sum(0)
+        )
         elapsed, pace = self._clock() - self._plan.began_at, None
         if elapsed > 0 and self.arrived > 0:
             pace = elapsed / self.arrived
         elif (seconds := self._rule.seconds) is not None:
             pace = seconds / self._plan.horizon
-        shares = shares_of(self._plan.counters, seen)
+        shares = shares_of(self._plan.counters, arrivals)
         return CounterPricing(self.settings.solver, self._plan, self._lanes.charged.sum(0), shares, pace)

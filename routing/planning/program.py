@@ -7,8 +7,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
-from scipy.sparse import csc_array
 
 from routing.arrays import FloatArray, IntArray
 from routing.budgets.counters import UNKNOWN, Counters
@@ -151,8 +149,8 @@ class RoutingProgram:
     def dual(self, prices: FloatArray) -> float:
         """Return D(y), an upper bound of the quality of any routing within the limits (weak duality)."""
         gain = np.maximum(self.scores(prices).max(1, initial=0.0), 0.0)
-        paid = np.where(self.binding, self.limits, 0.0)
-        return float(paid @ prices + self.mass @ gain)
+        limits = np.where(self.binding, self.limits, 0.0)
+        return float(limits @ prices + self.mass @ gain)
 
     def price_of_closed(self, prices: FloatArray) -> FloatArray:
         """Return the prices, and for counters without any limit the lowest at which no row draws on them."""
@@ -186,6 +184,12 @@ class ProgramSolution:
     prices: FloatArray
 
 
+def load_solver() -> None:
+    """Load the modules of the first solve, which would otherwise take a second longer than the next."""
+    import scipy.optimize
+    import scipy.sparse.linalg  # noqa: F401
+
+
 def solve_program(program: RoutingProgram) -> ProgramSolution:
     """Solve a program by HiGHS.
 
@@ -200,11 +204,15 @@ def solve_program(program: RoutingProgram) -> ProgramSolution:
 
     >>> from routing.budgets.budget import Budget
     >>> counters = Counters.of((Budget("total", limit=1.0),), ("a", "b"))
-    >>> made = Estimates(np.array([[0.9, 0.2], [0.4, 0.3]]), np.ones((2, 2)))
-    >>> solution = solve_program(RoutingProgram.of(counters, made, QueryTerms(), np.array([1.0])))
+    >>> estimates = Estimates(np.array([[0.9, 0.2], [0.4, 0.3]]), np.ones((2, 2)))
+    >>> solution = solve_program(RoutingProgram.of(counters, estimates, QueryTerms(), np.array([1.0])))
     >>> round(solution.objective, 6), bool(0.4 <= solution.prices[0] <= 0.9)
     (0.9, True)
     """
+    # loaded here: of a router's workers only the planner's needs them
+    from scipy.optimize import linprog
+    from scipy.sparse import csc_array
+
     n, models = program.quality.shape
     size = len(program.counters)
     assignment, prices = np.zeros((n, models)), np.zeros(size)
@@ -215,11 +223,11 @@ def solve_program(program: RoutingProgram) -> ProgramSolution:
     for number in range(len(program.counters.budgets)):
         column = program.columns[j, number]
         drawn = program.draw(number)[j, i] * program.mass[j]
-        kept = np.flatnonzero((drawn > 0) & (column != UNKNOWN))
-        kept = kept[program.binding[column[kept]]]
-        rows.append(column[kept])
-        variables.append(kept)
-        values.append(drawn[kept])
+        binding_pairs = np.flatnonzero((drawn > 0) & (column != UNKNOWN))
+        binding_pairs = binding_pairs[program.binding[column[binding_pairs]]]
+        rows.append(column[binding_pairs])
+        variables.append(binding_pairs)
+        values.append(drawn[binding_pairs])
     # Each constraint in units of its mean draw: prices of cheap and expensive LLMs differ by magnitudes.
     row, drawn = np.concatenate(rows), np.concatenate(values)
     count = np.maximum(np.bincount(row, minlength=size), 1)

@@ -16,8 +16,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array
-from scipy.sparse.linalg import spsolve
 
 from routing.arrays import FloatArray, IntArray
 from routing.budgets.counters import UNKNOWN
@@ -213,6 +211,9 @@ class _SmoothedProgram(SmoothedDual[list[FloatArray]]):
         free: NDArray[np.bool_],
     ) -> FloatArray:
         """Return H^-1 g of the free variables with several budgets with groups."""
+        from scipy.sparse import csc_array
+        from scipy.sparse.linalg import spsolve
+
         rows, columns, values = [], [], []
 
         def add(row: NDArray[np.intp], column: NDArray[np.intp], value: FloatArray) -> None:
@@ -231,9 +232,9 @@ class _SmoothedProgram(SmoothedDual[list[FloatArray]]):
         index = np.full(self.size + 1, -1)
         index[: self.size][free] = np.arange(int(free.sum()))
         row, column = index[np.concatenate(rows)], index[np.concatenate(columns)]
-        kept = (row >= 0) & (column >= 0)
+        inner = (row >= 0) & (column >= 0)
         size = int(free.sum())
-        matrix = csc_array((np.concatenate(values)[kept], (row[kept], column[kept])), shape=(size, size))
+        matrix = csc_array((np.concatenate(values)[inner], (row[inner], column[inner])), shape=(size, size))
         solution: FloatArray = spsolve(matrix, gradient[free])
         return solution
 

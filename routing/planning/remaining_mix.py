@@ -56,16 +56,16 @@ class RemainingMix:
 
     def reset(self) -> None:
         """Forget all queries."""
-        self._seen: list[NDArray[np.intp]] = []
+        self._clusters_seen: list[NDArray[np.intp]] = []
         self._count = np.zeros(len(self._centres))
 
     def observe(self, estimates: Estimates) -> None:
         """Observe arriving queries, [n, M]."""
         kind = _nearest((_raw(estimates) - self._centre) / self._scale * self._weight, self._centres)
         self._count += np.bincount(kind, minlength=len(self._centres))
-        self._seen.append(kind)
-        while sum(map(len, self._seen[1:])) >= self.recent:
-            self._seen.pop(0)
+        self._clusters_seen.append(kind)
+        while sum(map(len, self._clusters_seen[1:])) >= self.recent:
+            self._clusters_seen.pop(0)
 
     def weights(self) -> FloatArray:
         """Return the number of remaining queries that each of `rows` stands for; they sum to about N - t."""
@@ -74,11 +74,11 @@ class RemainingMix:
         expected = self.horizon * self.share
         excess = float(np.maximum(self._count - expected, 0).sum())
         recent_share = min(1.0, max(0.0, 2 * (excess / max(total, 1.0) - EXCESS_NOISE)))
-        rest = np.maximum(expected - self._count, 0) + 1e-6 * self.share
-        mix = (1 - recent_share) * rest / rest.sum()
-        if recent_share and self._seen:
+        upcoming = np.maximum(expected - self._count, 0) + 1e-6 * self.share
+        mix = (1 - recent_share) * upcoming / upcoming.sum()
+        if recent_share and self._clusters_seen:
             recent_kinds = np.bincount(
-                np.concatenate(self._seen)[-self.recent :], minlength=len(self._centres)
+                np.concatenate(self._clusters_seen)[-self.recent :], minlength=len(self._centres)
             )
             mix = mix + recent_share * recent_kinds / recent_kinds.sum()
         members = np.bincount(self._kind, minlength=len(self._centres))

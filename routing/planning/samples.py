@@ -77,8 +77,8 @@ class Samples:
         """Return the number of samples that a solve uses, without rows of the history, and their terms."""
         count = min(self.rows, self._limit)
         parts = [(len(estimates), terms) for estimates, terms in self._retained]
-        every = concatenate(parts, models)
-        return count, every.rows(slice(self.rows - count, None))
+        all_terms = concatenate(parts, models)
+        return count, all_terms.rows(slice(self.rows - count, None))
 
     def solver_input(self, history: Estimates | None, rows: int = 0) -> Estimates:
         """Return the retained samples for a solve, topped up with rows of the history.

@@ -102,19 +102,19 @@ class Account:
 
     def aligned(self, counters: Counters) -> Account:
         """Return the account with these counters first, in their order, then the others that it has."""
-        mine = self.counters
-        if mine is counters or mine is None:
+        own = self.counters
+        if own is counters or own is None:
             return self
-        every, place = mine.aligned(counters)
-        if every.keys == mine.keys:
-            return replace(self, counters=every)
-        kept = place >= 0
+        merged, positions = own.aligned(counters)
+        if merged.keys == own.keys:
+            return replace(self, counters=merged)
+        shared = positions >= 0
         moved: dict[str, Any] = {}
         for name in (*COUNTER_VECTORS, "use"):
             old = getattr(self, name)
-            moved[name] = np.zeros((len(every), *old.shape[1:]), dtype=np.int64)
-            moved[name][place[kept]] = old[kept]
-        return replace(self, counters=every, **moved)
+            moved[name] = np.zeros((len(merged), *old.shape[1:]), dtype=np.int64)
+            moved[name][positions[shared]] = old[shared]
+        return replace(self, counters=merged, **moved)
 
     @property
     def charged_by_llm(self) -> IntArray:
@@ -132,7 +132,7 @@ class Account:
         excess = np.maximum(self.available(granted) - target, 0)
         return replace(self, released=self.released + excess) if excess.any() else self
 
-    def routed(
+    def with_charges(
         self,
         choice: IntArray,
         charge: IntArray,
@@ -155,26 +155,26 @@ class Account:
         """
         models = len(self.served)
         rows = np.flatnonzero(choice >= 0)
-        picked = choice[rows]
-        cost = charge[rows, picked]
+        model = choice[rows]
+        cost = charge[rows, model]
         spent = np.zeros(models, dtype=np.int64)
-        np.add.at(spent, picked, cost)
+        np.add.at(spent, model, cost)
         changed: dict[str, Any] = {"charged": self.charged + spent} if self.counters is None else {}
         if columns is not None and amounts is not None:
-            changed |= self._drawn(picked, cost, columns[rows], amounts[rows])
+            changed |= self._counter_changes(model, cost, columns[rows], amounts[rows])
         if seen is not None and seen.size:
             changed["seen"] = self.seen + np.bincount(seen.ravel(), minlength=len(self.seen))
         return replace(
             self,
             reserved=self.reserved + spent,
-            served=self.served + np.bincount(picked, minlength=models),
+            served=self.served + np.bincount(model, minlength=models),
             arrived=self.arrived + len(choice),
             unserved=self.unserved + int((choice == UNSERVED).sum()),
             deferred=self.deferred + int((choice == DEFERRED).sum()),
             **changed,
         )
 
-    def _drawn(
+    def _counter_changes(
         self, model: IntArray, cost: IntArray, columns: IntArray, amounts: IntArray
     ) -> dict[str, IntArray]:
         """Return charges and uses of the counters after served queries, [r], drew on them, [r, B]."""

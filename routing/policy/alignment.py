@@ -88,10 +88,10 @@ class Alignment:
         self.comparable: NDArray[np.bool_] = self._known.copy()
         """LLMs that can be chosen by score, [M]."""
         for i, name in enumerate(target):
-            if (known := measured.get(name)) is not None:
+            if (measurement := measured.get(name)) is not None:
                 # If the source is the plan itself, that LLM has a column too.
-                self._quality[i], self._cost[i] = known.quality, known.cost
-                self.comparable[i] = known.enough
+                self._quality[i], self._cost[i] = measurement.quality, measurement.cost
+                self.comparable[i] = measurement.enough
         self.unmeasured: IntArray = np.flatnonzero(~self.comparable)
         """Positions of LLMs to explore."""
 

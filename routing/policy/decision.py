@@ -52,15 +52,15 @@ class Purse(Protocol):
         """Return the LLMs that are payable, or may be on the overflow lane, [n, M]; None for all."""
         ...
 
-    def spend(self, part: slice, take: IntArray, pick: IntArray) -> None:
-        """Prepare to charge the rows `take` of a part for the LLMs `pick`, both of the part's rows."""
+    def spend(self, part: slice, rows: IntArray, pick: IntArray) -> None:
+        """Prepare to charge the rows `rows` of a part for the LLMs `pick`, both of the part's rows."""
         ...
 
-    def still(self, model: IntArray) -> NDArray[np.bool_]:
+    def still_payable(self, model: IntArray) -> NDArray[np.bool_]:
         """Return whether each row's LLM is payable after the charges of the rows before it, [n]."""
         ...
 
-    def kept(self, model: IntArray) -> NDArray[np.bool_]:
+    def still_deferrable(self, model: IntArray) -> NDArray[np.bool_]:
         """Return whether each row's LLM is deferrable after the charges of the rows before it, [n]."""
         ...
 
@@ -91,18 +91,18 @@ class LlmPurse:
     def deferrable(self, part: slice) -> None:
         """See `Purse`: the pool has a part of every LLM's budget."""
 
-    def spend(self, part: slice, take: IntArray, pick: IntArray) -> None:
+    def spend(self, part: slice, rows: IntArray, pick: IntArray) -> None:
         """See `Purse`."""
         self._amounts = self._all[part]
         self._drawn = np.zeros_like(self._amounts)
-        self._drawn[take, pick[take]] = self._amounts[take, pick[take]]
+        self._drawn[rows, pick[rows]] = self._amounts[rows, pick[rows]]
         self._total = self._amounts + np.cumsum(self._drawn, axis=0) - self._drawn
 
-    def still(self, model: IntArray) -> NDArray[np.bool_]:
+    def still_payable(self, model: IntArray) -> NDArray[np.bool_]:
         """See `Purse`."""
         return self._total[np.arange(len(model)), model] <= self._remaining[model]
 
-    def kept(self, model: IntArray) -> NDArray[np.bool_]:
+    def still_deferrable(self, model: IntArray) -> NDArray[np.bool_]:
         """See `Purse`."""
         return np.ones(len(model), dtype=bool)
 
@@ -163,12 +163,12 @@ def choose_from(score: FloatArray, purse: Purse, exhausted: Exhausted) -> IntArr
     start, window = 0, n
     while start < n:
         stop = min(n, start + window)
-        settled = _run(score[start:stop], slice(start, stop), purse, exhausted, choice[start:stop])
+        length = _run(score[start:stop], slice(start, stop), purse, exhausted, choice[start:stop])
         # A run that ends early means that a budget is nearly spent: use smaller windows.
-        window = max(16, 2 * settled) if settled < stop - start else 2 * window
-        start += settled
+        window = max(16, 2 * length) if length < stop - start else 2 * window
+        start += length
         if start < n:
-            purse.charge(settled)
+            purse.charge(length)
     return choice
 
 
@@ -184,13 +184,15 @@ def _run(score: FloatArray, part: slice, purse: Purse, exhausted: Exhausted, cho
     purse.spend(part, np.flatnonzero(worthwhile & able), pick)
     # Losing the best LLM would change the tie. What could not pay at the start of the run cannot pay later.
     if exhausted is Exhausted.DEFER:
-        clean = ~worthwhile | ((purse.still(pick) == able) & purse.kept(pick) & purse.kept(best))
+        clean = ~worthwhile | (
+            (purse.still_payable(pick) == able) & purse.still_deferrable(pick) & purse.still_deferrable(best)
+        )
     else:
-        clean = ~worthwhile | (purse.still(pick) & purse.still(best))
-    settled = len(score) if clean.all() else int(clean.argmin())
-    decided = np.where(able, pick, DEFERRED)[:settled]
-    choice[:settled] = np.where(worthwhile[:settled], decided, UNSERVED)
-    return settled
+        clean = ~worthwhile | (purse.still_payable(pick) & purse.still_payable(best))
+    length = len(score) if clean.all() else int(clean.argmin())
+    affordable_choice = np.where(able, pick, DEFERRED)[:length]
+    choice[:length] = np.where(worthwhile[:length], affordable_choice, UNSERVED)
+    return length
 
 
 def choose_random(

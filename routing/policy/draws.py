@@ -77,7 +77,7 @@ class Draws:
             amounts[:, budgets] = self.tokens[part][rows, model, None]
         return amounts
 
-    def chosen(self, choice: IntArray) -> tuple[IntArray, IntArray]:
+    def of_choice(self, choice: IntArray) -> tuple[IntArray, IntArray]:
         """Return the counters that choices draw on, negative for none, and the amounts, both [n, B]."""
         served = choice >= 0
         model = np.where(served, choice, 0)
@@ -159,7 +159,7 @@ class CounterPurse:
     def __init__(self, draws: Draws, available: IntArray, pooled: NDArray[np.bool_]) -> None:
         self._pooled = pooled
         self._draws, self.remaining = draws, np.array(available, dtype=np.int64)
-        self._part, self._take, self._pick = slice(0), np.zeros(0, np.intp), np.zeros(0, np.int64)
+        self._part, self._charged_rows, self._pick = slice(0), np.zeros(0, np.intp), np.zeros(0, np.int64)
         self._left = self._before = np.zeros((0, len(draws.counters.budgets)), dtype=np.int64)
         self._plenty = False
 
@@ -187,8 +187,8 @@ class CounterPurse:
             room = np.where(covers, left[fixed, None], UNLIMITED).min(axis=0)
             able &= draws.amounts(counters.budgets_by_unit[unit][0], part) <= room
         for number in counters.grouped_budgets:
-            mine = left[draws.columns[part, number], None]
-            able &= (draws.amounts(number, part) <= mine) | ~counters.covers[number]
+            counter_left = left[draws.columns[part, number], None]
+            able &= (draws.amounts(number, part) <= counter_left) | ~counters.covers[number]
         return able
 
     def _has_plenty(self, part: slice) -> bool:
@@ -203,32 +203,32 @@ class CounterPurse:
         self._plenty = bool((self._left.min(axis=0, initial=UNLIMITED) >= needed).all())
         return self._plenty
 
-    def spend(self, part: slice, take: IntArray, pick: IntArray) -> None:
+    def spend(self, part: slice, rows: IntArray, pick: IntArray) -> None:
         """See `routing.policy.decision.Purse`."""
-        self._part, self._take, self._pick = part, take, pick
+        self._part, self._charged_rows, self._pick = part, rows, pick
         if self._plenty:
             return
-        drawn, draws = self._drawn(), self._draws
+        drawn, draws = self._prepared_draws(), self._draws
         self._before = np.cumsum(drawn, axis=0) - drawn
         for number in draws.counters.grouped_budgets:
-            mine = drawn[:, number]
-            self._before[:, number] = _running_sum(draws.columns[part, number], mine) - mine
+            column_draws = drawn[:, number]
+            self._before[:, number] = _running_sum(draws.columns[part, number], column_draws) - column_draws
 
-    def _drawn(self) -> IntArray:
+    def _prepared_draws(self) -> IntArray:
         """Return what the prepared rows draw on each budget, [n, B]."""
         draws, drawn = self._draws, np.zeros(self._left.shape, dtype=np.int64)
-        covered = draws.counters.covers[:, self._pick[self._take]].T
-        amounts = draws.amounts_of(self._pick, self._part)[self._take]
-        drawn[self._take] = np.where(covered, amounts, 0)
+        covered = draws.counters.covers[:, self._pick[self._charged_rows]].T
+        amounts = draws.amounts_of(self._pick, self._part)[self._charged_rows]
+        drawn[self._charged_rows] = np.where(covered, amounts, 0)
         return drawn
 
-    def still(self, model: IntArray) -> NDArray[np.bool_]:
+    def still_payable(self, model: IntArray) -> NDArray[np.bool_]:
         """See `routing.policy.decision.Purse`."""
         if self._plenty:
             return np.ones(len(model), dtype=bool)
         return np.asarray((~self._short(model)).all(axis=1))
 
-    def kept(self, model: IntArray) -> NDArray[np.bool_]:
+    def still_deferrable(self, model: IntArray) -> NDArray[np.bool_]:
         """See `routing.policy.decision.Purse`."""
         if self._plenty:
             return np.ones(len(model), dtype=bool)
@@ -244,7 +244,7 @@ class CounterPurse:
     def charge(self, rows: int) -> None:
         """See `routing.policy.decision.Purse`."""
         columns = self._draws.columns[self._part][:rows]
-        np.subtract.at(self.remaining, columns.ravel(), self._drawn()[:rows].ravel())
+        np.subtract.at(self.remaining, columns.ravel(), self._prepared_draws()[:rows].ravel())
 
 
 def _running_sum(column: IntArray, amounts: IntArray) -> IntArray:

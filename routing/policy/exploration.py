@@ -29,7 +29,7 @@ class Exploration:
     share: FloatArray
 
     @classmethod
-    def drawn(cls, keys: NDArray[np.uint64], share: FloatArray) -> Exploration:
+    def draw(cls, keys: NDArray[np.uint64], share: FloatArray) -> Exploration:
         """Draw the explored LLMs; the same keys always draw the same.
 
         Parameters
@@ -42,7 +42,7 @@ class Exploration:
         --------
         >>> import numpy as np
         >>> keys = np.array([0, 2**62, 2**63], dtype=np.uint64)
-        >>> Exploration.drawn(keys, np.array([[0.25, 0.25]] * 3)).model.tolist()
+        >>> Exploration.draw(keys, np.array([[0.25, 0.25]] * 3)).model.tolist()
         [0, 1, -1]
         """
         uniform = (keys >> np.uint64(11)).astype(np.float64) / 2.0**53
@@ -111,7 +111,7 @@ def affordable_shares(
         if budget.is_rate or not covered[active].any():
             continue
         allowance = budget_share * limits[draws.columns[:, number]] / max(1, plan.horizon)
-        each = allowance[:, None] / covered[active].sum()
-        bounded = np.minimum(shares, each / np.maximum(draws.amounts(number), 1e-9))
+        query_allowance = allowance[:, None] / covered[active].sum()
+        bounded = np.minimum(shares, query_allowance / np.maximum(draws.amounts(number), 1e-9))
         shares = np.where(covered, bounded, shares)
     return shares

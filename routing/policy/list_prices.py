@@ -18,14 +18,14 @@ def list_prices_of(catalogue: Catalogue) -> dict[str, list[float | None]]:
     return {model.name: [model.input_price, model.output_price] for model in catalogue.models}
 
 
-def baseline_prices(known: Listed, now: Listed) -> dict[str, list[float | None]]:
+def baseline_prices(listed: Listed, current: Listed) -> dict[str, list[float | None]]:
     """Return the first list price of each LLM, which its history's costs are based on.
 
     Parameters
     ----------
-    known : mapping of str to (float or None, float or None)
+    listed : mapping of str to (float or None, float or None)
         First prices so far. Removed LLMs keep theirs, because they may return.
-    now : mapping of str to (float or None, float or None)
+    current : mapping of str to (float or None, float or None)
         Current prices. A price that was missing or 0 before becomes the first.
 
     Examples
@@ -33,8 +33,8 @@ def baseline_prices(known: Listed, now: Listed) -> dict[str, list[float | None]]
     >>> baseline_prices({"a": [1.0, None]}, {"a": [2.0, 3.0], "b": [4.0, 4.0]})
     {'a': [1.0, 3.0], 'b': [4.0, 4.0]}
     """
-    first_prices = {name: list(prices) for name, prices in known.items()}
-    for name, prices in now.items():
+    first_prices = {name: list(prices) for name, prices in listed.items()}
+    for name, prices in current.items():
         pairs = zip(first_prices.get(name, (None, None)), prices, strict=True)
         first_prices[name] = [old or new for old, new in pairs]
     return first_prices
@@ -84,8 +84,10 @@ class PriceChange:
     def apply_to(self, plan: Plan) -> Plan:
         """Return the plan with these prices and the same revision."""
         history = self.history
-        known = baseline_prices(plan.priced_by, self.now) if history is None else baseline_prices(history, {})
-        return replace(plan, priced_by=known, cost_factor=cost_factors(self.now, known))
+        baseline = (
+            baseline_prices(plan.priced_by, self.now) if history is None else baseline_prices(history, {})
+        )
+        return replace(plan, priced_by=baseline, cost_factor=cost_factors(self.now, baseline))
 
     def baseline_from(self, plan: Plan | None, version: int) -> dict[str, list[float | None]]:
         """Return the list prices of the history's costs according to the plan in force.

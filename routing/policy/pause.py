@@ -95,9 +95,9 @@ def test_shares(paused: Mapping[str, Pause], models: Sequence[str]) -> FloatArra
     >>> test_shares(both, ("a", "b", "c")).tolist()
     [0.25, 0.25, 0.0]
     """
-    shares, taken = np.zeros(len(models)), 0.0
+    shares, claimed_share = np.zeros(len(models)), 0.0
     for column, name in enumerate(models):
         if (pause := paused.get(name)) is not None:
-            shares[column] = max(0.0, pause.share - taken)
-            taken = max(taken, pause.share)
+            shares[column] = max(0.0, pause.share - claimed_share)
+            claimed_share = max(claimed_share, pause.share)
     return shares

@@ -184,17 +184,17 @@ class Plan:
         """
         granted, target = self.granted[lane], self.target[lane]
         pooled = (self.target[-1] > 0) | (granted == 0)
-        own = LaneColumns(granted, target, self.prices, self.budgets, pooled)
+        plan_columns = LaneColumns(granted, target, self.prices, self.budgets, pooled)
         if counters is None or len(counters) == len(self.counters):
-            return own
+            return plan_columns
         new = counters.keys[len(self.counters) :]
         limits = np.array([self._limit_of(name, value) for name, value in new], dtype=np.int64)
         return LaneColumns(
-            np.concatenate([own.granted, self.first_grants(limits)[lane]]),
-            np.concatenate([own.target, np.full(len(new), UNLIMITED)]),
-            np.concatenate([own.prices, [self.price_of_new(name) for name, _ in new]]),
-            np.concatenate([own.limits, limits]),
-            np.concatenate([own.pooled, np.ones(len(new), dtype=bool)]),
+            np.concatenate([plan_columns.granted, self.first_grants(limits)[lane]]),
+            np.concatenate([plan_columns.target, np.full(len(new), UNLIMITED)]),
+            np.concatenate([plan_columns.prices, [self.price_of_new(name) for name, _ in new]]),
+            np.concatenate([plan_columns.limits, limits]),
+            np.concatenate([plan_columns.pooled, np.ones(len(new), dtype=bool)]),
         )
 
     def first_grants(self, limits: IntArray) -> IntArray:
@@ -213,8 +213,8 @@ class Plan:
     def price_of_new(self, budget: str) -> float:
         """Return the price of a value that no sample has shown: the median of its budget's known values."""
         columns = [column for (name, _), column in self.counters.column_of.items() if name == budget]
-        known = self.prices[[column for column in columns if self.open[column]]]
-        return float(np.median(known)) if len(known) else 0.0
+        open_prices = self.prices[[column for column in columns if self.open[column]]]
+        return float(np.median(open_prices)) if len(open_prices) else 0.0
 
     def _limit_of(self, name: str, value: str | None) -> int:
         for budget in self.counters.budgets:
@@ -254,11 +254,11 @@ class Plan:
         names = self.models + tuple(name for name in budgets if name not in self.models)
         more = len(names) - len(self.models)
         rows = np.zeros((len(self.granted), more), dtype=np.int64)
-        had = zip(names, [*self.budgets.tolist(), *[0] * more], strict=True)
+        old_budgets = zip(names, [*self.budgets.tolist(), *[0] * more], strict=True)
         return self.changed(
             models=names,
             active=np.array([name in budgets for name in names]),
-            budgets=np.array([budgets.get(name, amount) for name, amount in had], dtype=np.int64),
+            budgets=np.array([budgets.get(name, amount) for name, amount in old_budgets], dtype=np.int64),
             prices=np.concatenate([self.prices, np.full(more, price)]),
             granted=np.hstack([self.granted, rows]),
             target=np.hstack([self.target, rows]),

@@ -155,7 +155,10 @@ def route(
         active = np.broadcast_to(
             plan.active if terms.eligible is None else plan.active & terms.eligible, score.shape
         )
-        preferred, share = _preferring(score, explore.model, active), np.where(active, explore.share, 0.0)
+        preferred, share = (
+            _prefer_explored(score, explore.model, active),
+            np.where(active, explore.share, 0.0),
+        )
     if plan.learned:
         exhausted = Exhausted.DEFER if plan.overflow and lane != plan.pool else Exhausted.NEXT_BEST
         choice = choose_from(preferred, make_purse(), exhausted)
@@ -170,11 +173,11 @@ def route(
         if plan.overflow and lane != plan.pool:
             # The overflow lane cannot help a query that no LLM may answer.
             choice[(choice < 0) & (open_to_each.any(1) | (terms.eligible is None))] = DEFERRED
-    routed = _decided(account, choice, charge, preferred, draws, columns.granted, columns.limits)
+    routed = _charge_choices(account, choice, charge, preferred, draws, columns.granted, columns.limits)
     return replace(routed, score=score, probability=probability)
 
 
-def _decided(
+def _charge_choices(
     account: Account,
     choice: IntArray,
     charge: IntArray,
@@ -189,12 +192,12 @@ def _decided(
     model = np.where(served, choice, 0)
     charged = np.where(served, charge[rows, model], 0)
     if draws is None:
-        account = account.routed(choice, charge)
+        account = account.with_charges(choice, charge)
         why, short = _reasons_per_llm(choice, score, charge, account.available(granted), limits)
         return RoutingDecisions(choice, charged, score, account, why, short)
-    columns, amounts = draws.chosen(choice)
+    columns, amounts = draws.of_choice(choice)
     grouped = draws.columns[:, draws.counters.grouped_budgets]
-    account = account.routed(choice, charge, columns, amounts, grouped)
+    account = account.with_charges(choice, charge, columns, amounts, grouped)
     why, short = draws.reasons(choice, score, account.available(granted), limits)
     tokens = np.where(served, draws.tokens[rows, model], 0)
     return RoutingDecisions(choice, charged, score, account, why, short, columns, tokens)
@@ -217,7 +220,7 @@ def _reasons_per_llm(
     return why, short
 
 
-def _preferring(score: FloatArray, explore: IntArray, active: NDArray[np.bool_]) -> FloatArray:
+def _prefer_explored(score: FloatArray, explore: IntArray, active: NDArray[np.bool_]) -> FloatArray:
     """Return scores with the explored LLM above all others; if it cannot pay, the best other LLM is next.
 
     `active` are the LLMs that may answer, of shape [n, M].

@@ -24,11 +24,11 @@ def payable_in_turn(
         Returns the purse as it was before the batch.
     choice : ndarray of int64, shape [n]
     """
-    purse, whole, served = make_purse(), slice(0, len(choice)), np.flatnonzero(choice >= 0)
-    before, possible = _payable(purse, whole)
-    purse.spend(whole, served, choice)
+    purse, batch, served = make_purse(), slice(0, len(choice)), np.flatnonzero(choice >= 0)
+    before, possible = _payable(purse, batch)
+    purse.spend(batch, served, choice)
     purse.charge(len(choice))
-    after = _payable(purse, whole)
+    after = _payable(purse, batch)
     if (before == after[0]).all() and (possible == after[1]).all():
         return before, possible
     purse, first = make_purse(), np.zeros(1, dtype=np.int64)
@@ -82,13 +82,13 @@ def propensity(
     masked = np.where(possible, score, -np.inf)
     top = masked.max(1, initial=-np.inf)
     best = (masked >= (top - TOLERANCE)[:, None]).argmax(1)
-    own = np.where(payable[rows, best], best, DEFERRED)
-    own = np.where(top > TOLERANCE, own, UNSERVED)
+    greedy = np.where(payable[rows, best], best, DEFERRED)
+    greedy = np.where(top > TOLERANCE, greedy, UNSERVED)
     tried = np.where(payable, share, 0.0)
     lost = np.where(possible & ~payable, share, 0.0).sum(1)
     explored = np.where(choice >= 0, tried[rows, np.maximum(choice, 0)], 0.0)
     explored = np.where(choice == DEFERRED, lost, explored)
-    total = explored + np.where(own == choice, 1.0 - tried.sum(1) - lost, 0.0)
+    total = explored + np.where(greedy == choice, 1.0 - tried.sum(1) - lost, 0.0)
     bounded: FloatArray = np.minimum(np.maximum(total, 0.0), 1.0)
     return bounded
 

@@ -81,8 +81,8 @@ def check_counter_bill(
             _check_uses(bill, where, total, use, findings)
         if bill.closed and limits is not None and total.limit is not None:
             last = limits.get(total.name, 0)
-            kept = total.name in removed and min(last, total.charged) <= total.limit <= last
-            if total.limit != last and not kept:
+            is_final_limit = total.name in removed and min(last, total.charged) <= total.limit <= last
+            if total.limit != last and not is_final_limit:
                 findings.add("bill", f"{where}: its limit is {total.limit}, {last} by the plans")
 
 

@@ -27,7 +27,7 @@ class InputColumns:
         self._deferred = deferred
         self._offsets, self._lengths = array("q"), array("I")
         self._ids, self._ends, self._id_lengths = bytearray(), array("Q"), array("I")
-        self._body, self._whole, self._frame = array("q"), array("q"), array("q")
+        self._body, self._value_digests, self._frame = array("q"), array("q"), array("q")
         # columns of the overflow lane only
         self._plain, self._partition, self._offset = array("q"), array("i"), array("q")
         self._attempts = array("i")
@@ -47,7 +47,7 @@ class InputColumns:
         self._ends.append(len(self._ids))
         self._id_lengths.append(NOT_READ if record.id is None else len(name))
         self._body.append(record.body)
-        self._whole.append(record.whole)
+        self._value_digests.append(record.value_digest)
         self._frame.append(record.frame)
         if self._deferred:
             partition, source = record.source or (-1, -1)
@@ -71,7 +71,7 @@ class InputColumns:
 
     def digests(self) -> Iterator[tuple[int, int]]:
         """Return the digests of each record's value, and of its key and headers."""
-        return zip(self._whole, self._frame, strict=True)
+        return zip(self._value_digests, self._frame, strict=True)
 
     def id_at(self, offset: int) -> str | None:
         """Return the query's id at the offset of a record."""
@@ -93,7 +93,7 @@ class InputColumns:
             self._id(at),
             self._body[at],
             self._lengths[at],
-            self._whole[at],
+            self._value_digests[at],
             self._frame[at],
             plain,
             source,

@@ -181,17 +181,18 @@ def check_granted_budgets(
     The plan must have been read before the ledgers.
     """
     maximum = budgets.maximum_of(plan.period) or {}
-    held = plan.granted.sum(0)
+    outstanding = plan.granted.sum(0)
     for ledger in ledgers[: plan.lanes]:
         account = ledger.account
         if account.period > plan.period:
             return  # the period has ended
         if account.period == plan.period:
-            held = held - enter_period(account, plan).released[: len(held)]
+            outstanding = outstanding - enter_period(account, plan).released[: len(outstanding)]
     for i, name in enumerate(plan.counters.names):
-        if held[i] > maximum.get(name, 0):
+        if outstanding[i] > maximum.get(name, 0):
             findings.add(
-                "rights", f"{name}: granted less released is {held[i]}; the budget is {maximum.get(name)}"
+                "rights",
+                f"{name}: granted less released is {outstanding[i]}; the budget is {maximum.get(name)}",
             )
 
 

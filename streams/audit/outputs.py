@@ -40,7 +40,7 @@ class InputRecord:
         Digest of the bytes that every output of the query begins with.
     length : int
         Number of those bytes.
-    whole, frame : int
+    value_digest, frame : int
         Digests of the record's value, and of key and headers.
     plain : int
         `frame` without the header that the router adds to deferred queries.
@@ -53,7 +53,7 @@ class InputRecord:
     id: str | None
     body: int
     length: int
-    whole: int
+    value_digest: int
     frame: int
     plain: int
     source: tuple[int, int] | None = None
@@ -153,18 +153,18 @@ def read_output(entry: TopicRecord, topics: Topics, lanes: int) -> OutputRecord 
     """
     try:
         if entry.topic == topics.dlq:
-            return _dead(entry, topics, lanes)
+            return _read_dead_letter(entry, topics, lanes)
         if entry.topic == topics.overflow:
             deferred = decode_input(entry, deferred=True)
             if deferred.source is None:
                 return None
             return OutputRecord(entry, DEFERRED, *deferred.source, id=deferred.id, attempt=deferred.attempt)
-        return _routed(entry, entry.topic == topics.unserved)
+        return _read_routed(entry, entry.topic == topics.unserved)
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def _dead(entry: TopicRecord, topics: Topics, lanes: int) -> OutputRecord | None:
+def _read_dead_letter(entry: TopicRecord, topics: Topics, lanes: int) -> OutputRecord | None:
     _, error = split_dead_letter_headers(entry.headers)
     if error.get("topic") not in (topics.queries, topics.overflow):
         return None
@@ -172,7 +172,7 @@ def _dead(entry: TopicRecord, topics: Topics, lanes: int) -> OutputRecord | None
     return OutputRecord(entry, DEAD, lane, int(error["offset"]), attempt=0)
 
 
-def _routed(entry: TopicRecord, unserved: bool) -> OutputRecord:
+def _read_routed(entry: TopicRecord, unserved: bool) -> OutputRecord:
     fields: dict[str, Any] = orjson.loads(entry.value or b"")
     routing = RoutingInfo.decode(fields)
     if routing.period is None or routing.plan is None:
@@ -203,6 +203,6 @@ def _routed(entry: TopicRecord, unserved: bool) -> OutputRecord:
         routing.price,
         int(read_pico(routing.cost)),
         routing.source,
-        bounded=routing.max_tokens is not None,
+        bounded=routing.bound is not None,
         attempt=routing.attempt,
     )

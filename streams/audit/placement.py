@@ -66,7 +66,7 @@ class Placement:
             headers, error = split_dead_letter_headers(entry.headers)
             if error.get("exception.message", "").startswith(HEADERS_REFUSED):
                 headers = []  # no client can read the original headers, so there is nothing to compare
-            if hash(entry.value) != source.whole or frame(entry.key, headers) != source.frame:
+            if hash(entry.value) != source.value_digest or frame(entry.key, headers) != source.frame:
                 findings.add("altered", f"{where}: the dead letter differs from the rejected message")
             return
         if output.id != source.id or output.source != (None if output.kind == DEFERRED else source.source):

@@ -71,11 +71,13 @@ class PlanPrices:
         if output.model is not None and output.version is not None and output.price is not None:
             self._compare(output.version, output.model, output.price, output.entry.place)
 
-    def _compare(self, version: int, model: str, price: float, where: str) -> None:
+    def _compare(self, version: int, model: str, price: float, position: str) -> None:
         first = self._prices.setdefault(version, {}).setdefault(model, price)
         if not np.isclose(first, price, rtol=1e-12, atol=0) and (version, model) not in self._reported:
             self._reported.add((version, model))
-            self._findings.add("plans", f"{where}: plan {version} has {model} at {price}; before at {first}")
+            self._findings.add(
+                "plans", f"{position}: plan {version} has {model} at {price}; before at {first}"
+            )
 
 
 def check_samples(

@@ -46,39 +46,39 @@ def check_returns(
     for (lane, offset), count in rejected.items():
         if count > 1:
             findings.add("settlement", f"return {lane}@{offset} was rejected {count} times")
-    seen: list[Counter[str]] = [Counter() for _ in ledgers]
-    found: list[set[tuple[int, int, int]]] = [set() for _ in ledgers]
+    counts: list[Counter[str]] = [Counter() for _ in ledgers]
+    returns: list[set[tuple[int, int, int]]] = [set() for _ in ledgers]
     for entry in source.read(topics.returned):
         lane = entry.partition
         if lane >= len(ledgers) or entry.offset >= ledgers[lane].returned_next:
             continue
-        seen[lane]["all"] += 1
+        counts[lane]["all"] += 1
         if rejected[lane, entry.offset]:
-            seen[lane]["rejected"] += 1
-        elif (named := _named(entry, findings)) is not None:
-            found[lane].add(named)
+            counts[lane]["rejected"] += 1
+        elif (named := _read_return(entry, findings)) is not None:
+            returns[lane].add(named)
     if incomplete:
         return
     for lane, ledger in enumerate(ledgers):
         accepted = {(*key, paid) for key, paid in totals.returned[lane].items()}
-        for offset, attempt, _ in sorted(accepted ^ found[lane]):
+        for offset, attempt, _ in sorted(accepted ^ returns[lane]):
             findings.add(
                 "settlement",
                 f"the return of {lane}@{offset}, attempt {attempt}: its record and its settlement differ",
             )
         kinds = Counter(ledger.returns)
         rejected_kinds = kinds.total() - kinds["returned"] - kinds["duplicate"]
-        counted = kinds.total(), kinds["returned"], rejected_kinds
-        expected = seen[lane]["all"], len(accepted), seen[lane]["rejected"]
-        if counted != expected:
+        in_ledger = kinds.total(), kinds["returned"], rejected_kinds
+        in_topics = counts[lane]["all"], len(accepted), counts[lane]["rejected"]
+        if in_ledger != in_topics:
             findings.add(
                 "settlement",
-                f"lane {lane} counted {counted} returned queries (all, accepted, rejected); the topics have "
-                f"{expected}",
+                f"lane {lane} counted {in_ledger} returned queries (all, accepted, rejected); the topics "
+                f"have {in_topics}",
             )
 
 
-def _named(entry: TopicRecord, findings: Findings) -> tuple[int, int, int] | None:
+def _read_return(entry: TopicRecord, findings: Findings) -> tuple[int, int, int] | None:
     """Return offset, attempt and cost in picodollars of a return that was not rejected."""
     try:
         query = decode_returned(entry.value, entry.headers)

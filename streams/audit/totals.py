@@ -14,7 +14,7 @@ from streams.audit.findings import Findings
 from streams.audit.outputs import DEAD, DEFERRED, SERVED, UNSERVED, OutputRecord
 from streams.audit.topic_records import TopicRecord
 from streams.ledger.record import LedgerRecord
-from streams.ledger.reservations import ReservationBatch, decode_reserved, id_digest
+from streams.ledger.reservations import ReservationBatch, decode_reservations, id_digest
 from streams.messages.dead_letter import split_dead_letter_headers
 from streams.messages.outcome import FAILED, decode_outcome
 from streams.messages.rejection import RejectedMessage
@@ -136,7 +136,7 @@ class Totals:
         lane = entry.partition
         if entry.value is None or lane >= len(self._ledgers):
             return
-        batch, models = decode_reserved(entry.value), self._ledgers[lane].models
+        batch, models = decode_reservations(entry.value), self._ledgers[lane].models
         if batch.begin >= 0:
             batches = self._batches[lane]
             if batches and batch.begin < batches[-1][1]:
@@ -342,11 +342,11 @@ class Totals:
                 self._settle_outcome(entry, costs[lane])
         for lane, ledger in enumerate(self._ledgers):
             kinds = Counter(ledger.outcomes)
-            counted = (kinds.total(), kinds["settled"], kinds.total() - kinds["settled"] - kinds["duplicate"])
-            if counted != (total[lane], len(costs[lane]), refused[lane]) and not self._incomplete:
+            counts = (kinds.total(), kinds["settled"], kinds.total() - kinds["settled"] - kinds["duplicate"])
+            if counts != (total[lane], len(costs[lane]), refused[lane]) and not self._incomplete:
                 findings.add(
                     "settlement",
-                    f"lane {lane} counted {counted} outcomes (all, settling, rejected); the topic has "
+                    f"lane {lane} counted {counts} outcomes (all, settling, rejected); the topic has "
                     f"{(total[lane], len(costs[lane]), refused[lane])}",
                 )
 

@@ -44,17 +44,17 @@ def run(arguments: argparse.Namespace) -> int:
     bills = [bill_of(summary) for summary in read_periods(settings)]
     if arguments.period is not None:
         bills = [bill for bill in bills if bill["period"] == arguments.period]
-    found = bills
+    all_bills = bills
     if arguments.budget is not None:
-        bills = select_budgets(found, arguments.budget, arguments.value)
+        bills = select_budgets(all_bills, arguments.budget, arguments.value)
     if arguments.csv:
         print(bills_csv(bills), end="")
     elif arguments.json:
         print(orjson.dumps(bills, option=orjson.OPT_INDENT_2).decode())
     else:
         print("\n\n".join(table(bill, of_budget=arguments.budget is not None) for bill in bills))
-    if found and not bills:
-        names = dict.fromkeys(one["budget"] for bill in found for one in bill["budgets"])
+    if all_bills and not bills:
+        names = dict.fromkeys(one["budget"] for bill in all_bills for one in bill["budgets"])
         value = "" if arguments.value is None else f" with the value {arguments.value!r}"
         print(
             f"no bill has a budget {arguments.budget!r}{value}; budgets are {', '.join(names)}",

@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     return run_replay(settings, arguments)
 
 
-def topic_of(settings: Settings, which: str) -> str:
+def topic_of(settings: Settings, source: str) -> str:
     """Return the dead-letter topic of queries or of outcomes.
 
     Raises
@@ -93,9 +93,9 @@ def topic_of(settings: Settings, which: str) -> str:
     ValueError
         There is no such topic.
     """
-    if which not in SOURCES:
-        raise ValueError(f"dlq list: {which!r} is neither queries nor outcomes")
-    return settings.topics.dlq if which == "queries" else settings.topics.outcomes_dlq
+    if source not in SOURCES:
+        raise ValueError(f"dlq list: {source!r} is neither queries nor outcomes")
+    return settings.topics.dlq if source == "queries" else settings.topics.outcomes_dlq
 
 
 # ---- list ------------------------------------------------------------------------------------------------
@@ -106,21 +106,21 @@ def run_list(settings: Settings, arguments: argparse.Namespace) -> int:
     groups: dict[str, list[RejectionGroup]] = {}
     with Scanner(reader_config(settings)) as scanner:
         marks = read_marks(scanner, settings)
-        for which in arguments.which or SOURCES:
-            groups[which] = count_rejections(read_letters(scanner, topic_of(settings, which)), marks)
+        for source in arguments.which or SOURCES:
+            groups[source] = count_rejections(read_letters(scanner, topic_of(settings, source)), marks)
     if arguments.json:
-        data = {which: [asdict(kind) for kind in kinds] for which, kinds in groups.items()}
+        data = {source: [asdict(kind) for kind in kinds] for source, kinds in groups.items()}
         print(orjson.dumps(data, option=orjson.OPT_INDENT_2).decode())
     else:
-        print("\n\n".join(table(which, kinds) for which, kinds in groups.items()))
+        print("\n\n".join(table(source, kinds) for source, kinds in groups.items()))
     return 0
 
 
-def table(which: str, kinds: list[RejectionGroup]) -> str:
+def table(source: str, kinds: list[RejectionGroup]) -> str:
     """Return the counts as text."""
     total = sum(kind.count for kind in kinds)
     new = sum(kind.states["new"] for kind in kinds)
-    lines = [f"{which}: {total} dead letters, {new} of them neither replayed nor back from a replay"]
+    lines = [f"{source}: {total} dead letters, {new} of them neither replayed nor back from a replay"]
     if kinds:
         lines += table_lines(
             ["count", *STATES, "last offset", "stage: reason"],
@@ -175,14 +175,14 @@ def as_json(letter: DeadLetter, marks: ReplayMarkers) -> str:
 def as_text(letter: DeadLetter, marks: ReplayMarkers) -> str:
     """Return the letter as text; bytes that are not printable ASCII are escaped as in Python."""
     at = datetime.fromtimestamp(letter.refused_at, UTC).isoformat(sep=" ", timespec="milliseconds")
-    came = (
+    origin = (
         "?" if letter.origin is None else f"{letter.origin[0]}[{letter.origin[1]}]@{letter.errors['offset']}"
     )
     lines = [
         f"{letter.topic}@{letter.offset} ({marks.state(letter)})",
         f"refused   {at}, stage {letter.stage}",
         f"reason    {letter.reason}",
-        f"came from {came}",
+        f"came from {origin}",
         f"key       {letter.key!r}",
         *(f"header    {name}: {value!r}" for name, value in letter.headers),
         f"value     {0 if letter.value is None else len(letter.value)} bytes: {letter.value!r}",
@@ -203,8 +203,8 @@ def run_replay(settings: Settings, arguments: argparse.Namespace) -> int:
     with Scanner(reader_config(settings)) as scanner:
         if arguments.dry_run:
             marks = read_marks(scanner, settings)
-            return dry_run(chosen(read_letters(scanner, topic), arguments), marks, arguments.again)
-        letters = chosen(read_letters(scanner, topic), arguments)
+            return dry_run(select_letters(read_letters(scanner, topic), arguments), marks, arguments.again)
+        letters = select_letters(read_letters(scanner, topic), arguments)
         replayer = DeadLetterReplayer(settings, arguments.rate, arguments.again)
         try:
             with tqdm(unit="letter", disable=not sys.stderr.isatty()) as bar:
@@ -217,7 +217,7 @@ def run_replay(settings: Settings, arguments: argparse.Namespace) -> int:
     return 1 if done.failed else 0
 
 
-def chosen(letters: Iterator[DeadLetter], arguments: argparse.Namespace) -> Iterator[DeadLetter]:
+def select_letters(letters: Iterator[DeadLetter], arguments: argparse.Namespace) -> Iterator[DeadLetter]:
     """Yield the letters that the arguments select."""
     for letter in letters:
         if arguments.offset and letter.offset not in arguments.offset:

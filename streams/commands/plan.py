@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     return apply_catalogue(
         settings,
         arguments.file,
-        ask=not arguments.yes,
+        confirm=not arguments.yes,
         dry=arguments.dry_run,
         new_history=arguments.new_history,
     )
@@ -142,7 +142,7 @@ def top_up(settings: Settings, counter: str, amount: float) -> int:
 
 
 def apply_catalogue(
-    settings: Settings, file: Path, *, ask: bool, dry: bool, new_history: bool = False
+    settings: Settings, file: Path, *, confirm: bool, dry: bool, new_history: bool = False
 ) -> int:
     """Show the difference, then publish the next version of the catalogue.
 
@@ -169,7 +169,7 @@ def apply_catalogue(
         print(line)
     if dry:
         return 0
-    if ask and not _confirmed():
+    if confirm and not _confirmed():
         print("not published", file=sys.stderr)
         return 1
     for topic, created in create_topics(

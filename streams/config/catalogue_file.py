@@ -45,13 +45,15 @@ class CatalogueFile(PydanticBaseSettingsSource):
         if not isinstance(section, dict):
             return {SETTINGS_SECTION: section}
         section = {str(key): value for key, value in section.items()}
-        given = self.current_state.keys() | {key.removeprefix(PREFIX).lower() for key in self.current_state}
-        if given & {"bootstrap_servers", *(name.lower() for name in BROKER_VARIABLES)}:
-            given |= {"bootstrap_servers"}  # it has aliases: the first source that has one must win
+        explicit = self.current_state.keys() | {
+            key.removeprefix(PREFIX).lower() for key in self.current_state
+        }
+        if explicit & {"bootstrap_servers", *(name.lower() for name in BROKER_VARIABLES)}:
+            explicit |= {"bootstrap_servers"}  # it has aliases: the first source that has one must win
         return {
             key: path_beside_file(Path(path), key, value)
             for key, value in section.items()
-            if key not in given
+            if key not in explicit
         }
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
@@ -101,13 +103,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """Loader of plain data that rejects duplicate keys, because either budget could be meant."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[tuple[str, str]] = set()
+        keys: set[tuple[str, str]] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
-                if (key.tag, key.value) in seen:
+                if (key.tag, key.value) in keys:
                     twice = f"{key.value!r} is a duplicate key; remove one"
                     raise yaml.MarkedYAMLError(problem=twice, problem_mark=key.start_mark)
-                seen.add((key.tag, key.value))
+                keys.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 
 

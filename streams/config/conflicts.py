@@ -23,7 +23,7 @@ def conflicting_settings(settings: Any, wrong: Collection[str] = ()) -> list[str
     wrong : collection of str
         Invalid settings; conflicts that involve them are left out.
     """
-    conflicts = [*_security(settings), *_others(settings)]
+    conflicts = [*_security(settings), *_other_conflicts(settings)]
     return [text for names, text in conflicts if not set(names) & set(wrong)]
 
 
@@ -51,7 +51,7 @@ def _security(settings: Any) -> Iterator[tuple[tuple[str, ...], str]]:
         yield files, "ssl_certfile, ssl_keyfile: one is set without the other; set both or none"
 
 
-def _others(settings: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+def _other_conflicts(settings: Any) -> Iterator[tuple[tuple[str, ...], str]]:
     if settings.lockstep and settings.partitions > 1:
         yield (
             ("lockstep", "partitions"),

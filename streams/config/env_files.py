@@ -39,16 +39,16 @@ def read_variables(path: Path) -> dict[str, str]:
     bindings = list(parse_stream(io.StringIO(text, newline="")))
     if problems := [problem for binding in bindings if (problem := _problem(binding))]:
         raise ValueError("; ".join(f"{path}, {problem}" for problem in problems[:SHOWN_PROBLEMS]))
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for binding in bindings:
         if binding.key is None or binding.value is None:
             continue
         atoms = [] if _is_literal(binding) else parse_variables(binding.value)
-        known = {**os.environ, **found}
-        found[binding.key] = "".join(atom.resolve(known) for atom in atoms) if atoms else binding.value
-    if not found:
+        known = {**os.environ, **variables}
+        variables[binding.key] = "".join(atom.resolve(known) for atom in atoms) if atoms else binding.value
+    if not variables:
         raise ValueError(f"{path}: has no variables; write NAME=value")
-    return found
+    return variables
 
 
 def format_variables(variables: Mapping[str, str]) -> str:

@@ -27,9 +27,9 @@ def service_links(environment: Mapping[str, str]) -> dict[str, list[str]]:
     >>> service_links({"PORT_WEB_PORT": "tcp://10.96.0.12:8080", "PORT_SEED": "7"})
     {'port-web': ['PORT_WEB_PORT']}
     """
-    ours = [name for name in environment if name.startswith(PREFIX)]
-    hosts = [name.removesuffix(HOST) for name in ours if name.endswith(HOST)]
-    found: dict[str, list[str]] = {}
+    port_names = [name for name in environment if name.startswith(PREFIX)]
+    hosts = [name.removesuffix(HOST) for name in port_names if name.endswith(HOST)]
+    links: dict[str, list[str]] = {}
     for name, value in sorted(environment.items()):
         if not name.upper().startswith(f"{PREFIX}_"):
             continue
@@ -37,8 +37,8 @@ def service_links(environment: Mapping[str, str]) -> dict[str, list[str]]:
         owners = [host for host in hosts if re.match(f"{re.escape(host)}{REST}", name)]
         if is_address or owners:
             owner = max(owners, key=len, default=re.sub(r"_PORT(_\d.*)?$", "", name))
-            found.setdefault(owner.lower().replace("_", "-"), []).append(name)
-    return found
+            links.setdefault(owner.lower().replace("_", "-"), []).append(name)
+    return links
 
 
 def without_service_links(environment: Mapping[str, str]) -> dict[str, str]:
@@ -64,5 +64,5 @@ class Environment(EnvSettingsSource):
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         linked = {name.lower() for names in service_links(os.environ).values() for name in names}
-        found = super()._load_env_vars()
-        return {name: value for name, value in found.items() if name.lower() not in linked}
+        variables = super()._load_env_vars()
+        return {name: value for name, value in variables.items() if name.lower() not in linked}

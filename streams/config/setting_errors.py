@@ -51,7 +51,7 @@ def setting_errors(error: ValidationError) -> Iterator[tuple[str | None, str]]:
         else:
             yield (
                 name,
-                f"{name}: {_shown(name, problem['input'])} must be {expected_value(name)}; {_where(name)}",
+                f"{name}: {_shown(name, problem['input'])} must be {expected_value(name)}; {_fix(name)}",
             )
 
 
@@ -95,29 +95,29 @@ def _bounds(name: str) -> str:
     if {"ge", "le"} <= limits.keys():
         return f" from {limits['ge']} to {limits['le']}"
     words = {"ge": "{} or more", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
-    found = [text.format(limits[key]) for key, text in words.items() if key in limits]
-    return f", {' and '.join(found)}" if found else ""
+    bounds = [text.format(limits[key]) for key, text in words.items() if key in limits]
+    return f", {' and '.join(bounds)}" if bounds else ""
 
 
-def _unknown(name: str, given: object) -> str:
+def _unknown(name: str, value: object) -> str:
     if name == SETTINGS_SECTION:
-        kind = type(given).__name__
+        kind = type(value).__name__
         return f"settings: is a {kind}; give names with values in the catalogue's file, as `horizon: 500`"
     meant = closest_setting(name)
     hint = f"; {meant} is meant?" if meant else ""
     return f"{_cut(name)}: there is no such setting{hint}; correct or remove it in the catalogue's file"
 
 
-def _shown(name: str, given: object) -> str:
+def _shown(name: str, value: object) -> str:
     secret = "SecretStr" in str(Settings.model_fields[name].annotation)
-    return "**********" if secret else _cut(repr(given))
+    return "**********" if secret else _cut(repr(value))
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 3] + "..."
 
 
-def _where(name: str) -> str:
+def _fix(name: str) -> str:
     present = {key.upper() for key, value in without_service_links(os.environ).items() if value}
     variables = BROKER_VARIABLES if name == "bootstrap_servers" else (PREFIX + name.upper(),)
     used = [variable for variable in variables if variable in present]

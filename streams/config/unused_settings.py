@@ -22,11 +22,11 @@ def unused_settings(settings: Settings, explicit: Collection[str], fitted: str |
     fitted : str or None
         The preset for which the history was fitted, if any.
     """
-    every, history = settings.resolve == "every", settings.warmup == "history"
-    remaining = settings.mix == "remaining" and not (every and settings.solver == "newton")
+    resolves_every, history = settings.resolve == "every", settings.warmup == "history"
+    remaining = settings.mix == "remaining" and not (resolves_every and settings.solver == "newton")
     cases = [
         (("mix",), remaining, "without resolve=every and solver=newton", "set these, too"),
-        (OF_RESOLVING, not every, "without resolve=every", "set that, too"),
+        (OF_RESOLVING, not resolves_every, "without resolve=every", "set that, too"),
         (
             ("eps",),
             history and settings.resolve != "geometric",

@@ -56,7 +56,7 @@ class AclGrant:
 
     def command(self, user: str) -> str:
         """Return the arguments of Kafka's `kafka-acls.sh`."""
-        where = ["--cluster"] if self.resource == "Cluster" else [_OPTIONS[self.resource], self.name]
+        resource = ["--cluster"] if self.resource == "Cluster" else [_OPTIONS[self.resource], self.name]
         pattern = ["--resource-pattern-type", "prefixed"] if self.prefix else []
         words = [
             "--add",
@@ -64,7 +64,7 @@ class AclGrant:
             f"User:{user}",
             "--operation",
             self.operation,
-            *where,
+            *resource,
             *pattern,
         ]
         return shlex.join(words)
@@ -78,7 +78,7 @@ def grants(settings: Settings, catalogue: Catalogue, role: str) -> list[AclGrant
     KeyError
         There is no such role.
     """
-    found = {
+    permissions = {
         "worker": _worker,
         "shadow": _shadow,
         "operator": _operator,
@@ -88,7 +88,7 @@ def grants(settings: Settings, catalogue: Catalogue, role: str) -> list[AclGrant
         "gateway": _gateway,
         "viewer": _viewer,
     }[role](settings, [settings.topics.llm(slug) for slug in catalogue.slugs])
-    return sorted(set(found))
+    return sorted(set(permissions))
 
 
 def _worker(settings: Settings, llms: list[str]) -> list[AclGrant]:
@@ -214,13 +214,13 @@ def _on_topics(operation: str, names: Iterable[str]) -> list[AclGrant]:
     return [AclGrant("Topic", name, operation) for name in names]
 
 
-def missing_permissions(admin: AdminClient, wanted: Iterable[AclGrant]) -> list[AclGrant]:
+def missing_permissions(admin: AdminClient, required: Iterable[AclGrant]) -> list[AclGrant]:
     """Return the permissions on topics that this client lacks.
 
     A broker without an authorizer grants everything. Without an answer, no permission counts as missing.
     """
     by_topic: dict[str, list[AclGrant]] = {}
-    for grant in wanted:
+    for grant in required:
         if grant.resource == "Topic":
             by_topic.setdefault(grant.name, []).append(grant)
     try:

@@ -12,7 +12,7 @@ from streams.config.settings import Settings
 from streams.kafka.bounded_clients import AdminClient
 from streams.kafka.clients import client_config
 
-ASK_SECONDS = 3.0
+METADATA_TIMEOUT_SECONDS = 3.0
 PAUSE_SECONDS = 5.0
 
 
@@ -35,10 +35,10 @@ class BrokerWatch:
         self.away_since: float | None = None
         """Seconds since the epoch; None while a broker answers."""
 
-    def look(self) -> bool:
+    def check(self) -> bool:
         """Request metadata; return True if a broker answers. The call blocks."""
         try:
-            self._admin.list_topics(self._topic, timeout=ASK_SECONDS)
+            self._admin.list_topics(self._topic, timeout=METADATA_TIMEOUT_SECONDS)
         except KafkaException as error:
             self.away_since = self.away_since or time.time()
             self._trouble.occurred(reason=str(error)[:200])
@@ -53,5 +53,5 @@ async def watch_broker(settings: Settings, pause_seconds: float = PAUSE_SECONDS)
     watch = BrokerWatch(settings, AdminClient(client_config(settings)))
     loop = asyncio.get_running_loop()
     while True:
-        await loop.run_in_executor(None, watch.look)
+        await loop.run_in_executor(None, watch.check)
         await asyncio.sleep(pause_seconds)

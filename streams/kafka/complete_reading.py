@@ -57,16 +57,16 @@ def read_completely(
     """
     if place.offset >= end and awaited is None:
         return
-    position, found, blocked = place.offset, awaited is None, False
+    position, awaited_came, blocked = place.offset, awaited is None, False
     with closing(Consumer({**config, "fetch.wait.max.ms": 20})) as consumer:
         consumer.assign([place])
         progress_at = time.monotonic()
-        while position < end or not found:
+        while position < end or not awaited_came:
             for message in consume_available(consumer, 1000, 0.05):
                 error, offset = message.error(), int(message.offset() or 0)
                 if error is None:
                     progress_at, position = time.monotonic(), offset + 1
-                    found = found or (awaited is not None and awaited(message))
+                    awaited_came = awaited_came or (awaited is not None and awaited(message))
                     yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
                     # past the markers of transactions, which are no messages

@@ -27,21 +27,21 @@ A short wait would load an idle broker with empty answers to the six or so follo
 """
 
 
-def consume_available(consumer: Consumer, most: int, seconds: float) -> list[Message]:
+def consume_available(consumer: Consumer, limit: int, seconds: float) -> list[Message]:
     """Return the available messages as soon as there is one.
 
-    `Consumer.consume` alone would wait until it has `most` messages.
+    `Consumer.consume` alone would wait until it has `limit` messages.
 
     Parameters
     ----------
     consumer : Consumer
-    most : int
+    limit : int
         Maximum number of messages.
     seconds : float
         Longest wait for the first message.
     """
     first = consumer.poll(seconds)
-    return [] if first is None else [first, *consumer.consume(most - 1, 0)]
+    return [] if first is None else [first, *consumer.consume(limit - 1, 0)]
 
 
 class Follower:
@@ -127,7 +127,7 @@ class Follower:
                             self._on_message(message)
                         elif error.code() == KafkaError._PARTITION_EOF:
                             self._trouble.resolved()
-                            ends.reached(message)
+                            ends.record_end(message)
                         elif error.code() != KafkaError._ALL_BROKERS_DOWN:
                             self._trouble.occurred(reason=error.str())
                     if not ends.remaining and not self.ready.is_set():

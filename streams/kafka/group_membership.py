@@ -77,13 +77,13 @@ def check_membership_format(config: Mapping[str, Any]) -> None:
         They differ, so that transactions with a worker's offsets would be refused.
     """
     for instance in (None, "instance"):
-        ours = GroupMembership("group", -1, "", instance).encode()
+        expected = GroupMembership("group", -1, "", instance).encode()
         own = {"group.id": "group"} | ({} if instance is None else {"group.instance.id": instance})
         with closing(Consumer(dict(config) | own)) as consumer:
-            theirs = consumer.consumer_group_metadata()
-        if theirs != ours:
+            actual = consumer.consumer_group_metadata()
+        if actual != expected:
             raise MembershipFormatError(
                 f"transactions: worker does not work with this version of confluent-kafka, whose consumers "
-                f"write {theirs!r} where {ours!r} was expected; install the version in constraints.txt, or "
-                "set PORT_TRANSACTIONS=auto"
+                f"write {actual!r} where {expected!r} was expected; install the version in "
+                "constraints.txt, or set PORT_TRANSACTIONS=auto"
             )

@@ -61,10 +61,10 @@ def committed_offsets(consumer: Consumer, places: list[TopicPartition]) -> dict[
     KafkaException
         The broker does not return the offsets, or does not permit reading them.
     """
-    found = {}
+    offsets = {}
     for place in consumer.committed(places, OFFSETS_TIMEOUT_SECONDS):
         if place.error is not None:
             raise KafkaException(place.error)
         if place.offset >= 0:
-            found[place.partition] = int(place.offset)
-    return found
+            offsets[place.partition] = int(place.offset)
+    return offsets

@@ -20,36 +20,36 @@ SILENCE_SECONDS = 20.0
 Place = tuple[str, int]
 
 
-def partitions_ending_before(config: Mapping[str, Any], wanted: Mapping[Place, int]) -> dict[Place, int]:
+def partitions_ending_before(config: Mapping[str, Any], offsets: Mapping[Place, int]) -> dict[Place, int]:
     """Return the ends of the partitions that end before a wanted offset; skip those without an answer.
 
     The function reads from the wanted offsets, because not every broker reports the ends of topics correctly.
     """
-    left = {place: offset for place, offset in wanted.items() if offset > 0}
-    if not left:
+    pending = {place: offset for place, offset in offsets.items() if offset > 0}
+    if not pending:
         return {}
-    found: dict[Place, int] = {}
+    ends: dict[Place, int] = {}
     deadline = time.monotonic() + SILENCE_SECONDS
     # a consumer beyond the end restarts at the beginning, or reports the end
     small = {"fetch.message.max.bytes": 1024, "queued.max.messages.kbytes": 1024}
     with closing(Consumer(dict(config) | small)) as consumer:
-        consumer.assign([TopicPartition(*place, offset) for place, offset in left.items()])
-        while left and time.monotonic() < deadline:
+        consumer.assign([TopicPartition(*place, offset) for place, offset in pending.items()])
+        while pending and time.monotonic() < deadline:
             message = consumer.poll(0.1)
             if message is None:
                 continue
             place = (message.topic() or "", int(message.partition() or 0))
             error = message.error()
-            if place not in left or (error is not None and error.code() != KafkaError._PARTITION_EOF):
+            if place not in pending or (error is not None and error.code() != KafkaError._PARTITION_EOF):
                 continue
             offset = int(message.offset() or 0)
-            if offset < left.pop(place):
-                found[place] = offset
+            if offset < pending.pop(place):
+                ends[place] = offset
             consumer.pause([TopicPartition(*place)])
-    if left:
-        log.warning("losses_not_known", topics=sorted({topic for topic, _ in left}))
+    if pending:
+        log.warning("losses_not_known", topics=sorted({topic for topic, _ in pending}))
     # the offset of a restart shows that the partition ends earlier, not where
-    return {place: partition_end(config, place, offset) for place, offset in found.items()}
+    return {place: partition_end(config, place, offset) for place, offset in ends.items()}
 
 
 def partition_end(config: Mapping[str, Any], place: Place, known: int) -> int:

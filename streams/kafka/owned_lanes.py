@@ -219,10 +219,14 @@ class OwnedLanes(TopicAccess):
 
     def _commit_of(self, isolation: str, place: Place, seconds: float) -> LastCommit:
         with self._client(isolation) as client:
-            (found,) = client.committed([TopicPartition(*place)], seconds)
-        if found.error is not None:
-            raise KafkaException(found.error)
-        return LastCommit.of(found.metadata, int(found.offset)) if found.offset >= 0 else LastCommit()
+            (committed,) = client.committed([TopicPartition(*place)], seconds)
+        if committed.error is not None:
+            raise KafkaException(committed.error)
+        return (
+            LastCommit.of(committed.metadata, int(committed.offset))
+            if committed.offset >= 0
+            else LastCommit()
+        )
 
     def _fence(self, transactional_id: str, place: Place) -> None:
         """End the open transaction of a former owner, which may have died.

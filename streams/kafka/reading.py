@@ -70,7 +70,7 @@ class PartitionEnds:
         }
         """The end of each partition that was not reached yet."""
 
-    def reached(self, end: Message) -> None:
+    def record_end(self, end: Message) -> None:
         """Take in the event that a fetch reached the end of a partition."""
         place = (end.topic() or "", int(end.partition() or 0))
         if (end.offset() or 0) >= self.remaining.get(place, 0):
@@ -111,7 +111,7 @@ def read_to_ends(consumer: Consumer, places: Iterable[TopicPartition]) -> Iterat
                 yield message
             elif error.code() == KafkaError._PARTITION_EOF:
                 # "all brokers down" arrives as an error, too, and is no end
-                ends.reached(message)
+                ends.record_end(message)
             elif error.retriable() or error.code() < 0:
                 continue
             else:

@@ -45,18 +45,18 @@ def ends_without_records(config: Mapping[str, Any], places: Mapping[Place, int])
     KafkaException
         From the client.
     """
-    found: dict[Place, int | None] = {}
+    ends: dict[Place, int | None] = {}
     deadline = time.monotonic() + PROBE_SECONDS
     with closing(Consumer(dict(config) | {"fetch.max.bytes": PROBE_BYTES})) as consumer:
         consumer.assign([TopicPartition(*place, offset) for place, offset in places.items()])
-        while len(found) < len(places) and time.monotonic() < deadline:
+        while len(ends) < len(places) and time.monotonic() < deadline:
             for message in consumer.consume(500, 0.2):
                 error, place = message.error(), (message.topic() or "", int(message.partition() or 0))
                 if error is None:
-                    found[place] = None
+                    ends[place] = None
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    found.setdefault(place, int(message.offset() or 0))
-    return found
+                    ends.setdefault(place, int(message.offset() or 0))
+    return ends
 
 
 def make_record_probe(config: Mapping[str, Any]) -> RecordProbe:

@@ -167,13 +167,13 @@ class Rounds:
         self._alone: set[Place] = set()
         """Lanes of a failed round, each in a round of its own until it succeeds."""
 
-    def assign(self, membership: GroupMembership, kept: set[Place]) -> bool:
+    def assign(self, membership: GroupMembership, retained: set[Place]) -> bool:
         """Continue with the lanes that this worker kept, in another generation of the group.
 
         Parameters
         ----------
         membership : GroupMembership
-        kept : set of Place
+        retained : set of Place
             Inputs that the worker owned before and still owns.
 
         Returns
@@ -185,7 +185,7 @@ class Rounds:
             continues = membership.follows(self._membership)
             self._membership = membership
             for place in list(self._lanes):
-                if not continues or place not in kept:
+                if not continues or place not in retained:
                     self._lanes.pop(place).valid = False
             return continues
 
@@ -227,7 +227,7 @@ class Rounds:
         if not leads:
             batch.wake.wait()
         if not batch.done:
-            self._lead()
+            self._lead_round()
         if isinstance(batch.error, KafkaException):
             # an exception of its own for each thread
             raise KafkaException(*batch.error.args) from batch.error
@@ -241,10 +241,10 @@ class Rounds:
 
     # ---- a round -----------------------------------------------------------------------------------------
 
-    def _lead(self) -> None:
+    def _lead_round(self) -> None:
         """Run the next round, then let a batch that waits run the round after it."""
         with self._lock:
-            batches = self._take()
+            batches = self._pop_round()
             membership = self._membership
             members = [batch for batch in batches if batch.lane.valid and membership is not None]
         for batch in batches:
@@ -268,7 +268,7 @@ class Rounds:
             for batch in [*batches, *([next_leader] if next_leader else [])]:
                 batch.wake.set()
 
-    def _take(self) -> list[LaneBatch]:
+    def _pop_round(self) -> list[LaneBatch]:
         """Remove the batches of the next round from those that wait."""
         first = self._waiting[0]
         batches, messages = [first], len(first.messages)
@@ -279,8 +279,8 @@ class Rounds:
                 if batch.lane.place not in self._alone:
                     batches.append(batch)
                     messages += len(batch.messages)
-        taken = set(map(id, batches))
-        self._waiting = [batch for batch in self._waiting if id(batch) not in taken]
+        batch_ids = set(map(id, batches))
+        self._waiting = [batch for batch in self._waiting if id(batch) not in batch_ids]
         return batches
 
     def _run(self, batches: list[LaneBatch], membership: GroupMembership) -> None:

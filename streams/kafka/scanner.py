@@ -67,8 +67,8 @@ class Scanner(AbstractContextManager["Scanner"]):
         return read_group_offsets(self._config, group, topic, partitions)
 
     def _list_topics(self) -> dict[str, int]:
-        found = self._consumer.list_topics(timeout=10).topics
-        return {name: len(details.partitions) for name, details in found.items()}
+        topics = self._consumer.list_topics(timeout=10).topics
+        return {name: len(details.partitions) for name, details in topics.items()}
 
     def places(self, topic: str, start: int = 0) -> list[TopicPartition]:
         """Return all partitions of a topic, with a start offset."""
@@ -83,9 +83,11 @@ class Scanner(AbstractContextManager["Scanner"]):
         stamped = [TopicPartition(place.topic, place.partition, stamp) for place in places]
         if not stamped:
             return []
-        found = self._consumer.offsets_for_times(stamped, timeout=10)
+        positions = self._consumer.offsets_for_times(stamped, timeout=10)
         return [
-            TopicPartition(place.topic, place.partition, place.offset) for place in found if place.offset >= 0
+            TopicPartition(place.topic, place.partition, place.offset)
+            for place in positions
+            if place.offset >= 0
         ]
 
     def read(self, places: Iterable[TopicPartition]) -> Iterator[Message]:

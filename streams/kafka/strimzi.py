@@ -49,10 +49,10 @@ def user_resource(user: str, permissions: Iterable[AclGrant], authentication: st
         operations.setdefault((grant.resource, grant.name, grant.prefix), []).append(grant.operation)
     acls = []
     for (resource, name, prefix), allowed in operations.items():
-        where: dict[str, Any] = {"type": _RESOURCES[resource]}
+        acl_resource: dict[str, Any] = {"type": _RESOURCES[resource]}
         if resource != "Cluster":
-            where |= {"name": name, "patternType": "prefix" if prefix else "literal"}
-        acls.append({"resource": where, "operations": sorted(allowed)})
+            acl_resource |= {"name": name, "patternType": "prefix" if prefix else "literal"}
+        acls.append({"resource": acl_resource, "operations": sorted(allowed)})
     return {
         "apiVersion": API_VERSION,
         "kind": "KafkaUser",

@@ -101,16 +101,16 @@ class TopicSpec:
 def read_topic_configs(admin: AdminClient, names: Iterable[str]) -> dict[str, dict[str, str]]:
     """Return the settings of topics, by topic and setting; without those that this client may not read."""
     resources = {ConfigResource(ConfigResource.Type.TOPIC, name): name for name in names}
-    found: dict[str, dict[str, str]] = {}
+    configs: dict[str, dict[str, str]] = {}
     if not resources:
-        return found
+        return configs
     for resource, future in admin.describe_configs(list(resources), request_timeout=10).items():
         name = resources[resource]
         try:
-            found[name] = {key: str(entry.value) for key, entry in future.result(10).items()}
+            configs[name] = {key: str(entry.value) for key, entry in future.result(10).items()}
         except (KafkaException, TimeoutError) as error:  # not everyone may ask
             log.warning("topic_config_unknown", topic=name, reason=repr(error)[:200])
-    return found
+    return configs
 
 
 def config_problems(specs: Iterable[TopicSpec], configs: Mapping[str, Mapping[str, str]]) -> list[str]:
@@ -134,13 +134,13 @@ def outdated_settings(
     specs: Iterable[TopicSpec], configs: Mapping[str, Mapping[str, str]]
 ) -> dict[str, dict[str, tuple[str, str]]]:
     """Return the settings that `topics create` would change, by topic and name: actual and wanted value."""
-    found: dict[str, dict[str, tuple[str, str]]] = {}
+    outdated: dict[str, dict[str, tuple[str, str]]] = {}
     for spec in specs:
         for key in SHOULD_BE:
             value = configs.get(spec.name, {}).get(key)
             if value is not None and value != spec.config[key]:
-                found.setdefault(spec.name, {})[key] = value, spec.config[key]
-    return found
+                outdated.setdefault(spec.name, {})[key] = value, spec.config[key]
+    return outdated
 
 
 def set_config(admin: AdminClient, changes: Mapping[str, Mapping[str, tuple[str, str]]]) -> None:

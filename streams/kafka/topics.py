@@ -50,35 +50,35 @@ def topic_specs(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
     Outcomes, returned queries and reservations have one partition more than queries, for the overflow lane.
     """
     names, count = settings.topics, settings.partitions
-    kept, stream = kept_for(KEPT_DAYS), kept_for(STREAM_DAYS)
+    history, stream = kept_for(KEPT_DAYS), kept_for(STREAM_DAYS)
     foreign = kept_for(STREAM_DAYS, clock="LogAppendTime")
     specs = [
         TopicSpec(names.queries, count, LARGE | foreign),
-        TopicSpec(names.unserved, count, LARGE | kept),
-        TopicSpec(names.dlq, 1, LARGEST | kept),
+        TopicSpec(names.unserved, count, LARGE | history),
+        TopicSpec(names.dlq, 1, LARGEST | history),
         TopicSpec(names.outcomes, count + 1, foreign),
         TopicSpec(names.returned, count + 1, LARGE | foreign),
-        TopicSpec(names.outcomes_dlq, 1, LARGEST | kept),
+        TopicSpec(names.outcomes_dlq, 1, LARGEST | history),
         TopicSpec(names.answers, count, LARGE | foreign),
-        TopicSpec(names.samples, 1, LARGE | kept),
+        TopicSpec(names.samples, 1, LARGE | history),
         TopicSpec(names.overflow, 1, LARGE | stream),
         TopicSpec(names.plans, 1, COMPACTED),
-        TopicSpec(names.plan_log, 1, LARGE | kept),
+        TopicSpec(names.plan_log, 1, LARGE | history),
         TopicSpec(names.ledger, count, COMPACTED),
         TopicSpec(names.overflow_ledger, 1, COMPACTED),
-        TopicSpec(names.reservations, count + 1, LARGE | kept),
+        TopicSpec(names.reservations, count + 1, LARGE | history),
         TopicSpec(names.periods, 1, COMPACTED),
-        TopicSpec(names.budget_events, 1, kept),
+        TopicSpec(names.budget_events, 1, history),
         TopicSpec(names.catalogue, 1, COMPACTED),
         TopicSpec(names.status, 1, COMPACTED),
-        TopicSpec(names.shadow, 1, LARGE | kept),
+        TopicSpec(names.shadow, 1, LARGE | history),
         TopicSpec(names.replayed, 1, COMPACTED),
         TopicSpec(names.batches, 1, COMPACTED),
         TopicSpec(names.gateway_objects, 1, COMPACTED_DAYS),
-        TopicSpec(names.gateway_files, count, LARGE | kept),
+        TopicSpec(names.gateway_files, count, LARGE | history),
     ]
     if settings.decision_log:
-        specs.append(TopicSpec(names.decisions, count, LARGE | kept))
+        specs.append(TopicSpec(names.decisions, count, LARGE | history))
     llm_count = settings.llm_topic_partitions
     # fleets read all partitions, so more of them do no harm
     return specs + [
@@ -221,8 +221,8 @@ def create_topics(
                 others.add(name)
         _wait_until_visible(admin, specs)
         # another one was faster, or the broker that was asked did not know them yet
-        theirs = [spec for spec in specs if spec.name in others]
-        if problems := config_problems(theirs, read_topic_configs(admin, others)):
+        other_specs = [spec for spec in specs if spec.name in others]
+        if problems := config_problems(other_specs, read_topic_configs(admin, others)):
             raise TopicMismatch(problems)
     return {spec.name: spec.name not in existing for spec in specs}
 
@@ -263,7 +263,7 @@ def end_offsets(admin: AdminClient, topics: Iterable[str]) -> dict[tuple[str, in
     ends: dict[tuple[str, int], int] = {}
     deadline = time.monotonic() + VISIBLE_SECONDS
     while left:
-        again = []
+        retried = []
         latest = {place: OffsetSpec.latest() for place in left}
         for place, future in admin.list_offsets(latest, request_timeout=10).items():
             try:
@@ -271,7 +271,7 @@ def end_offsets(admin: AdminClient, topics: Iterable[str]) -> dict[tuple[str, in
             except KafkaException as error:
                 if error.args[0].code() not in PASSING_ERRORS or time.monotonic() > deadline:
                     raise
-                again.append(place)
-        left = again
+                retried.append(place)
+        left = retried
         time.sleep(0.05 if left else 0)
     return ends

@@ -152,7 +152,7 @@ class FencedProducer:
         if unsent:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the broker has not taken all messages"))
         self._producer.commit_transaction(END_SECONDS)
-        self._end()
+        self._end_transaction()
 
     def close(self) -> bool:
         """Roll back an open transaction, so that readers need not wait for it.
@@ -170,10 +170,10 @@ class FencedProducer:
             log.debug("abort_failed", reason=str(error))
             return False
         finally:
-            self._end()
+            self._end_transaction()
         return True
 
-    def _end(self) -> None:
+    def _end_transaction(self) -> None:
         """Let the next transaction begin: this one is committed or rolled back."""
         self._is_open = False
         if self._has_turn:

@@ -40,8 +40,8 @@ class _Bytes(bytearray):
     """Bytes any stretch of which is text."""
 
     def __getitem__(self, place: Any) -> Any:
-        found = super().__getitem__(place)
-        return _Bytes(found) if isinstance(place, slice) else found
+        content = super().__getitem__(place)
+        return _Bytes(content) if isinstance(place, slice) else content
 
     def decode(self, encoding: str = "utf-8", errors: str = "surrogateescape") -> str:
         return super().decode(encoding, errors)
@@ -117,8 +117,8 @@ class ReadableRecords(fetcher.PartitionRecords):
         except Exception as error:
             if self.next_fetch_offset == begin:
                 offset = self.next_fetch_offset
-                found = Unreadable(offset, end_of_batch(self._records.data, offset), repr(error))
-                self._report((self._tp.topic, self._tp.partition), found)
+                unreadable = Unreadable(offset, end_of_batch(self._records.data, offset), repr(error))
+                self._report((self._tp.topic, self._tp.partition), unreadable)
             # else what was read before is delivered, and the next fetch begins with what cannot be read
 
     def _unpacked(self) -> Iterator[Any]:
@@ -132,13 +132,13 @@ class ReadableRecords(fetcher.PartitionRecords):
                 partition=self._tp.partition,
                 offset=self.next_fetch_offset,
             )
-        given = self.next_fetch_offset
+        next_offset = self.next_fetch_offset
         # from the fetch's first record, because the position at which the reader in C stopped is unknown
         data, self._records = self._records.data, _Records(self._records.data)
         self._records.data = data
         self._aborted_transactions, self._aborted_producers = list(self._aborted), set()
         for record in self._unpack_records():
-            if record.offset >= given:
+            if record.offset >= next_offset:
                 yield record
 
 

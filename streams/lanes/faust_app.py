@@ -22,7 +22,7 @@ from streams.config.log_throttling import RecurringProblem
 from streams.lanes.aiokafka_patch import read_odd_fetches
 from streams.lanes.fetch_tuning import QUIET_WAIT_MS, FetchPace
 from streams.lanes.lanes import Lanes
-from streams.lanes.offset_resets import note_resets, position_of, take_reset
+from streams.lanes.offset_resets import pop_reset, position_of, record_resets
 from streams.lanes.unreadable import UnreadablePartitions
 
 POLL_SECONDS = 0.1
@@ -77,7 +77,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         self._not_committed = RecurringProblem("group_offsets_not_committed", "group_offsets_committed")
         self.pace = FetchPace()
         read_odd_fetches(self.app.unreadable.failed)
-        note_resets()
+        record_resets()
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -89,25 +89,25 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         return consumer
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
-        found: dict[Any, Any] = dict(await super()._fetch_records(*args, **kwargs))
-        self.pace.count(sum(map(len, found.values())))
+        fetched: dict[Any, Any] = dict(await super()._fetch_records(*args, **kwargs))
+        self.pace.count(sum(map(len, fetched.values())))
         fetcher = self._ensure_consumer()._fetcher
         fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = self.pace.min_bytes, self.pace.wait_ms
         lanes = self.app.lanes
-        for tp in found:
+        for tp in fetched:
             self.app.unreadable.succeeded(tuple(tp))
         self._report_resets(lanes)
-        for tp in [tp for tp in found if tp.topic in lanes.topics]:
-            records, begin = found.pop(tp), self.cursor.get(tp)
-            if begin is not None and not self.app.loses(tp):
-                found[tp] = [FetchEvent(TP(*tp), begin, records, self.app.consumer_generation_id)]
+        for tp in [tp for tp in fetched if tp.topic in lanes.topics]:
+            records, begin = fetched.pop(tp), self.cursor.get(tp)
+            if begin is not None and not self.app.drops_fetch(tp):
+                fetched[tp] = [FetchEvent(TP(*tp), begin, records, self.app.consumer_generation_id)]
             if begin is not None:
                 self.cursor[tp] = records[-1].offset + 1
         for tp, cursor in self.cursor.items():
             position = position_of(self._ensure_consumer(), tp)
             if position is not None and position > cursor:
                 self.without_records[tp] = (cursor, position)
-        return found
+        return fetched
 
     def past_markers(self, tp: TP, offset: int) -> int:
         """Return the offset up to which there are no records from `offset` on."""
@@ -125,7 +125,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         """Inform lanes whose next offset was deleted from the log."""
         consumer = self._ensure_consumer()
         for tp, position in list(self.cursor.items()):
-            start = take_reset(consumer, tp)
+            start = pop_reset(consumer, tp)
             if start is not None and start != position:
                 self.cursor[tp] = start
                 self.consumer.loop.call_soon_threadsafe(lanes.handle_deleted_offset, *tp, position, start)
@@ -140,16 +140,16 @@ class FetchThread(driver.AIOKafkaConsumerThread):
 
     async def _seek_to_committed(self) -> Mapping[Any, int]:
         consumer = self._ensure_consumer()
-        ours = self.app.lanes.positions(consumer.assignment())
+        positions = self.app.lanes.positions(consumer.assignment())
         # changelogs are paused and not read here, so the group's offsets are not needed: the request for
         # them takes long while the coordinator moves
         others = {
-            tp: 0 for tp in consumer.assignment() - ours.keys() if tp.topic not in self.app.lanes.topics
+            tp: 0 for tp in consumer.assignment() - positions.keys() if tp.topic not in self.app.lanes.topics
         }
         for tp in others:
             consumer.seek(tp, 0)
-        await self.start_at(ours)
-        return {**others, **ours}
+        await self.start_at(positions)
+        return {**others, **positions}
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit the group's offsets, which only lag monitors read.
@@ -243,7 +243,7 @@ class FetchConsumer(driver.Consumer):
         await self._seek_lanes(lanes)
         active = {tp for tp in active_partitions or () if lanes.has_lane(tp.topic, tp.partition)}
         full = {tp for tp in active if tp.topic in lanes.topics and self._is_full(lanes, tp)}
-        resting = {tp for tp in active if self.app.unreadable.rests((tp.topic, tp.partition))}
+        resting = {tp for tp in active if self.app.unreadable.is_backing_off((tp.topic, tp.partition))}
         if not full and not resting:
             return await super()._getmany(active, min(timeout, POLL_SECONDS))
         if open_ones := active - full - resting:
@@ -284,10 +284,12 @@ class FetchConsumer(driver.Consumer):
             return {}
         positions = {TP(*tp): offset for tp, offset in lanes.positions(lanes.all).items()}
         # past markers, which are no queries: lag monitors see 0 when nothing waits
-        ours = {tp: self._thread.past_markers(tp, offset) for tp, offset in positions.items()}
+        committable = {tp: self._thread.past_markers(tp, offset) for tp, offset in positions.items()}
         return {
             **super()._filter_committable_offsets(tps),
-            **{tp: offset for tp, offset in ours.items() if offset and self._should_commit(tp, offset)},
+            **{
+                tp: offset for tp, offset in committable.items() if offset and self._should_commit(tp, offset)
+            },
         }
 
 
@@ -313,7 +315,7 @@ class RouterApp(faust.App):
     def _new_transport(self) -> Any:
         return Transport(self.conf.broker_consumer, self)
 
-    def loses(self, tp: Any) -> bool:
+    def drops_fetch(self, tp: Any) -> bool:
         """Return True if a fetch of this partition is to be dropped; only tests override this."""
         return False
 

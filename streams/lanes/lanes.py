@@ -65,7 +65,7 @@ class Lane:
         self._pace = BatchPace()
         self._last_ended = self._last_seconds = 0.0
         self.task = asyncio.create_task(self._run(), name=f"lane-{topic}-{partition}")
-        self.task.add_done_callback(self._ended)
+        self.task.add_done_callback(self._task_ended)
 
     def append(self, generation: int, begin: int, records: list[Record]) -> None:
         """Append the records of one fetch, which began at offset `begin`."""
@@ -91,15 +91,15 @@ class Lane:
             await self.wake_event.wait()
             await self.lanes.gate.wait()
             self.wake_event.clear()
-            while self.lanes.gate.is_set() and await self._work():
+            while self.lanes.gate.is_set() and await self._process_next():
                 self.progress = time.monotonic()
 
-    async def _work(self) -> bool:
+    async def _process_next(self) -> bool:
         """Run one transaction if there is work; return False if there is none."""
         if not self.assigned or self.lanes.halted:
             self.clear()
             return False
-        if not await self._opened():
+        if not await self._ensure_open():
             return True
         if self.log_start is not None:
             start, self.log_start = self.log_start, None
@@ -123,12 +123,12 @@ class Lane:
 
     async def _pause(self, full: bool) -> None:
         """Wait for the minimum interval between two transactions, unless the next one is full."""
-        rest = min(self.lanes.rest * self._last_seconds, REST_SECONDS)
-        wait = self._last_ended + max(self.lanes.transaction_seconds, rest) - time.monotonic()
+        idle = min(self.lanes.rest * self._last_seconds, REST_SECONDS)
+        wait = self._last_ended + max(self.lanes.transaction_seconds, idle) - time.monotonic()
         if wait > 0 and not full:
             await asyncio.sleep(wait)
 
-    async def _opened(self) -> bool:
+    async def _ensure_open(self) -> bool:
         async with self.lock:
             return self.open or await self._open()
 
@@ -211,7 +211,7 @@ class Lane:
         self.attention = True
         self.wake_event.set()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error(
                 "lane_died", topic=self.topic, partition=self.partition, reason=repr(error), exc_info=error
@@ -315,7 +315,7 @@ class Lanes:
         opening = [self.lane(*tp) for tp in sorted(owned)]
         for lane in opening:
             lane.assigned = True
-        await asyncio.gather(*(lane._opened() for lane in opening if not lane.open))
+        await asyncio.gather(*(lane._ensure_open() for lane in opening if not lane.open))
         log.info("lanes_assigned", lanes=sorted(f"{topic}:{number}" for topic, number in owned))
 
     def resume(self) -> None:

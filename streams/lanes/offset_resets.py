@@ -12,7 +12,7 @@ from aiokafka.consumer import subscription_state
 
 
 class NotedState(subscription_state.TopicPartitionState):
-    """State of an assigned partition that keeps a reset until `take_reset`."""
+    """State of an assigned partition that keeps a reset until `pop_reset`."""
 
     reset_position: int | None = None
     """Offset of the last reset; None if there was none, or a seek since."""
@@ -29,7 +29,7 @@ class NotedState(subscription_state.TopicPartitionState):
         self.reset_position = None
 
 
-def note_resets() -> None:
+def record_resets() -> None:
     """Make aiokafka's consumers in this process keep resets."""
     subscription_state.TopicPartitionState = NotedState
 
@@ -40,7 +40,7 @@ def position_of(consumer: Any, partition: Any) -> int | None:
     return None if state is None or not state.has_valid_position else int(state.position)
 
 
-def take_reset(consumer: Any, partition: Any) -> int | None:
+def pop_reset(consumer: Any, partition: Any) -> int | None:
     """Return the offset of a partition's reset since the last call; None if there was none."""
     state = _state(consumer, partition)
     if state is None:

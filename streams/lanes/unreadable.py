@@ -46,43 +46,43 @@ class UnreadablePartitions:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._found: dict[Place, tuple[Unreadable, float]] = {}
+        self._ranges: dict[Place, tuple[Unreadable, float]] = {}
         self._troubles: dict[Place, RecurringProblem] = {}
 
-    def failed(self, place: Place, found: Unreadable) -> None:
+    def failed(self, place: Place, unreadable: Unreadable) -> None:
         """Record that a fetch of a partition could not be read, and log it."""
-        self._found[place] = (found, self._clock())
+        self._ranges[place] = (unreadable, self._clock())
         if place not in self._troubles:
             topic, partition = place
             self._troubles[place] = RecurringProblem(
                 "partition_unreadable", "partition_readable", self._clock, topic=topic, partition=partition
             )
         self._troubles[place].occurred(
-            offset=found.offset,
-            end=found.end,
-            reason=found.reason,
-            fix=f"docs/operations.md, PartitionUnreadable: delete the records before offset {found.end}",
+            offset=unreadable.offset,
+            end=unreadable.end,
+            reason=unreadable.reason,
+            fix=f"docs/operations.md, PartitionUnreadable: delete the records before offset {unreadable.end}",
         )
 
     def succeeded(self, place: Place) -> None:
         """Record that a fetch of a partition was read."""
-        if self._found.pop(place, None) is not None and (trouble := self._troubles.pop(place, None)):
+        if self._ranges.pop(place, None) is not None and (trouble := self._troubles.pop(place, None)):
             trouble.resolved()
 
     def forget(self, places: Iterable[Place]) -> None:
         """Drop partitions that this worker no longer owns."""
         for place in list(places):
-            self._found.pop(place, None)
+            self._ranges.pop(place, None)
             self._troubles.pop(place, None)
 
-    def rests(self, place: Place) -> bool:
+    def is_backing_off(self, place: Place) -> bool:
         """Return True if it is too early for another attempt."""
-        found = self._found.get(place)
-        return found is not None and self._clock() - found[1] < RETRY_SECONDS
+        entry = self._ranges.get(place)
+        return entry is not None and self._clock() - entry[1] < RETRY_SECONDS
 
     def __contains__(self, place: object) -> bool:
-        return place in self._found
+        return place in self._ranges
 
-    def now(self) -> dict[Place, Unreadable]:
+    def snapshot(self) -> dict[Place, Unreadable]:
         """Return the unreadable ranges, by partition."""
-        return {place: found for place, (found, _) in list(self._found.items())}
+        return {place: unreadable for place, (unreadable, _) in list(self._ranges.items())}

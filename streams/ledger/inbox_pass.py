@@ -47,7 +47,7 @@ class InboxPass:
         """Messages by result."""
         return dict(self._counts)
 
-    def matched(
+    def settling_messages(
         self, messages: Sequence[Message], match: Callable[[Message], tuple[T, Match | None]]
     ) -> Iterator[tuple[Message, T, ReservationBatch, int]]:
         """Yield the messages that settle a reservation: message, content, batch and row.
@@ -78,11 +78,11 @@ class InboxPass:
             self._counts[self._accepted] += 1
             yield message, content, *reservation
 
-    def settle(self, reserved: ReservationBatch, row: int, tokens: int | None, failed: bool) -> None:
+    def settle(self, batch: ReservationBatch, row: int, tokens: int | None, failed: bool) -> None:
         """Settle a reservation by its `paid`; `failed`: its LLM gave no answer."""
-        self._settled.append(SettledQuery(reserved, row, tokens))
+        self._settled.append(SettledQuery(batch, row, tokens))
         if failed:
-            self._failed[reserved.period].append(int(reserved.model[row]))
+            self._failed[batch.period].append(int(batch.model[row]))
 
     def apply(self, record: LedgerRecord) -> LedgerRecord:
         """Return the record after the settled reservations, each in its own period."""

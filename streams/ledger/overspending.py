@@ -107,20 +107,20 @@ def overspending_of(summary: PeriodSummary) -> list[Overspending]:
     """
     if summary.budgets is None:
         return []
-    found = []
+    overspent = []
     for i, model in enumerate(summary.models):
         settled, charged, budget = summary.settled[i], summary.charged[i], summary.budgets[i]
         if charged > budget:
             open_ = charged - settled
-            found.append(
+            overspent.append(
                 Overspending(summary.period, model, budget, settled, summary.reserved[i] - open_, open_)
             )
-    return worst_first(found)
+    return worst_first(overspent)
 
 
-def worst_first(found: Iterable[Overspending]) -> list[Overspending]:
+def worst_first(overspent: Iterable[Overspending]) -> list[Overspending]:
     """Sort by the share of the budget; LLMs without a budget come first."""
-    return sorted(found, key=lambda one: float("inf") if one.share is None else one.share, reverse=True)
+    return sorted(overspent, key=lambda one: float("inf") if one.share is None else one.share, reverse=True)
 
 
 def percent(share: float) -> str:

@@ -38,12 +38,14 @@ class QualityResiduals:
 
     def __add__(self, other: QualityResiduals) -> QualityResiduals:
         """Return the sums over the outcomes of both."""
-        return QualityResiduals(_added(self.answers, other.answers), _added(self.residuals, other.residuals))
+        return QualityResiduals(
+            _sum_vectors(self.answers, other.answers), _sum_vectors(self.residuals, other.residuals)
+        )
 
     def to_list(self) -> list[list[float]]:
         """Return the sums as a ledger's message has them."""
         return [list(self.answers), list(self.residuals)]
 
 
-def _added(one: Sequence[float], other: Sequence[float]) -> tuple[float, ...]:
+def _sum_vectors(one: Sequence[float], other: Sequence[float]) -> tuple[float, ...]:
     return tuple(a + b for a, b in zip_longest(one, other, fillvalue=0.0))

@@ -33,9 +33,9 @@ class LedgerFormatError(ValueError):
         Format of the ledger; None before formats had numbers.
     """
 
-    def __init__(self, lane: object, found: object) -> None:
+    def __init__(self, lane: object, actual: object) -> None:
         super().__init__(
-            f"ledger of lane {lane}: it has format {1 if found is None else found}, and this release needs "
+            f"ledger of lane {lane}: it has format {1 if actual is None else actual}, and this release needs "
             f"{FORMAT}; let the release that wrote it finish, or set PORT_TOPIC_PREFIX to use new topics"
         )
 
@@ -152,15 +152,15 @@ class LedgerRecord:
         """Return the record without the accounts of periods up to this one."""
         if period <= self.forgotten:
             return self
-        kept = {number: account for number, account in self.past.items() if number > period}
-        return replace(self, past=kept, forgotten=period)
+        past = {number: account for number, account in self.past.items() if number > period}
+        return replace(self, past=past, forgotten=period)
 
-    def without_deleted(self, what: str, start: int, now: float, lost: int | None = None) -> LedgerRecord:
+    def without_deleted(self, source: str, start: int, now: float, lost: int | None = None) -> LedgerRecord:
         """Return the record that continues at the start of a log, after records were deleted unread.
 
         Parameters
         ----------
-        what : {"input", "outcomes", "returned"}
+        source : {"input", "outcomes", "returned"}
         start : int
             First offset that the log still has, beyond the record's own.
         now : float
@@ -168,12 +168,12 @@ class LedgerRecord:
         lost : int, optional
             Deleted offsets that may have been records; all before `start` by default.
         """
-        position = {"input": "next", "outcomes": "outcomes_next", "returned": "returned_next"}[what]
+        position = {"input": "next", "outcomes": "outcomes_next", "returned": "returned_next"}[source]
         if lost is None:
             lost = start - int(getattr(self, position))
-        known, _, at = self.deleted.get(what, (0, 0, 0.0))
-        deleted = {**self.deleted, what: [known + lost, start, now if lost else at]}
-        if what == "input":
+        known, _, at = self.deleted.get(source, (0, 0, 0.0))
+        deleted = {**self.deleted, source: [known + lost, start, now if lost else at]}
+        if source == "input":
             return replace(self, next=start, sampled=max(self.sampled, start), deleted=deleted)
         return replace(self, deleted=deleted).at_position(position, start)
 
@@ -232,8 +232,15 @@ class LedgerRecord:
         reported = {name: ReportedQuality(*sums) for name, sums in data.get("reported", {}).items()}
         residuals = {name: QualityResiduals.of(*sums) for name, sums in data.get("residuals", {}).items()}
         models = tuple(data["models"])
-        account, kept = account_from_dict(data["account"], models), dict(past or {})
-        return cls(models=models, account=account, past=kept, reported=reported, residuals=residuals, **plain)
+        account, past_accounts = account_from_dict(data["account"], models), dict(past or {})
+        return cls(
+            models=models,
+            account=account,
+            past=past_accounts,
+            reported=reported,
+            residuals=residuals,
+            **plain,
+        )
 
     def encode(self) -> bytes:
         """Encode the record as the value of a message with the key `lane_key`."""

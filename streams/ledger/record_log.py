@@ -79,8 +79,8 @@ class LedgerLog:
         for period, records in groups.items():
             self._columns[period].update(records)
         self._accounts = {period: self._past_account(period, past[period]) for period in sorted(past)}
-        kept = {period: self._merged(account) for period, (_, account) in self._accounts.items()}
-        record = LedgerRecord.decode(value, kept)
+        past_accounts = {period: self._merged(account) for period, (_, account) in self._accounts.items()}
+        record = LedgerRecord.decode(value, past_accounts)
         return replace(record, account=self._merged(record.account))
 
     def _past_account(self, period: int, value: bytes) -> tuple[bytes, Account]:

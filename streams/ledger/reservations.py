@@ -132,26 +132,26 @@ _KINDS: dict[str, Any] = {"i": np.int64, "u": np.uint64, "f": np.float64}
 _PLAIN = ("period", "version", "revision", "outcomes_next", "created_at", "begin", "end", "returned_next")
 
 
-def encode_reserved(reserved: ReservationBatch) -> bytes:
+def encode_reservations(batch: ReservationBatch) -> bytes:
     """Encode reservations as a message's value; columns are base64 of little-endian numbers."""
-    body: dict[str, Any] = {name: getattr(reserved, name) for name in _PLAIN}
-    body["available"] = reserved.available.tolist()
-    if len(reserved.returns):
-        body["returns"] = reserved.returns.tolist()
+    body: dict[str, Any] = {name: getattr(batch, name) for name in _PLAIN}
+    body["available"] = batch.available.tolist()
+    if len(batch.returns):
+        body["returns"] = batch.returns.tolist()
     for name, dtype in RESERVATION_COLUMNS.items():
-        column = np.ascontiguousarray(getattr(reserved, name), dtype)
+        column = np.ascontiguousarray(getattr(batch, name), dtype)
         body[name] = _pack(column)
-    if reserved.counters is not None:
-        body["counters"] = reserved.counters
-        body["budgets"] = reserved.columns.shape[1]
-        body["columns"] = _pack(np.ascontiguousarray(reserved.columns, "<i4"))
-    if len(reserved.tokens):
-        body["tokens"] = _pack(np.ascontiguousarray(reserved.tokens, "<i8"))
+    if batch.counters is not None:
+        body["counters"] = batch.counters
+        body["budgets"] = batch.columns.shape[1]
+        body["columns"] = _pack(np.ascontiguousarray(batch.columns, "<i4"))
+    if len(batch.tokens):
+        body["tokens"] = _pack(np.ascontiguousarray(batch.tokens, "<i8"))
     return orjson.dumps(body)
 
 
-def decode_reserved(value: bytes) -> ReservationBatch:
-    """Decode a value of `encode_reserved`."""
+def decode_reservations(value: bytes) -> ReservationBatch:
+    """Decode a value of `encode_reservations`."""
     body = orjson.loads(value)
     columns: dict[str, Any] = {
         name: np.frombuffer(binascii.a2b_base64(body[name]), dtype).astype(_KINDS[dtype[1]])
@@ -213,38 +213,38 @@ class OpenReservations:
     def __len__(self) -> int:
         return len(self._batches) - self._begin
 
-    def append(self, where: int, reserved: ReservationBatch) -> None:
-        """Append the reservations of a transaction, stored at offset `where` of their topic."""
-        self._next_offset = where + 1
-        for offset, attempt, paid in reserved.returns.tolist():
-            if (found := self.find(offset, attempt)) is not None:
-                found[0].paid[found[1]], found[0].returned[found[1]] = paid, True
-        if not len(reserved.offsets):
+    def append(self, stored_at: int, batch: ReservationBatch) -> None:
+        """Append the reservations of a transaction, stored at offset `stored_at` of their topic."""
+        self._next_offset = stored_at + 1
+        for offset, attempt, paid in batch.returns.tolist():
+            if (match := self.find(offset, attempt)) is not None:
+                match[0].paid[match[1]], match[0].returned[match[1]] = paid, True
+        if not len(batch.offsets):
             return
-        self._batches.append((where, reserved))
-        self.size += _weight(reserved)
-        if reserved.decides_input:
-            self._inputs.append(reserved)
-            self._firsts.append(int(reserved.offsets[0]))
+        self._batches.append((stored_at, batch))
+        self.size += _weight(batch)
+        if batch.decides_input:
+            self._inputs.append(batch)
+            self._firsts.append(int(batch.offsets[0]))
         else:
-            keys = zip(reserved.offsets.tolist(), reserved.attempts.tolist(), strict=True)
-            self._again |= {key: (reserved, row) for row, key in enumerate(keys)}
+            keys = zip(batch.offsets.tolist(), batch.attempts.tolist(), strict=True)
+            self._again |= {key: (batch, row) for row, key in enumerate(keys)}
 
     def find(self, offset: int, attempt: int = 1) -> tuple[ReservationBatch, int] | None:
         """Return the reservation of an attempt of the query at this offset, as batch and row, or None."""
-        if attempt > 1 and (found := self._again.get((offset, attempt))) is not None:
-            return found
+        if attempt > 1 and (match := self._again.get((offset, attempt))) is not None:
+            return match
         at = bisect.bisect_right(self._firsts, offset, lo=self._inputs_begin) - 1
         if at < self._inputs_begin:
             return None
-        reserved = self._inputs[at]
-        row = int(np.searchsorted(reserved.offsets, offset))
+        batch = self._inputs[at]
+        row = int(np.searchsorted(batch.offsets, offset))
         # a query that was deferred after its return is on the overflow lane's input at a later attempt
-        if row < len(reserved.offsets) and (reserved.offsets[row], reserved.attempts[row]) == (
+        if row < len(batch.offsets) and (batch.offsets[row], batch.attempts[row]) == (
             offset,
             attempt,
         ):
-            return reserved, row
+            return batch, row
         return None
 
     @property
@@ -260,7 +260,7 @@ class OpenReservations:
     @property
     def any_open(self) -> bool:
         """True if some query has no outcome."""
-        return any(not reserved.settled for _, reserved in self._batches[self._begin :])
+        return any(not batch.settled for _, batch in self._batches[self._begin :])
 
     def oldest(self) -> int:
         """Return the offset of the oldest kept batch, or the earliest offset of the next one."""
@@ -274,23 +274,23 @@ class OpenReservations:
         models : int
             Number of LLMs. Those without an open reservation are missing from the result.
         """
-        found = {}
+        oldest = {}
         for model in range(models):
-            batch, row = self._oldest_open.get(model, (0, 0))
-            if batch < self._begin:
-                batch, row = self._begin, 0
-            while batch < len(self._batches):
-                reserved = self._batches[batch][1]
-                if reserved.model[row] != model or reserved.paid[row] != OPEN:
-                    rows = (reserved.model[row:] == model) & (reserved.paid[row:] == OPEN)
+            index, row = self._oldest_open.get(model, (0, 0))
+            if index < self._begin:
+                index, row = self._begin, 0
+            while index < len(self._batches):
+                batch = self._batches[index][1]
+                if batch.model[row] != model or batch.paid[row] != OPEN:
+                    rows = (batch.model[row:] == model) & (batch.paid[row:] == OPEN)
                     if not rows.any():
-                        batch, row = batch + 1, 0
+                        index, row = index + 1, 0
                         continue
                     row += int(rows.argmax())
-                found[model] = reserved.created_at
+                oldest[model] = batch.created_at
                 break
-            self._oldest_open[model] = (batch, row)
-        return found
+            self._oldest_open[model] = (index, row)
+        return oldest
 
     def has_old(self, before: float) -> bool:
         """Return True if the oldest batch was created before this time."""
@@ -303,14 +303,14 @@ class OpenReservations:
         """
         expired = []
         while len(self):
-            reserved = self._batches[self._begin][1]
-            limit = self._max_queries if reserved.settled else OPEN_FACTOR * self._max_queries
-            if reserved.created_at >= before and self.size <= limit:
+            batch = self._batches[self._begin][1]
+            limit = self._max_queries if batch.settled else OPEN_FACTOR * self._max_queries
+            if batch.created_at >= before and self.size <= limit:
                 break
-            self.size -= _weight(reserved)
+            self.size -= _weight(batch)
             self._begin += 1
-            self._forget(reserved)
-            expired.append(reserved)
+            self._forget(batch)
+            expired.append(batch)
         if expired and 2 * self._begin >= len(self._batches):
             del self._batches[: self._begin]
             del self._inputs[: self._inputs_begin], self._firsts[: self._inputs_begin]
@@ -319,14 +319,14 @@ class OpenReservations:
             self._begin = 0
         return expired
 
-    def _forget(self, reserved: ReservationBatch) -> None:
-        if reserved.decides_input:
+    def _forget(self, batch: ReservationBatch) -> None:
+        if batch.decides_input:
             self._inputs_begin += 1
             return
-        for key in zip(reserved.offsets.tolist(), reserved.attempts.tolist(), strict=True):
+        for key in zip(batch.offsets.tolist(), batch.attempts.tolist(), strict=True):
             self._again.pop(key, None)
 
 
-def _weight(reserved: ReservationBatch) -> int:
+def _weight(batch: ReservationBatch) -> int:
     """Return the memory of a batch, in queries."""
-    return len(reserved.offsets) + BATCH_OVERHEAD_QUERIES
+    return len(batch.offsets) + BATCH_OVERHEAD_QUERIES

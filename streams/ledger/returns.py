@@ -65,12 +65,12 @@ def settle_returns(
         query = decode_returned(message.value(), readable_headers(message))
         return query, _match_return(settlement, query, record)
 
-    for message, query, reserved, row in inbox.matched(messages, match):
-        paid = int(reserved.paid[row])
+    for message, query, batch, row in inbox.settling_messages(messages, match):
+        paid = int(batch.paid[row])
         accepted.append(AcceptedReturn(message, query, paid))
-        inbox.settle(reserved, row, None if paid else 0, failed=True)
-    settled = replace(inbox.apply(record), returns=inbox.counts, returned_next=inbox.position)
-    return ReturnsResult(settled, inbox.refused, accepted)
+        inbox.settle(batch, row, None if paid else 0, failed=True)
+    updated = replace(inbox.apply(record), returns=inbox.counts, returned_next=inbox.position)
+    return ReturnsResult(updated, inbox.refused, accepted)
 
 
 def _match_return(settlement: Settlement, query: ReturnedQuery, record: LedgerRecord) -> Match | None:
@@ -79,15 +79,15 @@ def _match_return(settlement: Settlement, query: ReturnedQuery, record: LedgerRe
     named = Outcome(
         query.id, query.model, query.cost, None, routing.partition, routing.offset, routing.attempt
     )
-    found = reserved, row = settlement.find(named, record.next, record)
+    match = batch, row = settlement.find(named, record.next, record)
     actual = int(to_pico(query.cost))
-    if reserved.paid[row] == OPEN:
-        reserved.paid[row], reserved.returned[row] = actual, True
-        return found
-    if not reserved.returned[row]:
+    if batch.paid[row] == OPEN:
+        batch.paid[row], batch.returned[row] = actual, True
+        return match
+    if not batch.returned[row]:
         raise RejectedMessage(
             RejectionReason.WAS_SETTLED, "contradictory", attempt=named.attempt, offset=named.offset
         )
-    if reserved.paid[row] == actual:
+    if batch.paid[row] == actual:
         return None
     raise RejectedMessage(RejectionReason.COST_CHANGED, "contradictory")

@@ -23,16 +23,16 @@ class SettledQuery(NamedTuple):
     tokens: int | None = None
 
 
-def settle_queries(record: LedgerRecord, settled: Sequence[SettledQuery]) -> LedgerRecord:
+def settle_queries(record: LedgerRecord, queries_settled: Sequence[SettledQuery]) -> LedgerRecord:
     """Return the record after reservations were settled by their `paid`, each in its own period.
 
     Parameters
     ----------
     record : LedgerRecord
-    settled : sequence of SettledQuery
+    queries_settled : sequence of SettledQuery
     """
     by_period: defaultdict[int, list[SettledQuery]] = defaultdict(list)
-    for one in settled:
+    for one in queries_settled:
         by_period[one.batch.period].append(one)
     for period, queries in by_period.items():
         account = record.account_of(period)

@@ -95,8 +95,8 @@ class Settlement:
         self.reservations = OpenReservations(MAX_OPEN_RESERVATIONS, record.reservations_from)
         self.inbox, self.returned = Inbox(), Inbox()
         self._first_open_period = 0
-        for where, reserved in batches:
-            self.reservations.append(where, reserved)
+        for offset, batch in batches:
+            self.reservations.append(offset, batch)
         for message in outcomes:
             try:
                 # rejected outcomes are rejected again: they have settled nothing
@@ -106,13 +106,11 @@ class Settlement:
 
     def expire(self, record: LedgerRecord, now: float) -> LedgerRecord:
         """Expire old reservations. They stay charged, each to its own period."""
-        for reserved in self.reservations.expire(now - self._seconds):
-            lapsed = reserved.model[reserved.paid == OPEN]
+        for batch in self.reservations.expire(now - self._seconds):
+            lapsed = batch.model[batch.paid == OPEN]
             if len(lapsed):
-                log.warning(
-                    "reservations_lapsed", lane=self.lane, queries=len(lapsed), period=reserved.period
-                )
-                record = record.with_change(reserved.period, partial(Account.lapse, model=lapsed))
+                log.warning("reservations_lapsed", lane=self.lane, queries=len(lapsed), period=batch.period)
+                record = record.with_change(batch.period, partial(Account.lapse, model=lapsed))
         return self._expire_lost(record)
 
     def _expire_lost(self, record: LedgerRecord) -> LedgerRecord:
@@ -142,7 +140,7 @@ class Settlement:
         return self._skip_deleted(record, "returned", self.returned, record.returned_next, now)
 
     def _skip_deleted(
-        self, record: LedgerRecord, what: str, inbox: Inbox, position: int, now: float
+        self, record: LedgerRecord, source: str, inbox: Inbox, position: int, now: float
     ) -> LedgerRecord:
         start = inbox.log_start
         if start is None or (inbox and (inbox[0].offset() or 0) < start):
@@ -151,16 +149,16 @@ class Settlement:
         if start <= position:
             return record
         if not self.reservations.any_open:
-            return record.at_position(f"{what}_next", start)
+            return record.at_position(f"{source}_next", start)
         log.error(
-            f"{what}_deleted",
+            f"{source}_deleted",
             lane=self.lane,
             offsets=start - position,
             first=position,
             last=start - 1,
             guide=DELETED_GUIDE,
         )
-        return record.without_deleted(what, start, now)
+        return record.without_deleted(source, start, now)
 
     def has_old(self, now: float) -> bool:
         """Return True if reservations are to expire."""
@@ -187,23 +185,23 @@ class Settlement:
             outcome = decode_outcome(message.value())
             return outcome, self._match(outcome, message.offset() or 0, record.next, record)
 
-        for _, outcome, reserved, row in inbox.matched(messages, match):
+        for _, outcome, batch, row in inbox.settling_messages(messages, match):
             failed = outcome.status == FAILED
-            inbox.settle(reserved, row, outcome.tokens, failed=failed)
+            inbox.settle(batch, row, outcome.tokens, failed=failed)
             if not failed:
                 answers, above = exceeded.get(outcome.model, (0, 0))
-                more = int(reserved.paid[row] > reserved.charge[row])
+                more = int(batch.paid[row] > batch.charge[row])
                 exceeded[outcome.model] = [answers + 1, above + more]
             if outcome.quality is not None:
                 sums = reported.get(outcome.model, ReportedQuality())
                 reported[outcome.model] = sums.with_answer(
-                    outcome.quality, float(reserved.quality[row]), outcome.cost
+                    outcome.quality, float(batch.quality[row]), outcome.cost
                 )
-                if (cluster := int(reserved.cluster[row])) >= 0:
-                    residual = outcome.quality - float(reserved.uncorrected[row])
+                if (cluster := int(batch.cluster[row])) >= 0:
+                    residual = outcome.quality - float(batch.uncorrected[row])
                     differences = residuals.get(outcome.model, QualityResiduals())
                     residuals[outcome.model] = differences.with_answer(cluster, residual)
-        settled = replace(
+        updated = replace(
             inbox.apply(record),
             outcomes=inbox.counts,
             reported=reported,
@@ -211,9 +209,9 @@ class Settlement:
             exceeded=exceeded,
             outcomes_next=inbox.position,
         )
-        return SettlementResult(settled, inbox.refused)
+        return SettlementResult(updated, inbox.refused)
 
-    def _match(self, outcome: Outcome, at: int, decided: int, record: LedgerRecord) -> Match | None:
+    def _match(self, outcome: Outcome, at: int, next_offset: int, record: LedgerRecord) -> Match | None:
         """Return the reservation that an outcome settles, and mark it as paid; None for a duplicate.
 
         Raises
@@ -221,26 +219,26 @@ class Settlement:
         RejectedMessage
             The outcome settles no reservation of this lane.
         """
-        found = reserved, row = self.find(outcome, decided, record, at)
+        match = batch, row = self.find(outcome, next_offset, record, at)
         actual = int(to_pico(outcome.cost))
-        if reserved.paid[row] == OPEN:
-            reserved.paid[row] = actual
-            return found
-        if reserved.returned[row]:
+        if batch.paid[row] == OPEN:
+            batch.paid[row] = actual
+            return match
+        if batch.returned[row]:
             raise RejectedMessage(
                 RejectionReason.WAS_RETURNED, "contradictory", attempt=outcome.attempt, offset=outcome.offset
             )
-        if reserved.paid[row] == actual:
+        if batch.paid[row] == actual:
             return None
         raise RejectedMessage(RejectionReason.COST_CHANGED, "contradictory")
 
-    def find(self, outcome: Outcome, decided: int, record: LedgerRecord, at: int | None = None) -> Match:
+    def find(self, outcome: Outcome, next_offset: int, record: LedgerRecord, at: int | None = None) -> Match:
         """Return the reservation that an outcome names, settled or not.
 
         Parameters
         ----------
         outcome : Outcome
-        decided : int
+        next_offset : int
             Offset of the first undecided query.
         record : LedgerRecord
         at : int, optional
@@ -250,29 +248,29 @@ class Settlement:
             raise RejectedMessage(
                 RejectionReason.OTHER_PARTITION, "unknown", partition=outcome.partition, lane=self.lane
             )
-        found = self.reservations.find(outcome.offset, outcome.attempt)
-        if found is None:
+        match = self.reservations.find(outcome.offset, outcome.attempt)
+        if match is None:
             first = self.reservations.first_offset
-            if outcome.offset < (decided if first is None else first):
+            if outcome.offset < (next_offset if first is None else first):
                 raise _late(outcome)
             if outcome.attempt > 1:
                 raise RejectedMessage(
                     RejectionReason.NO_SUCH_ATTEMPT, "unknown", offset=outcome.offset, attempt=outcome.attempt
                 )
             raise RejectedMessage(RejectionReason.NO_SUCH_QUERY, "unknown", offset=outcome.offset)
-        reserved, row = found
-        if at is not None and at < reserved.outcomes_next:
+        batch, row = match
+        if at is not None and at < batch.outcomes_next:
             # after a restart: this outcome came before the query was routed, and was rejected
             raise RejectedMessage(RejectionReason.ROUTED_LATER, "unknown", offset=outcome.offset)
-        if int(reserved.ids[row]) != id_digest(outcome.id):
+        if int(batch.ids[row]) != id_digest(outcome.id):
             raise RejectedMessage(RejectionReason.OTHER_ID, "contradictory", offset=outcome.offset)
-        model = int(reserved.model[row])
+        model = int(batch.model[row])
         if record.models[model] != outcome.model:
             raise RejectedMessage(RejectionReason.OTHER_MODEL, "contradictory", model=record.models[model])
-        if record.account_of(reserved.period) is None:
+        if record.account_of(batch.period) is None:
             # an older release kept only one past account, so a duplicate cannot be detected
             raise _late(outcome)
-        return found
+        return match
 
 
 def _late(outcome: Outcome) -> RejectedMessage:

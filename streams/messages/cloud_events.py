@@ -53,19 +53,19 @@ def event_headers(
     Examples
     --------
     >>> query = [("ce_specversion", b"1.0"), ("ce_type", b"my.query"), ("ce_subject", b"a"), ("trace", b"t")]
-    >>> made = event_headers(query, EventType.ROUTED, "/port-router", (0, 7, 1), 0.0)
-    >>> [name for name, _ in made]
+    >>> result = event_headers(query, EventType.ROUTED, "/port-router", (0, 7, 1), 0.0)
+    >>> [name for name, _ in result]
     ['ce_subject', 'trace', 'ce_specversion', 'ce_id', 'ce_source', 'ce_type', 'ce_time', 'content-type']
-    >>> dict(made)["ce_id"]
+    >>> dict(result)["ce_id"]
     b'port.query.routed-0-7-1'
     """
     if not headers or not any(name == SPEC_VERSION for name, _ in headers):
         return headers
-    kept: list[Header] = [header for header in headers if header[0].lower() not in OWN]
+    other_headers: list[Header] = [header for header in headers if header[0].lower() not in OWN]
     identity = "-".join(map(str, (kind, *position)))
     time = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return [
-        *kept,
+        *other_headers,
         (SPEC_VERSION, VERSION),
         ("ce_id", identity.encode()),
         ("ce_source", source.encode()),

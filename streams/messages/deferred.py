@@ -146,10 +146,10 @@ def split_overflow_header(
     KeyError
         The router's header is missing.
     """
-    rest = list(headers or ())
-    for place in range(len(rest) - 1, -1, -1):  # the router's is the last one of its name
-        if rest[place][0] == OVERFLOW_HEADER:
-            return rest, rest.pop(place)[1]
+    own = list(headers or ())
+    for place in range(len(own) - 1, -1, -1):  # the router's is the last one of its name
+        if own[place][0] == OVERFLOW_HEADER:
+            return own, own.pop(place)[1]
     raise KeyError(OVERFLOW_HEADER)
 
 

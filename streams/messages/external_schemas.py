@@ -166,7 +166,13 @@ def routing_schema() -> JsonSchema:
             "max_tokens": {
                 "type": "integer",
                 "minimum": 1,
-                "description": "Answer tokens that `cost` pays for; ask for no more.",
+                "description": "Limit of the answer's tokens; ask for no more. "
+                "Without `reserve`, `cost` pays for so many.",
+            },
+            "reserve": {
+                "type": "string",
+                "description": "Percentile of the cost that `cost` is, such as p95; "
+                "an answer of `max_tokens` costs more.",
             },
             "attempt": {**_ATTEMPT, "description": "Number of this decision about the query."},
             "tried": {

@@ -31,11 +31,11 @@ def field_value(query: Query, headers: Iterable[Header] | None, field: str) -> o
     if field.startswith(METADATA):
         metadata = query.fields.get("metadata")
         return metadata.get(field.removeprefix(METADATA)) if isinstance(metadata, dict) else None
-    name, found = field.removeprefix(HEADER), None
+    name, header_value = field.removeprefix(HEADER), None
     for header, value in headers or ():
         if header == name:
-            found = value
+            header_value = value
     try:
-        return None if found is None else found.decode()
+        return None if header_value is None else header_value.decode()
     except UnicodeDecodeError:
         return None

@@ -28,14 +28,14 @@ def remove_members(value: bytes, names: Collection[str]) -> bytes:
     >>> remove_members(b'{"a": 1, "\\\\u0062": [2], "n": 123456789012345678901.50}', ["b"])
     b'{"a": 1, "n": 123456789012345678901.50}'
     """
-    kept: list[bytes] = []
+    members: list[bytes] = []
     depth, begin, name = 0, 0, None
     for mark in _MARK.finditer(value):
         kind = value[mark.start()]
         if depth == 1:
             if kind in b",}":
                 if name is not None and name not in names:
-                    kept.append(value[begin : mark.start()])
+                    members.append(value[begin : mark.start()])
                 begin, name = mark.end(), None
             elif kind == _QUOTE and name is None:
                 name = orjson.loads(mark[0])  # it may be spelled with escapes
@@ -45,4 +45,4 @@ def remove_members(value: bytes, names: Collection[str]) -> bytes:
                 begin = mark.end()
         elif kind in b"}]":
             depth -= 1
-    return b"{" + b",".join(kept) + b"}"
+    return b"{" + b",".join(members) + b"}"

@@ -113,8 +113,12 @@ def decode_query(value: bytes | None, dimension: int | None) -> Query:
         shown = shown_value(fields, "metadata")
         raise RejectedMessage(RejectionReason.METADATA_NOT_AN_OBJECT, "metadata", shown=shown)
     limits = decode_limits(fields)
-    given = fields.get("embedding")
-    embedding = None if given is None or dimension is None else _decode_embedding(given, dimension)
+    embedding_field = fields.get("embedding")
+    embedding = (
+        None
+        if embedding_field is None or dimension is None
+        else _decode_embedding(embedding_field, dimension)
+    )
     assert value is not None
     if "routing" in fields or "reason" in fields:
         fields = {name: content for name, content in fields.items() if name not in ADDED_FIELDS}
@@ -202,11 +206,11 @@ def _prompt(fields: dict[str, Any]) -> str:
     return prompt
 
 
-def _decode_embedding(given: object, dimension: int) -> bytes:
+def _decode_embedding(field: object, dimension: int) -> bytes:
     size = 2 * dimension
-    if type(given) is str:
+    if type(field) is str:
         try:
-            raw = pybase64.b64decode(given, validate=True)
+            raw = pybase64.b64decode(field, validate=True)
         except ValueError as error:
             raise RejectedMessage(RejectionReason.EMBEDDING_NOT_BASE64, "embedding", error=error) from None
         if len(raw) != size:
@@ -218,15 +222,15 @@ def _decode_embedding(given: object, dimension: int) -> bytes:
                 expected=size,
             )
         return raw
-    if type(given) is not list:
-        raise RejectedMessage(RejectionReason.EMBEDDING_WRONG_TYPE, "embedding", kind=type(given).__name__)
-    if len(given) != dimension:
+    if type(field) is not list:
+        raise RejectedMessage(RejectionReason.EMBEDDING_WRONG_TYPE, "embedding", kind=type(field).__name__)
+    if len(field) != dimension:
         raise RejectedMessage(
-            RejectionReason.EMBEDDING_WRONG_LENGTH, "embedding", size=len(given), dimension=dimension
+            RejectionReason.EMBEDDING_WRONG_LENGTH, "embedding", size=len(field), dimension=dimension
         )
-    if not {float, int}.issuperset(map(type, given)):
+    if not {float, int}.issuperset(map(type, field)):
         raise RejectedMessage(RejectionReason.EMBEDDING_NOT_NUMBERS, "embedding")
-    vector = np.array(given, np.float64)
+    vector = np.array(field, np.float64)
     largest = float(np.max(np.abs(vector), initial=0.0))
     if not 0 < largest < 1e150:
         raise RejectedMessage(RejectionReason.EMBEDDING_OUT_OF_RANGE, "embedding")

@@ -101,25 +101,30 @@ def decode_returned(value: bytes | None, headers: Sequence[Header] | None) -> Re
             raise RoutingInfoError("routing.model", "is missing")
     except RoutingInfoError as error:
         raise RejectedMessage(RejectionReason.NOT_A_ROUTED_QUERY, error.field, problem=error.reason) from None
-    own, found = _split(headers or ())
+    own, return_fields = _split(headers or ())
     return ReturnedQuery(
-        text_id(fields), routing, routing.model, _reason(found), _cost(found.get(COST_HEADER)), own
+        text_id(fields),
+        routing,
+        routing.model,
+        _reason(return_fields),
+        _cost(return_fields.get(COST_HEADER)),
+        own,
     )
 
 
 def _split(headers: Sequence[Header]) -> tuple[Headers, dict[str, bytes | None]]:
     """Split off the last header of each name; a client's headers of the same names stay."""
-    own, found = list(headers), dict[str, bytes | None]()
+    own, return_fields = list(headers), dict[str, bytes | None]()
     for place in range(len(own) - 1, -1, -1):
         name, value = own[place]
-        if name in RETURN_HEADERS and name not in found:
-            found[name] = value
+        if name in RETURN_HEADERS and name not in return_fields:
+            return_fields[name] = value
             del own[place]
-    return own, found
+    return own, return_fields
 
 
-def _reason(found: dict[str, bytes | None]) -> str:
-    reason = (found.get(REASON_HEADER) or b"").decode("utf-8", "replace").strip()
+def _reason(return_fields: dict[str, bytes | None]) -> str:
+    reason = (return_fields.get(REASON_HEADER) or b"").decode("utf-8", "replace").strip()
     if not reason:
         raise RejectedMessage(
             RejectionReason.INVALID_RETURN_HEADER,

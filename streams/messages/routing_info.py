@@ -65,7 +65,7 @@ class RoutingInfo(NamedTuple):
     price : float or None
         Price of the LLM's budget in the plan.
     max_tokens : int or None
-        Answer tokens that `cost` pays for; None if `cost` is an estimate.
+        Limit of the answer's tokens; None if there is none. Without `reserve`, `cost` pays for so many.
     attempt : int
         Number of this decision about the query: 1, and one more after each return by a fleet.
     tried : tuple of str or None
@@ -76,6 +76,8 @@ class RoutingInfo(NamedTuple):
         Reason why each LLM may not answer an unserved query.
     probability : float or None
         Probability of this decision, if chance had a part in it; None if it had none.
+    reserve : str or None
+        Percentile of the cost that `cost` is, such as "p95"; an answer of `max_tokens` costs more.
     """
 
     plan: int | None
@@ -94,6 +96,12 @@ class RoutingInfo(NamedTuple):
     exhausted: list[str] | None = None
     excluded: dict[str, str] | None = None
     probability: float | None = None
+    reserve: str | None = None
+
+    @property
+    def bound(self) -> int | None:
+        """Answer tokens that `cost` pays for; None if the answer may cost more."""
+        return self.max_tokens if self.reserve is None else None
 
     @property
     def origin(self) -> tuple[int, int]:
@@ -161,6 +169,7 @@ class RoutingInfo(NamedTuple):
             _texts(fields.get("exhausted")),
             _text_by_name(fields.get("excluded")),
             _number(fields, "probability"),
+            reserve if isinstance(reserve := fields.get("reserve"), str) else None,
         )
 
     @classmethod

@@ -33,7 +33,7 @@ def answered_queries(settings: Settings) -> Iterator[dict[str, Any]]:
     """
     topics = settings.topics
     with Scanner(reader_config(settings)) as scanner:
-        graded = _graded(scanner, topics)
+        graded = _read_grades(scanner, topics)
         prefix = topics.llm("")
         for topic in sorted(name for name in scanner.topics() if name.startswith(prefix)):
             for message in scanner.read(scanner.places(topic)):
@@ -51,7 +51,7 @@ def graded_decisions(settings: Settings) -> Iterator[dict[str, Any]]:
     """
     topics = settings.topics
     with Scanner(reader_config(settings)) as scanner:
-        graded = _graded(scanner, topics)
+        graded = _read_grades(scanner, topics)
         for message in scanner.read(scanner.places(topics.decisions)):
             if (decision := decode_decision(message.value())) is None:
                 continue
@@ -60,7 +60,7 @@ def graded_decisions(settings: Settings) -> Iterator[dict[str, Any]]:
                 yield decision | {"reported": outcome.quality}
 
 
-def _graded(scanner: Scanner, topics: Topics) -> dict[Reservation, Outcome]:
+def _read_grades(scanner: Scanner, topics: Topics) -> dict[Reservation, Outcome]:
     """Return the outcomes that report a quality. The first outcome of a reservation counts."""
     outcomes: dict[Reservation, Outcome] = {}
     for message in scanner.read(scanner.places(topics.outcomes)):

@@ -79,7 +79,7 @@ def select_budgets(
     value : str, optional
         Value of `group_by`.
     """
-    chosen = []
+    selected = []
     for bill in bills:
         counters = [
             one
@@ -87,8 +87,8 @@ def select_budgets(
             if one["budget"] == budget and (value is None or one["value"] == value)
         ]
         if counters:
-            chosen.append({**bill, "budgets": counters})
-    return chosen
+            selected.append({**bill, "budgets": counters})
+    return selected
 
 
 def bills_csv(bills: Sequence[Mapping[str, Any]]) -> str:
@@ -137,9 +137,9 @@ def budget_table(counters: Sequence[Mapping[str, Any]], *, by_llm: bool) -> list
     """
     rows: list[list[str]] = []
     for budget in dict.fromkeys(one["budget"] for one in counters):
-        mine = [one for one in counters if one["budget"] == budget]
-        mine.sort(key=lambda one: -one["charged"])
-        shown = mine if by_llm else mine[:SHOWN_VALUES]
+        of_budget = [one for one in counters if one["budget"] == budget]
+        of_budget.sort(key=lambda one: -one["charged"])
+        shown = of_budget if by_llm else of_budget[:SHOWN_VALUES]
         for one in shown:
             name = budget if one["value"] is None else f"{budget}={one['value']}"
             amounts = [_shown(one[key], one["unit"]) for key in ("limit", "charged", "left")]
@@ -148,8 +148,8 @@ def budget_table(counters: Sequence[Mapping[str, Any]], *, by_llm: bool) -> list
             for llm in one["llms"] if by_llm else ():
                 settled = _shown(llm["settled"], "usd")
                 rows.append([f"  {llm['name']}", "", "", "", "", str(llm["served"]), settled])
-        if len(mine) > len(shown):
-            rows.append([f"{budget}: {len(mine) - len(shown)} more values", *[""] * 6])
+        if len(of_budget) > len(shown):
+            rows.append([f"{budget}: {len(of_budget) - len(shown)} more values", *[""] * 6])
     headers = ["budget", "unit", "limit", "charged", "left", "served", "settled USD"]
     if not by_llm:
         headers, rows = headers[:-1], [row[:-1] for row in rows]

@@ -88,8 +88,10 @@ class DeadLetter:
         >>> DeadLetter("t", 0, 0, 0.0, None, None, [], errors).kind
         'prompt: has # bytes; at most # are taken'
         """
-        found = find_reason(self.stage, self.reason)
-        return (_DETAILS.sub("#", self.reason) if found is None else found[1])[:_MAX_KIND_CHARACTERS]
+        known_reason = find_reason(self.stage, self.reason)
+        return (_DETAILS.sub("#", self.reason) if known_reason is None else known_reason[1])[
+            :_MAX_KIND_CHARACTERS
+        ]
 
     @property
     def origin(self) -> tuple[str, int] | None:

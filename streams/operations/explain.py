@@ -133,7 +133,7 @@ class _Explaining:
             "exhausted": [] if routing is None else list(routing.exhausted or ()),
             "recorded": _recorded(routing),
             "plan": None if plan is None else _shown_plan(plan),
-            "transaction": _shown_transaction(recorded.reserved),
+            "transaction": _shown_transaction(recorded.reservations),
             "models": [],
             "budgets": [],
             "estimated_by": None,
@@ -142,18 +142,18 @@ class _Explaining:
             "neighbours": [],
             "outcome": self._outcome(recorded) if recorded.stage == "routed" else None,
         }
-        again = self._recomputer.recompute(recorded, source, plan)
-        if again is not None:
-            decision |= {"estimated_by": again.estimated_by, "explored": again.is_explored}
-            decision["neighbours"] = self._near(again.query)
+        recomputed = self._recomputer.recompute(recorded, source, plan)
+        if recomputed is not None:
+            decision |= {"estimated_by": recomputed.estimated_by, "explored": recomputed.is_explored}
+            decision["neighbours"] = self._nearest_rows(recomputed.query)
         if plan is not None and recorded.stage in ("routed", "unserved", "deferred"):
             excluded = {} if routing is None else routing.excluded or {}
-            decision |= self._scored(recorded, plan, again, decision["model"], excluded)
+            decision |= self._scored(recorded, plan, recomputed, decision["model"], excluded)
         return decision
 
     def _plan(self, recorded: RecordedDecision, routing: RoutingInfo | None) -> Plan | None:
-        if recorded.reserved is not None:
-            return self._plans.at(recorded.reserved.revision)
+        if recorded.reservations is not None:
+            return self._plans.at(recorded.reservations.revision)
         if routing is not None and routing.plan is not None:
             return self._plans.of_version(routing.plan, routing.period or 0)
         return None
@@ -164,31 +164,35 @@ class _Explaining:
         self,
         recorded: RecordedDecision,
         plan: Plan,
-        again: RecomputedDecision | None,
-        chosen: str | None,
+        recomputed: RecomputedDecision | None,
+        model: str | None,
         recorded_exclusions: Mapping[str, str],
     ) -> dict[str, Any]:
         """Return the data of the decision by LLM, and whether the recomputed decision is the same."""
-        reserved = recorded.reserved
+        reservations = recorded.reservations
         units = {budget.name: budget.unit for budget in plan.counters.budgets}
         before = (
-            None if reserved is None else available_before(reserved, recorded.offset, recorded.row, units)
+            None
+            if reservations is None
+            else available_before(reservations, recorded.offset, recorded.row, units)
         )
         score: FloatArray | None = None
         agrees = None
-        charge = self._reserved_pico(recorded, again, plan, chosen)
-        if again is not None:
+        charge = self._reserved_pico(recorded, recomputed, plan, model)
+        if recomputed is not None:
             rights = before if before is not None else np.full(len(plan.models), UNLIMITED)
-            choice, score = self._recomputer.choose(plan, recorded, again, rights)
+            choice, score = self._recomputer.choose(plan, recorded, recomputed, rights)
             if before is not None:
-                index = plan.models.index(chosen) if chosen in plan.models else None
+                index = plan.models.index(model) if model in plan.models else None
                 outcome = {"deferred": DEFERRED, "unserved": UNSERVED}.get(recorded.stage, index)
                 agrees = choice == outcome
-        budgets = [] if plan.per_llm else shown_counters(plan, reserved, before, again)
-        recomputed = {} if again is None else again.terms.excluded(0)
-        excluded = dict(recorded_exclusions) | {name: why for name, why in recomputed.items() if why}
-        charged = None if again is None else again.charge[0]
-        if reserved is not None and reserved.counters is not None:
+        budgets = [] if plan.per_llm else shown_counters(plan, reservations, before, recomputed)
+        recomputed_exclusions = {} if recomputed is None else recomputed.terms.excluded(0)
+        excluded = dict(recorded_exclusions) | {
+            name: why for name, why in recomputed_exclusions.items() if why
+        }
+        charged = None if recomputed is None else recomputed.charge[0]
+        if reservations is not None and reservations.counters is not None:
             before = None  # each LLM draws on several counters: see `budgets`
         rows = []
         for i, name in enumerate(plan.models):
@@ -196,43 +200,43 @@ class _Explaining:
                 "name": name,
                 "active": bool(plan.active[i]),
                 "price": float(plan.prices[i]) if plan.per_llm else None,
-                "chosen": name == chosen,
+                "chosen": name == model,
                 "excluded": excluded.get(name),
             }
-            if again is not None and score is not None:
+            if recomputed is not None and score is not None:
                 row |= {
-                    "quality": float(again.estimates.quality[0, i]),
-                    "cost": float(again.estimates.cost[0, i]),
-                    "charge": _usd(again.charge[0, i]),
+                    "quality": float(recomputed.estimates.quality[0, i]),
+                    "cost": float(recomputed.estimates.cost[0, i]),
+                    "charge": _usd(recomputed.charge[0, i]),
                     "score": float(score[i]) if np.isfinite(score[i]) else None,
                     "worth": bool(score[i] > TOLERANCE),
-                    "comparable": bool(again.alignment.comparable[i]),
+                    "comparable": bool(recomputed.alignment.comparable[i]),
                 }
             if before is not None and i < len(before):
                 row["available_before"] = _usd(before[i])
-                row["available_after"] = _usd(before[i] - (charge if name == chosen else 0))
-                if again is not None:
-                    row["can_pay"] = bool(again.charge[0, i] <= before[i])
+                row["available_after"] = _usd(before[i] - (charge if name == model else 0))
+                if recomputed is not None:
+                    row["can_pay"] = bool(recomputed.charge[0, i] <= before[i])
             if budgets and charged is not None:
                 row["cannot_pay"] = unaffordable(plan, budgets, i, int(charged[i]))
             rows.append(row)
         return {"models": rows, "agrees": agrees, "budgets": budgets}
 
     def _reserved_pico(
-        self, recorded: RecordedDecision, again: RecomputedDecision | None, plan: Plan, chosen: str | None
+        self, recorded: RecordedDecision, recomputed: RecomputedDecision | None, plan: Plan, model: str | None
     ) -> int:
         """Return the picodollars that the query reserved."""
         if recorded.stage != "routed":
             return 0
-        if recorded.reserved is not None and recorded.row is not None:
-            return int(recorded.reserved.charge[recorded.row])
-        if again is not None and chosen in plan.models:
-            return int(again.charge[0, plan.models.index(chosen)])
+        if recorded.reservations is not None and recorded.row is not None:
+            return int(recorded.reservations.charge[recorded.row])
+        if recomputed is not None and model in plan.models:
+            return int(recomputed.charge[0, plan.models.index(model)])
         return 0
 
     # ---- beside the decision -----------------------------------------------------------------------------
 
-    def _near(self, query: Query) -> list[dict[str, Any]]:
+    def _nearest_rows(self, query: Query) -> list[dict[str, Any]]:
         """Return the nearest rows of the history by cosine, with quality and cost of each LLM."""
         if self._estimating is None:
             return []
@@ -259,8 +263,8 @@ class _Explaining:
     def _outcome(self, recorded: RecordedDecision) -> dict[str, Any] | None:
         """Return the outcome that the fleet reported, or None."""
         topic, start = self._settings.topics.outcomes, 0
-        if recorded.reserved is not None:
-            start = recorded.reserved.outcomes_next
+        if recorded.reservations is not None:
+            start = recorded.reservations.outcomes_next
         if not 0 <= recorded.lane < self._scanner.partitions(topic):
             return None
         for message in self._scanner.read([TopicPartition(topic, recorded.lane, start)]):
@@ -298,9 +302,9 @@ def _model(recorded: RecordedDecision, routing: RoutingInfo | None, plan: Plan |
         return None
     if routing is not None and routing.model is not None:
         return routing.model
-    if recorded.reserved is None or recorded.row is None or plan is None:
+    if recorded.reservations is None or recorded.row is None or plan is None:
         return None
-    return plan.models[int(recorded.reserved.model[recorded.row])]
+    return plan.models[int(recorded.reservations.model[recorded.row])]
 
 
 def _reason(recorded: RecordedDecision, routing: RoutingInfo | None) -> str | None:
@@ -327,15 +331,15 @@ def _shown_plan(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _shown_transaction(reserved: ReservationBatch | None) -> dict[str, Any] | None:
-    if reserved is None:
+def _shown_transaction(reservations: ReservationBatch | None) -> dict[str, Any] | None:
+    if reservations is None:
         return None
     return {
-        "begin": reserved.begin,
-        "end": reserved.end,
-        "served": len(reserved.offsets),
-        "at": reserved.created_at,
-        "revision": reserved.revision,
+        "begin": reservations.begin,
+        "end": reservations.end,
+        "served": len(reservations.offsets),
+        "at": reservations.created_at,
+        "revision": reservations.revision,
     }
 
 

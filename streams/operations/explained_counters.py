@@ -41,9 +41,9 @@ def unaffordable(plan: Plan, counters: list[dict[str, Any]], llm: int, charge: i
     ]
 
 
-def own_counters(plan: Plan, again: RecomputedDecision) -> list[CounterKey]:
+def own_counters(plan: Plan, recomputed: RecomputedDecision) -> list[CounterKey]:
     """Return the counters of a query: of each budget in the catalogue its only one, or that of its value."""
-    values = again.terms.terms.values
+    values = recomputed.terms.terms.values
     column_of = plan.counters.column_of
     keys: list[CounterKey] = []
     for budget in plan.counters.budgets:
@@ -60,9 +60,9 @@ def own_counters(plan: Plan, again: RecomputedDecision) -> list[CounterKey]:
 
 def shown_counters(
     plan: Plan,
-    reserved: ReservationBatch | None,
+    reservations: ReservationBatch | None,
     before: IntArray | None,
-    again: RecomputedDecision | None = None,
+    recomputed: RecomputedDecision | None = None,
 ) -> list[dict[str, Any]]:
     """Return the counters that a query could draw on: name, unit, price, and what the lane had of each.
 
@@ -71,18 +71,18 @@ def shown_counters(
     Parameters
     ----------
     plan : Plan
-    reserved : ReservationBatch or None
+    reservations : ReservationBatch or None
         Of the query's transaction.
     before : ndarray of int64 or None
-        As `available_before`, for the counters of `reserved`.
-    again : RecomputedDecision, optional
+        As `available_before`, for the counters of `reservations`.
+    recomputed : RecomputedDecision, optional
         Has the values of the query. Without it, all counters of the transaction are returned.
     """
     known = {}
-    if reserved is not None and reserved.counters is not None and before is not None:
-        known = dict(zip(reserved.counters, before.tolist(), strict=True))
+    if reservations is not None and reservations.counters is not None and before is not None:
+        known = dict(zip(reservations.counters, before.tolist(), strict=True))
     rows = []
-    for key in list(known) if again is None else own_counters(plan, again):
+    for key in list(known) if recomputed is None else own_counters(plan, recomputed):
         name, value = key
         amount = known.get(key)
         unit = next((budget.unit for budget in plan.counters.budgets if budget.name == name), "usd")

@@ -35,7 +35,7 @@ def plan_lines(plan: Plan, ledgers: Mapping[int, LedgerRecord]) -> list[str]:
     state = "prices learned" if plan.learned else "no prices yet"
     lines = [
         f"period {plan.period}, plan {plan.version}, revision {plan.revision}: {state}",
-        f"horizon {plan.horizon} queries{_end(plan)}, catalogue version {plan.catalogue}",
+        f"horizon {plan.horizon} queries{_period_end(plan)}, catalogue version {plan.catalogue}",
         f"prices {price_origin(plan)}",
     ]
     if (wait := warmup_wait(plan, ledgers.values())) is not None:
@@ -45,7 +45,7 @@ def plan_lines(plan: Plan, ledgers: Mapping[int, LedgerRecord]) -> list[str]:
         for name, factor in plan.cost_factor.items()
     ]
     lines += [
-        f"{name}: limit raised by {_added(plan, name, amount)} for this period"
+        f"{name}: limit raised by {_added_amount(plan, name, amount)} for this period"
         for name, amount in plan.topped_up.items()
     ]
     lines += [pause_line(name, pause) for name, pause in plan.paused.items()]
@@ -59,7 +59,7 @@ def pause_line(name: str, pause: Pause) -> str:
     return f"{name} {state} since {_clock(pause.since)}{until}: {pause.reason}"
 
 
-def _added(plan: Plan, name: str, amount: int) -> str:
+def _added_amount(plan: Plan, name: str, amount: int) -> str:
     column = plan.counters.names.index(name)
     return unit_name(plan.counters.budgets[plan.counters.budget_of[column]].unit, amount)
 
@@ -81,8 +81,8 @@ def price_origin(plan: Plan) -> str:
     if not plan.learned:
         return "are not known yet"
     if not observed:
-        kept = origin.from_samples
-        return "stay those of the period before" if kept else "were learned from the history"
+        carried_over = origin.from_samples
+        return "stay those of the period before" if carried_over else "were learned from the history"
     samples = f"{observed} sampled queries"
     if rows > observed:
         samples += f" and {rows - observed} rows of the history"
@@ -105,7 +105,7 @@ def holdings(plan: Plan, ledgers: Mapping[int, LedgerRecord]) -> tuple[IntArray,
         By lane.
     """
     size = len(plan.counters)
-    charged, held = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
+    charged, unspent = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
     for lane in range(plan.lanes):
         account = ledgers[lane].account_of(plan.period) if lane in ledgers else None
         free = plan.granted[lane]
@@ -114,13 +114,13 @@ def holdings(plan: Plan, ledgers: Mapping[int, LedgerRecord]) -> tuple[IntArray,
             charged += account.charged[:size]
             free = plan.granted[lane] - account.released[:size] - account.charged[:size]
         if lane != plan.pool:
-            held += np.maximum(free, 0)
-    pool = np.maximum(plan.budgets_in_force(charged) - charged - held, 0)
-    return charged, held, pool
+            unspent += np.maximum(free, 0)
+    pool = np.maximum(plan.budgets_in_force(charged) - charged - unspent, 0)
+    return charged, unspent, pool
 
 
 def _table(plan: Plan, ledgers: Mapping[int, LedgerRecord]) -> list[str]:
-    charged, held, pool = holdings(plan, ledgers)
+    charged, unspent, pool = holdings(plan, ledgers)
     budgets = plan.budgets_in_force(charged)
     counters = plan.counters
     labels = [
@@ -128,7 +128,7 @@ def _table(plan: Plan, ledgers: Mapping[int, LedgerRecord]) -> list[str]:
         for name, is_open in zip(counters.names, plan.open, strict=True)
     ]
     units = [counters.budgets[number].unit for number in counters.budget_of]
-    columns = (budgets, charged, held, pool)
+    columns = (budgets, charged, unspent, pool)
     rows = [
         [label, f"{plan.prices[i]:.4g}", *(_amount(column[i], units[i]) for column in columns)]
         for i, label in enumerate(labels)
@@ -145,6 +145,6 @@ def _amount(amount: int, unit: str) -> str:
     return f"{to_usd(amount):.6f}" if unit == "usd" else str(int(amount))
 
 
-def _end(plan: Plan) -> str:
+def _period_end(plan: Plan) -> str:
     """Return the end of a period that ends by time; empty for others."""
     return "" if plan.ends_at is None else f", period ends {_clock(plan.ends_at)}"

@@ -15,7 +15,7 @@ from streams.config.settings import Settings
 from streams.kafka.scanner import CLOCK_SECONDS, Scanner, written_at
 from streams.ledger.account_format import period_of
 from streams.ledger.record import LedgerRecord
-from streams.ledger.reservations import ReservationBatch, decode_reserved, id_digest
+from streams.ledger.reservations import ReservationBatch, decode_reservations, id_digest
 from streams.messages.dead_letter import split_dead_letter_headers
 from streams.messages.deferred import Deferral, split_overflow_header
 from streams.messages.headers import headers_of
@@ -40,12 +40,12 @@ class RecordedDecision:
         Time of the decision, in seconds since the epoch.
     message : Message or None
         Output of the decision; None if it was deleted.
-    reserved : ReservationBatch or None
+    reservations : ReservationBatch or None
         Reservations of the transaction; None if they were deleted, or for a query that is not decided.
     attempt : int
         Number of the decision about the query.
     row : int or None
-        Its row in `reserved`; None if it reserved nothing.
+        Its row in `reservations`; None if it reserved nothing.
     """
 
     stage: Stage
@@ -53,7 +53,7 @@ class RecordedDecision:
     offset: int
     at: float
     message: Message | None = None
-    reserved: ReservationBatch | None = None
+    reservations: ReservationBatch | None = None
     attempt: int = 1
     row: int | None = None
 
@@ -93,38 +93,38 @@ class QuerySearch:
 
     def find(self, query_id: str) -> list[RecordedDecision]:
         """Return all decisions about queries of this id in the order of time."""
-        found = [self._routed(*place) for place in self._reservations(query_id)]
-        found += [self._ended(message) for message in self._ends(query_id)]
-        if not found:
-            found = self._routed_long_ago(query_id)
-        found += self._deferrals(query_id, found)
-        return sorted(found or self._waiting(query_id), key=lambda decision: decision.at)
+        decisions = [self._routed_decision(*place) for place in self._reservations(query_id)]
+        decisions += [self._final_decision(message) for message in self._ends(query_id)]
+        if not decisions:
+            decisions = self._routed_long_ago(query_id)
+        decisions += self._deferrals(query_id, decisions)
+        return sorted(decisions or self._waiting(query_id), key=lambda decision: decision.at)
 
     # ---- served ------------------------------------------------------------------------------------------
 
     def _reservations(self, query_id: str) -> list[tuple[int, ReservationBatch, int]]:
         """Return lane, transaction and row in it of every decision that routed a query of this id."""
         digest = np.uint64(id_digest(query_id))
-        found = []
+        reservations = []
         for message in self._all(self._topics.reservations):
-            reserved = decode_reserved(message.value() or b"")
-            for row in np.flatnonzero(reserved.ids == digest):
-                found.append((int(message.partition() or 0), reserved, int(row)))
-        return found
+            batch = decode_reservations(message.value() or b"")
+            for row in np.flatnonzero(batch.ids == digest):
+                reservations.append((int(message.partition() or 0), batch, int(row)))
+        return reservations
 
-    def _routed(self, lane: int, reserved: ReservationBatch, row: int) -> RecordedDecision:
-        offset, attempt = int(reserved.offsets[row]), int(reserved.attempts[row])
-        message = self._on_llm_topic(lane, offset, attempt, reserved, int(reserved.model[row]))
-        return RecordedDecision("routed", lane, offset, reserved.created_at, message, reserved, attempt, row)
+    def _routed_decision(self, lane: int, batch: ReservationBatch, row: int) -> RecordedDecision:
+        offset, attempt = int(batch.offsets[row]), int(batch.attempts[row])
+        message = self._on_llm_topic(lane, offset, attempt, batch, int(batch.model[row]))
+        return RecordedDecision("routed", lane, offset, batch.created_at, message, batch, attempt, row)
 
     def _on_llm_topic(
-        self, lane: int, offset: int, attempt: int, reserved: ReservationBatch, model: int
+        self, lane: int, offset: int, attempt: int, batch: ReservationBatch, model: int
     ) -> Message | None:
-        names = self._names(reserved.revision)
+        names = self._names(batch.revision)
         if model >= len(names):
             return None
         topic = self._topics.llm(Model(names[model]).slug)
-        places = self._scanner.places_since(self._scanner.places(topic), reserved.created_at)
+        places = self._scanner.places_since(self._scanner.places(topic), batch.created_at)
         for message in self._scanner.read(places):
             routing = RoutingInfo.find(_fields(message))
             if routing is None:
@@ -135,12 +135,12 @@ class QuerySearch:
 
     def _routed_long_ago(self, query_id: str) -> list[RecordedDecision]:
         """Return served queries whose reservations were deleted, from the topics of LLMs."""
-        found = []
+        decisions = []
         for name in self._llms:
             for message in self._with_id(query_id, self._all(self._topics.llm(Model(name).slug))):
                 decision = RecordedDecision("routed", *_decision_of(message), message)
-                found.append(replace(decision, attempt=_attempt_of(message)))
-        return found
+                decisions.append(replace(decision, attempt=_attempt_of(message)))
+        return decisions
 
     # ---- not served --------------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class QuerySearch:
         """Return unserved queries and dead letters of this id."""
         return list(self._with_id(query_id, self._all(self._topics.unserved, self._topics.dlq)))
 
-    def _ended(self, message: Message) -> RecordedDecision:
+    def _final_decision(self, message: Message) -> RecordedDecision:
         if message.topic() == self._topics.dlq:
             _, error = split_dead_letter_headers(headers_of(message))
             # a letter of a fleet belongs to no lane
@@ -160,15 +160,15 @@ class QuerySearch:
             )
         lane, offset, at = _decision_of(message)
         attempt = _attempt_of(message)
-        reserved = self.transaction(lane, offset, at) if attempt == 1 else None
-        return RecordedDecision("unserved", lane, offset, at, message, reserved, attempt)
+        transaction = self.transaction(lane, offset, at) if attempt == 1 else None
+        return RecordedDecision("unserved", lane, offset, at, message, transaction, attempt)
 
-    def _deferrals(self, query_id: str, found: list[RecordedDecision]) -> list[RecordedDecision]:
+    def _deferrals(self, query_id: str, decisions: list[RecordedDecision]) -> list[RecordedDecision]:
         """Return deferrals: those before decisions of the overflow lane, or those that wait for one."""
         pool = self._settings.partitions
-        decided = {decision.offset for decision in found if decision.lane == pool}
-        messages = [self._scanner.message_at(self._topics.overflow, 0, offset) for offset in sorted(decided)]
-        if not found:
+        offsets = {decision.offset for decision in decisions if decision.lane == pool}
+        messages = [self._scanner.message_at(self._topics.overflow, 0, offset) for offset in sorted(offsets)]
+        if not decisions:
             messages = list(self._with_id(query_id, self._all(self._topics.overflow)))
         return [self._deferral(message) for message in messages if message is not None]
 
@@ -206,10 +206,10 @@ class QuerySearch:
         if not 0 <= lane < self._scanner.partitions(self._topics.reservations):
             return None
         for message in self._scanner.read(self._scanner.places_since([place], at)):
-            reserved = decode_reserved(message.value() or b"")
-            if reserved.begin <= offset < reserved.end:
-                return reserved
-            if reserved.begin > offset or reserved.created_at > at + 2 * CLOCK_SECONDS:
+            batch = decode_reservations(message.value() or b"")
+            if batch.begin <= offset < batch.end:
+                return batch
+            if batch.begin > offset or batch.created_at > at + 2 * CLOCK_SECONDS:
                 break
         return None
 

@@ -188,7 +188,7 @@ class DecisionRecomputer:
         return charge_bounds(prices, self._settings.default_max_tokens, lambda name: fees.get(name, 0.0))
 
     def choose(
-        self, plan: Plan, recorded: RecordedDecision, again: RecomputedDecision, rights: IntArray
+        self, plan: Plan, recorded: RecordedDecision, recomputed: RecomputedDecision, rights: IntArray
     ) -> tuple[int, FloatArray]:
         """Return the choice of a lane that may spend `rights`, and the scores, shape [M].
 
@@ -196,64 +196,69 @@ class DecisionRecomputer:
         ----------
         plan : Plan
         recorded : RecordedDecision
-        again : RecomputedDecision
+        recomputed : RecomputedDecision
         rights : ndarray of int64, shape [M] or [C]
             As `ReservationBatch.available`.
         """
-        known = None if recorded.reserved is None else recorded.reserved.counters
-        if known is not None and len(wide := plan.counters.with_keys(known)) > len(plan.counters):
+        recorded_keys = None if recorded.reservations is None else recorded.reservations.counters
+        if recorded_keys is not None and len(wide := plan.counters.with_keys(recorded_keys)) > len(
+            plan.counters
+        ):
             plan = plan.with_counters(wide)
         granted = np.zeros_like(plan.granted)
         if plan.per_llm:
             granted[recorded.lane, : len(rights)] = rights
         else:
             granted[recorded.lane] = UNLIMITED
-        for key, amount in zip(known or (), rights.tolist(), strict=False):
+        for key, amount in zip(recorded_keys or (), rights.tolist(), strict=False):
             granted[recorded.lane, plan.counters.column_of[key]] = amount
-        again_plan = replace(plan, granted=granted, target=np.full_like(granted, UNLIMITED))
-        routed = route(
+        plan_then = replace(plan, granted=granted, target=np.full_like(granted, UNLIMITED))
+        decisions = route(
             Account.fresh(plan.period, len(plan.models), None if plan.per_llm else plan.counters),
-            again_plan,
+            plan_then,
             recorded.lane,
-            again.estimates,
+            recomputed.estimates,
             np.array([recorded.offset]),
-            charge=again.charge,
+            charge=recomputed.charge,
             seed=self._settings.seed,
-            comparable=again.alignment.comparable,
-            explore=again.explore,
-            terms=again.terms.terms,
+            comparable=recomputed.alignment.comparable,
+            explore=recomputed.explore,
+            terms=recomputed.terms.terms,
         )
-        return int(routed.choice[0]), routed.score[0]
+        return int(decisions.choice[0]), decisions.score[0]
 
 
 def available_before(
-    reserved: ReservationBatch, offset: int, row: int | None = None, units: Mapping[str, str] | None = None
+    reservations: ReservationBatch,
+    offset: int,
+    row: int | None = None,
+    units: Mapping[str, str] | None = None,
 ) -> IntArray:
     """Return the amount that the lane could spend of each LLM's budget or counter just before the query.
 
     Parameters
     ----------
-    reserved : ReservationBatch
+    reservations : ReservationBatch
     offset : int
     row : int, optional
         Row of the query, if it reserved something: batches of returned queries have no order of offsets.
     units : mapping of str to str, optional
         Unit of each budget, for reservations with counters.
     """
-    earlier = reserved.offsets < offset if row is None else np.arange(len(reserved.offsets)) < row
-    spent = np.zeros_like(reserved.available)
-    if reserved.counters is None:
-        np.add.at(spent, reserved.model[earlier], reserved.charge[earlier])
+    earlier = reservations.offsets < offset if row is None else np.arange(len(reservations.offsets)) < row
+    spent = np.zeros_like(reservations.available)
+    if reservations.counters is None:
+        np.add.at(spent, reservations.model[earlier], reservations.charge[earlier])
     else:
         unit_of = units or {}
         for place in np.flatnonzero(earlier).tolist():
-            for position in reserved.columns[place].tolist():
+            for position in reservations.columns[place].tolist():
                 if position >= 0:
-                    unit = unit_of.get(reserved.counters[position][0], "usd")
-                    tokens = int(reserved.tokens[place]) if len(reserved.tokens) else 0
-                    charge = int(reserved.charge[place])
+                    unit = unit_of.get(reservations.counters[position][0], "usd")
+                    tokens = int(reservations.tokens[place]) if len(reservations.tokens) else 0
+                    charge = int(reservations.charge[place])
                     spent[position] += charge if unit == "usd" else 1 if unit == "queries" else tokens
-    return np.asarray(reserved.available - spent, dtype=np.int64)
+    return np.asarray(reservations.available - spent, dtype=np.int64)
 
 
 class _RecomputedRecord:

@@ -137,27 +137,27 @@ def shadow_report(settings: Settings) -> ShadowReport:
                 decisions[_origin(decision)] = decision
         prefix = topics.llm("")
         names = [topics.unserved, *(name for name in sorted(scanner.topics()) if name.startswith(prefix))]
-        routed = (
+        in_force = (
             routing
             for name in names
             for message in scanner.read(scanner.places(name))
             if (routing := _first_decision(message.value())) is not None
         )
-        return compare(decisions, routed)
+        return compare(decisions, in_force)
 
 
-def compare(decisions: Mapping[Place, Mapping[str, Any]], routed: Iterable[RoutingInfo]) -> ShadowReport:
+def compare(decisions: Mapping[Place, Mapping[str, Any]], in_force: Iterable[RoutingInfo]) -> ShadowReport:
     """Compare a shadow's decisions with those of the router.
 
     Parameters
     ----------
     decisions : mapping of (int, int) to mapping
         Records of the shadow by partition and offset of the query.
-    routed : iterable of RoutingInfo
+    in_force : iterable of RoutingInfo
         The router's decisions; one without an LLM left the query unserved.
     """
     report = ShadowReport(decided=len(decisions))
-    for routing in routed:
+    for routing in in_force:
         decision = decisions.get(routing.origin)
         if decision is None:
             continue

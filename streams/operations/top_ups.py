@@ -37,8 +37,8 @@ def top_up_amount(plan: Plan, name: str, amount: float) -> int:
         raise ValueError(f"amount: {amount:g} must be a whole number, because {name} counts {budget.unit}")
     if amount <= MAX_USD or budget.unit != "usd":
         added = int(to_pico(amount)) if budget.unit == "usd" else int(amount)
-        most = int(to_pico(MAX_USD)) if budget.unit == "usd" else int(maximum(budget.unit))
-        if int(plan.budgets[column]) + added <= most:
+        max_limit = int(to_pico(MAX_USD)) if budget.unit == "usd" else int(maximum(budget.unit))
+        if int(plan.budgets[column]) + added <= max_limit:
             return added
     limit = unit_name(budget.unit, int(plan.budgets[column]))
     raise ValueError(

@@ -70,7 +70,7 @@ class BudgetAlerts:
         """
         rule = PeriodRule.of(plan.horizon, plan.began_at, plan.ends_at)
         progress = rule.progress(summary.arrived, now - plan.began_at)
-        uses = list(watched(summary, plan))
+        uses = list(budgets_to_watch(summary, plan))
         start, charged_then = self._reference(summary.period, progress, uses)
         alerts, events = dict(before), []
         for use in uses:
@@ -112,7 +112,7 @@ class BudgetAlerts:
         return history[0]
 
 
-def watched(summary: PeriodSummary, plan: Plan) -> Iterator[Use]:
+def budgets_to_watch(summary: PeriodSummary, plan: Plan) -> Iterator[Use]:
     """Yield the counters with a limit; rates and removed budgets have no alerts."""
     if plan.per_llm:
         limits = summary.budgets or []
@@ -120,9 +120,9 @@ def watched(summary: PeriodSummary, plan: Plan) -> Iterator[Use]:
             if limit > 0 and plan.active[i]:
                 yield Use(summary.models[i], None, "usd", limit, summary.charged[i])
         return
-    kept = {one.name for one in plan.counters.budgets if one.models and not one.is_rate}
+    limited = {one.name for one in plan.counters.budgets if one.models and not one.is_rate}
     for one in summary.counters:
-        if one.limit and one.budget in kept:
+        if one.limit and one.budget in limited:
             yield Use(one.budget, one.value, one.unit, one.limit, one.charged)
 
 

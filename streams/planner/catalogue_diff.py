@@ -24,21 +24,21 @@ class Change:
     ----------
     model : str
         Name of the LLM, or "all" for the whole catalogue.
-    what : str
+    change : str
         "added", "removed", or the name of the field.
     before, after : object
         Values, or None.
     """
 
     model: str
-    what: str
+    change: str
     before: object = None
     after: object = None
 
     def __str__(self) -> str:
-        if self.what in ("added", "removed"):
-            return f"{self.model}: {self.what}"
-        return f"{self.model}: {self.what} {_shown(self.before)} -> {_shown(self.after)}"
+        if self.change in ("added", "removed"):
+            return f"{self.model}: {self.change}"
+        return f"{self.model}: {self.change} {_shown(self.before)} -> {_shown(self.after)}"
 
 
 COMPARED_FIELDS = (
@@ -75,11 +75,13 @@ def differences(before: Catalogue, after: Catalogue) -> list[Change]:
     for name in dict.fromkeys((*budgets[0], *budgets[1])):
         if name not in budgets[0] or name not in budgets[1]:
             changes.append(Change(f"budget {name}", "added" if name in budgets[1] else "removed"))
-        elif (was := budget_to_dict(budgets[0][name])) != (now := budget_to_dict(budgets[1][name])):
+        elif (old_fields := budget_to_dict(budgets[0][name])) != (
+            new_fields := budget_to_dict(budgets[1][name])
+        ):
             changes += [
-                Change(f"budget {name}", field, was.get(field), now.get(field))
-                for field in dict.fromkeys((*was, *now))
-                if was.get(field) != now.get(field)
+                Change(f"budget {name}", field, old_fields.get(field), new_fields.get(field))
+                for field in dict.fromkeys((*old_fields, *new_fields))
+                if old_fields.get(field) != new_fields.get(field)
             ]
     for name, model in new.items():
         changes += [Change(name, "added")] if name not in old else _fields(old[name], model)

@@ -80,31 +80,31 @@ class CircuitBreaker:
             if order.until is None or order.until > now:
                 by_hand[name] = Pause("paused by hand", order.since, order.until)
             elif order.resumes and name in self._pauses and order.since > self._pauses[name].since:
-                self._end(name, now, "by hand")
+                self._end_pause(name, now, "by hand")
         return self._pauses | self._waiting | by_hand
 
     def _count(self, now: float, ledgers: Mapping[int, LedgerRecord]) -> set[str]:
         """Record what the ledgers counted since the last call; return the LLMs with failures."""
         failing: set[str] = set()
-        seen: dict[tuple[int, int], tuple[IntArray, IntArray]] = {}
+        counted: dict[tuple[int, int], tuple[IntArray, IntArray]] = {}
         for lane, ledger in ledgers.items():
             for account in ledger.accounts:
                 key = lane, account.period
-                seen[key] = account.settlements, account.failed
+                counted[key] = account.settlements, account.failed
                 none = np.zeros(0, dtype=np.int64)
-                settled, failed = self._counted.get(key, (none, none))
-                if not self._started or (account.settlements is settled and account.failed is failed):
+                old_settled, old_failed = self._counted.get(key, (none, none))
+                if not self._started or (account.settlements is old_settled and account.failed is old_failed):
                     continue
                 for i, name in enumerate(ledger.models[: len(account.settlements)]):
-                    was = (int(settled[i]), int(failed[i])) if i < len(settled) else (0, 0)
-                    bad = int(account.failed[i]) - was[1]
-                    good = int(account.settlements[i]) - was[0] - bad
+                    before = (int(old_settled[i]), int(old_failed[i])) if i < len(old_settled) else (0, 0)
+                    bad = int(account.failed[i]) - before[1]
+                    good = int(account.settlements[i]) - before[0] - bad
                     if good or bad:
                         self._recent.setdefault(name, _Recent()).results.append((now, good, bad))
                         self._recent[name].tested += good
                     if bad:
                         failing.add(name)
-        self._counted, self._started = seen, True
+        self._counted, self._started = counted, True
         return failing
 
     def _step(self, name: str, recent: _Recent, now: float, failing: bool) -> None:
@@ -126,9 +126,9 @@ class CircuitBreaker:
             longer = min(2 * pause.backoff, s.breaker_max_backoff_seconds)
             self._close(name, "a test failed", now, longer)
         elif recent.tested >= s.breaker_successes:
-            self._end(name, now, f"after {recent.tested} successful tests")
+            self._end_pause(name, now, f"after {recent.tested} successful tests")
 
-    def _end(self, name: str, now: float, reason: str) -> None:
+    def _end_pause(self, name: str, now: float, reason: str) -> None:
         pause = self._pauses.pop(name)
         if name in self._recent:
             self._recent[name].results.clear()

@@ -37,7 +37,7 @@ def measure_unknown_models(
     """
     measured: dict[str, list[float]] = {}
     for name in names:
-        reported, cost, settled = ReportedQuality(), 0.0, 0.0
+        reported, cost, settlements = ReportedQuality(), 0.0, 0.0
         for ledger in ledgers.values():
             reported += ledger.reported.get(name, ReportedQuality())
             if name in ledger.models:
@@ -45,11 +45,11 @@ def measure_unknown_models(
                 for account in (ledger.account, ledger.closed):
                     if account is not None and i < len(account.settled):
                         cost += float(account.settled[i]) / PICO
-                        settled += float(account.settlements[i])
+                        settlements += float(account.settlements[i])
         answers = float(reported.count)
         # recent settlements; after a pause of two periods, all outcomes with a quality; else the list price
-        if settled:
-            mean_cost = cost / settled
+        if settlements:
+            mean_cost = cost / settlements
         else:
             mean_cost = reported.cost / answers if answers else list_cost(models.get(name))
         measured[name] = [answers, reported.quality / answers if answers else 0.0, mean_cost]

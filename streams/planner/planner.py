@@ -191,8 +191,8 @@ class PlannerProcessor:
     @property
     def max_records(self) -> int:
         """Maximum number of messages, each with the samples of one batch; 0 while enough samples are held."""
-        held = self._planner.queued_samples if self._planner is not None else 0
-        return max(0, -(-(self._limits.held_samples - held) // self._settings.batch_max))
+        queued = self._planner.queued_samples if self._planner is not None else 0
+        return max(0, -(-(self._limits.held_samples - queued) // self._settings.batch_max))
 
     @property
     def has_pending_work(self) -> bool:
@@ -265,8 +265,8 @@ class PlannerProcessor:
         ledgers = self._view.records()
         self._publish_bills(ledgers)
         billed = None if self._logged is None else self._bills.final_through(self._logged, ledgers)
-        wanted = planning_settings(self._settings, self._catalogue.latest.catalogue.period)
-        if not wanted.has_periods_of(planner.settings):
+        planning = planning_settings(self._settings, self._catalogue.latest.catalogue.period)
+        if not planning.has_periods_of(planner.settings):
             planner, plan = self._make_planner(), planner.plan
             planner.resume(plan)
             self._planner = planner

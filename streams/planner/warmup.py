@@ -49,8 +49,8 @@ def warmup_wait(plan: Plan, ledgers: Iterable[LedgerRecord] = ()) -> WarmupWait 
     origin = plan.solved_from
     if plan.learned or origin.warmup != "buffer":
         return None
-    wanted = None
+    needed = None
     if plan.until is not None and plan.until < MAX_KNOWN_UNTIL:
-        wanted = plan.until - origin.base
+        needed = plan.until - origin.base
     samples = sum(max(0, ledger.sampled - ledger.next) for ledger in ledgers)
-    return WarmupWait(samples, wanted, origin.warmup_seconds)
+    return WarmupWait(samples, needed, origin.warmup_seconds)

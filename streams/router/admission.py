@@ -101,15 +101,15 @@ def validate_bounded(query: Query) -> None:
         ) from None
 
 
-def _validate_message(message: dict[str, Any], where: str) -> None:
+def _validate_message(message: dict[str, Any], field: str) -> None:
     for name in message.keys() - MESSAGE_FIELDS:
         if message[name] is not None:
-            raise _unbounded(f"{where}.{name}")
+            raise _unbounded(f"{field}.{name}")
     content = message.get("content")
     for number, part in enumerate(content if isinstance(content, list) else ()):
         if not isinstance(part, dict) or part.get("type", "text") not in ("text", "refusal"):
-            raise _unbounded(f"{where}.content[{number}]")
+            raise _unbounded(f"{field}.content[{number}]")
 
 
-def _unbounded(where: str) -> RejectedMessage:
-    return RejectedMessage(RejectionReason.COST_UNBOUNDED, where)
+def _unbounded(field: str) -> RejectedMessage:
+    return RejectedMessage(RejectionReason.COST_UNBOUNDED, field)

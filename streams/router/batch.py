@@ -36,7 +36,7 @@ class DecidedBatch:
         [n, M], in the order of the plan's LLMs.
     charge : ndarray of int64, shape [n, M]
         Picodollars.
-    routed : RoutingDecisions
+    decisions : RoutingDecisions
     offsets : ndarray of int64, shape [n]
     answer_tokens : sequence of int or None, length n
         Tokens of an answer that `charge` pays for; None if the charge is an estimate.
@@ -55,7 +55,7 @@ class DecidedBatch:
     arrivals: IntakeBatch
     estimates: Estimates
     charge: IntArray
-    routed: RoutingDecisions
+    decisions: RoutingDecisions
     offsets: IntArray
     answer_tokens: Sequence[int | None]
     available: IntArray
@@ -68,10 +68,10 @@ class DecidedBatch:
 
         Deferred queries are missing: the overflow lane decides them. Producers set the timestamps.
         """
-        choices = self.routed.choice.tolist()
-        decided = zip(self.arrivals.records, choices, strict=True)
+        choices = self.decisions.choice.tolist()
+        pairs = zip(self.arrivals.records, choices, strict=True)
         refused = [record.timestamp for record, _ in self.arrivals.refused]
-        return [record.timestamp for record, choice in decided if choice != DEFERRED] + refused
+        return [record.timestamp for record, choice in pairs if choice != DEFERRED] + refused
 
 
 @dataclass
@@ -124,16 +124,16 @@ class LaneCommit:
     ----------
     before, after : LedgerRecord
         The lane's ledger record before and after the transaction.
-    decided : DecidedBatch or None
+    batch : DecidedBatch or None
         The decisions; None if the transaction decided no query, as during warm-up.
-    again : DecidedBatch or None
+    returned_batch : DecidedBatch or None
         Decisions about returned queries, whose records have no timestamp of their own.
     """
 
     before: LedgerRecord
     after: LedgerRecord
-    decided: DecidedBatch | None
-    again: DecidedBatch | None = None
+    batch: DecidedBatch | None
+    returned_batch: DecidedBatch | None = None
 
 
 class Intake(Protocol):

@@ -105,7 +105,7 @@ def charge_quantiles(
     """Return a charger of a quantile of the cost, at most the bound of queries that have one.
 
     A query has a bound if it carries `max_tokens` and `streams.router.admission.validate_bounded` accepts it,
-    on an LLM with list prices. A reservation bounds no answer, so that no answer is cut off at a quantile.
+    on an LLM with list prices.
 
     Parameters
     ----------
@@ -121,11 +121,47 @@ def charge_quantiles(
         pico = to_pico(np.minimum(usd, MAX_USD))
         bounded = [row for row, query in enumerate(queries) if query.max_tokens and _is_bounded(query)]
         if bounded:
-            most = bounds([queries[row] for row in bounded], estimates, plan).pico
-            pico[bounded] = np.minimum(pico[bounded], most)
+            bound_pico = bounds([queries[row] for row in bounded], estimates, plan).pico
+            pico[bounded] = np.minimum(pico[bounded], bound_pico)
         return Charges(pico, [None] * len(queries))
 
     return charge
+
+
+@dataclass(frozen=True)
+class AnswerLimit:
+    """The limit of an answer whose reservation is a percentile of its cost.
+
+    Parameters
+    ----------
+    reserve : str
+        The percentile, such as "p95".
+    quantile : CostQuantile
+    prices : callable
+        List prices by LLM under a plan.
+    """
+
+    reserve: str
+    quantile: CostQuantile
+    prices: Callable[[Plan], Listed]
+
+    def tokens(self, models: Sequence[str], usd: Sequence[float], plan: Plan) -> list[int | None]:
+        """Return the most tokens of each answer; see `CostQuantile.answer_limit`.
+
+        Parameters
+        ----------
+        models : sequence of str, length n
+            LLM of each query.
+        usd : sequence of float, length n
+            Its reservation.
+        plan : Plan
+        """
+        listed = self.prices(plan)
+        outputs = {name: prices[1] for name, prices in listed.items()}
+        return [
+            self.quantile.answer_limit(name, amount, outputs.get(name))
+            for name, amount in zip(models, usd, strict=True)
+        ]
 
 
 def _is_bounded(query: Query) -> bool:

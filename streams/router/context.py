@@ -14,7 +14,7 @@ from streams.ledger.inbox_reader import InboxReader
 from streams.ledger.record import LedgerRecord
 from streams.planner.catalogue_reader import CatalogueReader
 from streams.planner.plan_reader import PlanReader
-from streams.router.charges import Charger
+from streams.router.charges import AnswerLimit, Charger
 from streams.router.token_counts import TokenCounter
 
 
@@ -55,6 +55,8 @@ class WorkerContext:
         Opens the lanes' producers and reads back their topics.
     clock : callable, optional
         Seconds since the epoch.
+    answer_limit : AnswerLimit, optional
+        Limits answers whose reservation does not bound them; by default none.
     """
 
     settings: Settings
@@ -68,3 +70,4 @@ class WorkerContext:
     on_record: Callable[[LedgerRecord], None]
     access: TopicAccess
     clock: Callable[[], float] = time.time
+    answer_limit: AnswerLimit | None = None

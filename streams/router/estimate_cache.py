@@ -64,8 +64,8 @@ class EstimateCache:
         if not self._entries:
             return
         quality, cost, cluster = row
-        kept = quality.copy(), cost.copy(), cluster
+        copied = quality.copy(), cost.copy(), cluster
         with self._lock:
-            self._rows[key] = kept
+            self._rows[key] = copied
             while len(self._rows) > self._entries:
                 self._rows.popitem(last=False)

@@ -113,8 +113,8 @@ class Estimation:
         LLMs without a history count as average ones.
         """
         quality, cost = self.history.history.quality.mean(0), self.history.history.cost.mean(0)
-        where = {name: number for number, name in enumerate(self.history.models)}
-        rows = [where.get(name, -1) for name in catalogue.names]
+        row_of = {name: number for number, name in enumerate(self.history.models)}
+        rows = [row_of.get(name, -1) for name in catalogue.names]
         return catalogue.resolve_budgets(
             np.append(quality, quality.mean())[rows], np.append(cost, cost.mean())[rows]
         )

@@ -55,7 +55,7 @@ def choose_explorations(
         shares = equal_shares(len(charge), charge.shape[1], alignment.unmeasured, share)
     seed = settings.seed + 1
     if arrivals.sources is None:
-        return Exploration.drawn(random_keys(seed, lane, offsets), shares)
+        return Exploration.draw(random_keys(seed, lane, offsets), shares)
     shares = np.where(charge > 0, shares, 0.0)
     keys = [random_keys(seed, partition, np.array([offset]))[0] for partition, offset in arrivals.sources]
-    return Exploration.drawn(np.array(keys, dtype=np.uint64), shares)
+    return Exploration.draw(np.array(keys, dtype=np.uint64), shares)

@@ -12,7 +12,7 @@ from streams.config.topic_names import Topics
 from streams.kafka.topic_access import TopicAccess
 from streams.ledger.record import LedgerRecord
 from streams.ledger.record_log import LedgerLog
-from streams.ledger.reservations import ReservationBatch, decode_reserved
+from streams.ledger.reservations import ReservationBatch, decode_reservations
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def read_lane_state(
         ledger.append(message.key(), message.value())
     record = ledger.record() or LedgerRecord.fresh(lane)
     batches = [
-        (message.offset() or 0, decode_reserved(value))
+        (message.offset() or 0, decode_reservations(value))
         for message in access.read(topics.reservations, lane, record.reservations_from)
         if (value := message.value()) is not None
     ]

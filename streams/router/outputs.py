@@ -32,6 +32,7 @@ from streams.messages.routing_info import RoutingInfo
 from streams.messages.samples import encode_samples
 from streams.messages.unserved import UnservedReason
 from streams.router.batch import DecidedBatch
+from streams.router.charges import AnswerLimit
 
 log = structlog.get_logger(__name__)
 
@@ -50,9 +51,10 @@ def produce_queries(
     out: Out,
     topics: Topics,
     llm_topics: Sequence[str],
-    decided: DecidedBatch,
+    batch: DecidedBatch,
     now: float,
     llm_partitions: int,
+    answer_limit: AnswerLimit | None = None,
 ) -> None:
     """Produce every query to its LLM's topic, the overflow topic or the topic of unserved queries.
 
@@ -64,34 +66,39 @@ def produce_queries(
     out : callable
     topics : Topics
     llm_topics : sequence of str, length M
-    decided : DecidedBatch
+    batch : DecidedBatch
     now : float
         Seconds since the epoch.
     llm_partitions : int
         Partitions of each LLM's topic that the router uses.
+    answer_limit : AnswerLimit, optional
+        Of answers whose reservation does not bound them.
     """
-    plan, arrivals, routed = decided.plan, decided.arrivals, decided.routed
+    plan, arrivals, decisions = batch.plan, batch.arrivals, batch.decisions
     sources, lanes = arrivals.sources, plan.lanes - plan.overflow
     events_from = event_source(topics.prefix)
     # converted as a whole: one conversion per query costs more than the decision
-    chosen = np.maximum(routed.choice, 0)
-    quality = np.take_along_axis(decided.estimates.quality, chosen[:, None], 1)[:, 0].tolist()
-    cost, choice = to_usd(routed.charge).tolist(), routed.choice.tolist()
-    prices = prices_per_dollar(decided)
-    probability = None if routed.probability is None else routed.probability.tolist()
+    served_by = np.maximum(decisions.choice, 0)
+    quality = np.take_along_axis(batch.estimates.quality, served_by[:, None], 1)[:, 0].tolist()
+    cost, choice = to_usd(decisions.charge).tolist(), decisions.choice.tolist()
+    prices = prices_per_dollar(batch)
+    probability = None if decisions.probability is None else decisions.probability.tolist()
+    limits = batch.answer_tokens
+    if answer_limit is not None:
+        limits = answer_limit.tokens([plan.models[i] for i in served_by.tolist()], cost, plan)
     for row, (source, query) in enumerate(zip(arrivals.records, arrivals.queries, strict=True)):
         i = choice[row]
         origin = None if sources is None else sources[row]
-        lane = decided.lane if origin is None else origin[0]
+        lane = batch.lane if origin is None else origin[0]
         headers = list(source.headers) if source.headers else None
         attempt = arrivals.attempt(row)
-        position = decided.lane, source.offset, attempt.number
+        position = batch.lane, source.offset, attempt.number
         number, tried = attempt.number, attempt.tried or None
         if i >= 0:
             routing = RoutingInfo(
                 plan.version,
                 plan.period,
-                decided.lane,
+                batch.lane,
                 now,
                 source.offset,
                 origin,
@@ -99,39 +106,40 @@ def produce_queries(
                 quality[row],
                 cost[row],
                 prices[row],
-                # the charge pays for so many tokens, once; the fleet must not ask for more
-                decided.answer_tokens[row],
+                # the fleet must not ask for more
+                limits[row],
                 number,
                 tried,
                 probability=None if probability is None else probability[row],
+                reserve=None if answer_limit is None else answer_limit.reserve,
             )
             headers = event_headers(headers, EventType.ROUTED, events_from, position, now)
             partition = lane % llm_partitions
             out(llm_topics[i], encode_routed(query, routing), source.key, headers, partition=partition)
         elif i == DEFERRED:
             own = overflow_headers(
-                decided.lane,
+                batch.lane,
                 source,
-                decided.uncorrected,
-                decided.charge,
+                batch.uncorrected,
+                batch.charge,
                 row,
-                decided.answer_tokens[row],
+                batch.answer_tokens[row],
                 attempt,
             )
             out(topics.overflow, query.value, source.key, (headers or []) + own, partition=0)
         else:
-            reason = unserved_reason(decided, row)
+            reason = unserved_reason(batch, row)
             routing = RoutingInfo(
                 plan.version,
                 plan.period,
-                decided.lane,
+                batch.lane,
                 now,
                 source.offset,
                 origin,
                 attempt=number,
                 tried=tried,
-                exhausted=_exhausted(decided, row),
-                excluded=(decided.terms.excluded(row) if reason is UnservedReason.NO_ELIGIBLE_LLM else None),
+                exhausted=_exhausted(batch, row),
+                excluded=(batch.terms.excluded(row) if reason is UnservedReason.NO_ELIGIBLE_LLM else None),
                 probability=None if probability is None else probability[row],
             )
             headers = event_headers(headers, EventType.UNSERVED, events_from, position, now)
@@ -139,30 +147,30 @@ def produce_queries(
             out(topics.unserved, value, source.key, headers, partition=lane % lanes)
 
 
-def unserved_reason(decided: DecidedBatch, row: int) -> UnservedReason:
+def unserved_reason(batch: DecidedBatch, row: int) -> UnservedReason:
     """Return the reason why no LLM gets a query that the batch leaves unserved."""
-    is_expired = decided.expired is not None and bool(decided.expired[row])
-    return UnservedReason.EXPIRED if is_expired else _REASONS[int(decided.routed.why[row])]
+    is_expired = batch.expired is not None and bool(batch.expired[row])
+    return UnservedReason.EXPIRED if is_expired else _REASONS[int(batch.decisions.why[row])]
 
 
-def prices_per_dollar(decided: DecidedBatch) -> list[float]:
+def prices_per_dollar(batch: DecidedBatch) -> list[float]:
     """Return the quality that each query's LLM has to be worth for a dollar, over all budgets, length n."""
-    plan, routed = decided.plan, decided.routed
-    account = routed.account
-    if account.counters is None or routed.columns is None:
-        return [float(plan.prices[i]) if i >= 0 else 0.0 for i in routed.choice.tolist()]
-    prices = plan.lane_columns(decided.lane, account.counters).prices
+    plan, decisions = batch.plan, batch.decisions
+    account = decisions.account
+    if account.counters is None or decisions.columns is None:
+        return [float(plan.prices[i]) if i >= 0 else 0.0 for i in decisions.choice.tolist()]
+    prices = plan.lane_columns(batch.lane, account.counters).prices
     usd = [number for number, budget in enumerate(account.counters.budgets) if budget.unit == "usd"]
-    columns = routed.columns[:, usd]
+    columns = decisions.columns[:, usd]
     total = np.where(columns >= 0, prices[np.maximum(columns, 0)], 0.0).sum(1)
     return [float(price) for price in total]
 
 
-def _exhausted(decided: DecidedBatch, row: int) -> list[str] | None:
-    column, counters = int(decided.routed.exhausted[row]), decided.routed.account.counters
+def _exhausted(batch: DecidedBatch, row: int) -> list[str] | None:
+    column, counters = int(batch.decisions.exhausted[row]), batch.decisions.account.counters
     if column < 0:
         return None
-    return [decided.plan.models[column] if counters is None else counters.names[column]]
+    return [batch.plan.models[column] if counters is None else counters.names[column]]
 
 
 def produce_dead_letters(
@@ -258,7 +266,7 @@ def produce_samples(
 
 
 def build_reservations(
-    decided: DecidedBatch,
+    batch: DecidedBatch,
     before: LedgerRecord,
     after: LedgerRecord,
     now: float,
@@ -268,7 +276,7 @@ def build_reservations(
 
     Parameters
     ----------
-    decided : DecidedBatch
+    batch : DecidedBatch
     before, after : LedgerRecord
         The lane's before and after the batch.
     now : float
@@ -276,23 +284,23 @@ def build_reservations(
     returns : ndarray of int64, shape [r, 3], optional
         For a batch of returned queries: the reservations that the returns settled (`ReservationBatch`).
     """
-    if not len(decided.offsets) and returns is None:
+    if not len(batch.offsets) and returns is None:
         return None
-    plan, arrivals, routed = decided.plan, decided.arrivals, decided.routed
-    rows = np.flatnonzero(routed.choice >= 0)
-    picked = routed.choice[rows]
-    counters, columns, available = _drawn(decided, rows)
-    limits_tokens = counters is not None and routed.tokens is not None and bool(routed.tokens.any())
-    cluster = decided.uncorrected.cluster
+    plan, arrivals, decisions = batch.plan, batch.arrivals, batch.decisions
+    rows = np.flatnonzero(decisions.choice >= 0)
+    model = decisions.choice[rows]
+    counters, columns, available = _counter_draws(batch, rows)
+    limits_tokens = counters is not None and decisions.tokens is not None and bool(decisions.tokens.any())
+    cluster = batch.uncorrected.cluster
     return ReservationBatch(
         period=plan.period,
         version=plan.version,
         revision=plan.revision,
-        offsets=decided.offsets[rows],
-        model=picked,
-        charge=routed.charge[rows],
-        quality=decided.estimates.quality[rows, picked],
-        uncorrected=decided.uncorrected.quality[rows, picked],
+        offsets=batch.offsets[rows],
+        model=model,
+        charge=decisions.charge[rows],
+        quality=batch.estimates.quality[rows, model],
+        uncorrected=batch.uncorrected.quality[rows, model],
         cluster=np.full(len(rows), UNKNOWN_CLUSTER) if cluster is None else cluster[rows],
         ids=id_digests([arrivals.queries[row].id for row in rows]),
         attempts=np.array([arrivals.attempt(row).number for row in rows.tolist()], dtype=np.int64),
@@ -300,7 +308,7 @@ def build_reservations(
         available=available,
         counters=counters,
         columns=columns,
-        tokens=routed.tokens[rows] if limits_tokens and routed.tokens is not None else _NONE,
+        tokens=decisions.tokens[rows] if limits_tokens and decisions.tokens is not None else _NONE,
         created_at=now,
         begin=before.next if returns is None else -1,
         end=after.next if returns is None else -1,
@@ -309,19 +317,19 @@ def build_reservations(
     )
 
 
-def _drawn(
-    decided: DecidedBatch, rows: NDArray[np.intp]
+def _counter_draws(
+    batch: DecidedBatch, rows: NDArray[np.intp]
 ) -> tuple[tuple[CounterKey, ...] | None, NDArray[np.int32], IntArray]:
     """Return the counters of a batch, the positions that served queries drew on, and what was available."""
-    counters, columns = decided.routed.account.counters, decided.routed.columns
+    counters, columns = batch.decisions.account.counters, batch.decisions.columns
     if counters is None or columns is None:
-        return None, np.zeros((0, 0), dtype=np.int32), decided.available
+        return None, np.zeros((0, 0), dtype=np.int32), batch.available
     # all counters that its queries could have drawn on, for people who ask why one was not served
-    possible = counters.columns(decided.terms.terms.values, len(decided.offsets))
+    possible = counters.columns(batch.terms.terms.values, len(batch.offsets))
     used = np.unique(np.concatenate([counters.fixed_columns, possible.ravel(), columns.ravel()]))
     used = used[used >= 0]
     position = np.full(len(counters), -1, dtype=np.int32)
     position[used] = np.arange(len(used), dtype=np.int32)
     drawn = columns[rows]
     positions = np.where(drawn >= 0, position[np.maximum(drawn, 0)], -1).astype(np.int32)
-    return tuple(counters.keys[column] for column in used), positions, decided.available[used]
+    return tuple(counters.keys[column] for column in used), positions, batch.available[used]

@@ -48,11 +48,11 @@ class BatchTerms:
 
     def excluded(self, row: int) -> dict[str, str]:
         """Return the first rule that excludes each LLM from a query."""
-        found: dict[str, str] = {}
+        rules: dict[str, str] = {}
         for name, allowed in self.rules:
             for i in np.flatnonzero(~allowed[row]):
-                found.setdefault(self.models[i], name)
-        return found
+                rules.setdefault(self.models[i], name)
+        return rules
 
 
 @dataclass(frozen=True)

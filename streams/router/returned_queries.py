@@ -37,19 +37,19 @@ MAX_RETURNS_PER_TRANSACTION = 200
 
 
 @dataclass(frozen=True)
-class AgainDecided:
+class ReturnedDecisions:
     """Result of deciding returned queries.
 
     Parameters
     ----------
     record : LedgerRecord
-    decided : DecidedBatch or None
+    batch : DecidedBatch or None
     reservations : ReservationBatch or None
         None if no return was accepted.
     """
 
     record: LedgerRecord
-    decided: DecidedBatch | None = None
+    batch: DecidedBatch | None = None
     reservations: ReservationBatch | None = None
 
 
@@ -75,7 +75,7 @@ class ReturnedQueries:
 
     def process(
         self, out: Callable[..., None], settlement: Settlement, plan: Plan, record: LedgerRecord
-    ) -> AgainDecided:
+    ) -> ReturnedDecisions:
         """Settle waiting returned queries, and produce each to the LLM that gets it next, or as unserved.
 
         Parameters
@@ -90,24 +90,25 @@ class ReturnedQueries:
         """
         messages = settlement.returned.pop_batch(MAX_RETURNS_PER_TRANSACTION)
         if not messages:
-            return AgainDecided(record)
+            return ReturnedDecisions(record)
         now, topics = self._shared.clock(), self._topics
         result = settle_returns(settlement, record, messages)
         record = result.record
         produce_rejected_outcomes(out, topics, topics.returned, self._lane, result.refused, now)
         if not result.accepted:
-            return AgainDecided(record)
+            return ReturnedDecisions(record)
         exhausted: list[AcceptedReturn] = []
-        again: list[AcceptedReturn] = []
+        to_decide: list[AcceptedReturn] = []
         for one in result.accepted:
-            (exhausted if self._is_exhausted(one, plan) else again).append(one)
-        arrivals = self._intake.decode([_OriginalQuery(one, *self._input) for one in again])
-        arrivals = self._with_attempts(arrivals, again)
-        decided = decide_batch(self._shared, self._columns, plan, record, arrivals)
+            (exhausted if self._is_exhausted(one, plan) else to_decide).append(one)
+        arrivals = self._intake.decode([_OriginalQuery(one, *self._input) for one in to_decide])
+        arrivals = self._with_attempts(arrivals, to_decide)
+        batch = decide_batch(self._shared, self._columns, plan, record, arrivals)
         parts = self._shared.settings.llm_topic_partitions
-        produce_queries(out, topics, self._columns.llm_topics(plan), decided, now, parts)
+        names = self._columns.llm_topics(plan)
+        produce_queries(out, topics, names, batch, now, parts, self._shared.answer_limit)
         if self._shared.settings.decision_log:
-            produce_decisions(out, topics, decided, now)
+            produce_decisions(out, topics, batch, now)
         refused: list[tuple[Record, RejectedMessage]] = list(arrivals.refused)
         for one in exhausted:
             try:
@@ -116,13 +117,13 @@ class ReturnedQueries:
                 refused.append((_OriginalQuery(one, *self._input), error))
         produce_dead_letters(out, topics, refused, now)
         unserved = len(exhausted) - (len(refused) - len(arrivals.refused))
-        account = decided.routed.account.decided_again(len(arrivals.queries), unserved)
+        account = batch.decisions.account.decided_again(len(arrivals.queries), unserved)
         record = replace(record, account=replace(account, dead=account.dead + len(refused)))
-        reservations = build_reservations(decided, record, record, now, settled_by(result.accepted))
+        reservations = build_reservations(batch, record, record, now, settled_by(result.accepted))
         log.info(
             "queries_returned", partition=self._lane, queries=len(result.accepted), all_failed=len(exhausted)
         )
-        return AgainDecided(record, decided, reservations)
+        return ReturnedDecisions(record, batch, reservations)
 
     def _is_exhausted(self, one: AcceptedReturn, plan: Plan) -> bool:
         """Return True if no attempt is left, or no open LLM that has not been tried."""
@@ -132,8 +133,8 @@ class ReturnedQueries:
         )
         return one.query.routing.attempt >= self._shared.settings.max_attempts or not untried
 
-    def _with_attempts(self, arrivals: IntakeBatch, again: Sequence[AcceptedReturn]) -> IntakeBatch:
-        of = {one.query.routing.offset: one.query for one in again}
+    def _with_attempts(self, arrivals: IntakeBatch, returns: Sequence[AcceptedReturn]) -> IntakeBatch:
+        of = {one.query.routing.offset: one.query for one in returns}
         queries = [of[record.offset] for record in arrivals.records]
         attempts = [Attempt(query.routing.attempt + 1, query.tried) for query in queries]
         sources = [query.routing.origin for query in queries] if self._is_overflow else None

@@ -16,7 +16,7 @@ from streams.kafka.transactions import Transaction, TransactionalProducer
 from streams.ledger.account_format import lane_key
 from streams.ledger.changes import LedgerChanges
 from streams.ledger.record import LedgerRecord
-from streams.ledger.reservations import ReservationBatch, encode_reserved
+from streams.ledger.reservations import ReservationBatch, encode_reservations
 from streams.ledger.settlement import Settlement
 from streams.messages.record import Record
 from streams.router.batch import DecidedBatch, Intake, IntakeBatch, LaneCommit
@@ -33,7 +33,7 @@ from streams.router.outputs import (
     produce_samples,
 )
 from streams.router.required_values import without_value_refused
-from streams.router.returned_queries import AgainDecided, ReturnedQueries
+from streams.router.returned_queries import ReturnedDecisions, ReturnedQueries
 from streams.router.routing_pass import PlanColumns, decide_batch, released, terms_of_batch
 from streams.router.sessions import SessionMemory
 
@@ -184,15 +184,15 @@ class RouterProcessor:
         plan, producer, before = self._plan, self._producer, self.record
         if plan is None or producer is None:
             return None
-        decided, again = None, None
+        batch, returned_batch = None, None
         if not records:
-            again = self._update_account(producer, plan)
+            returned_batch = self._update_account(producer, plan)
         elif self._waiting:
             self._sample(producer, plan, records)
         else:
-            decided, again = self._route(producer, plan, records)
+            batch, returned_batch = self._route(producer, plan, records)
         self.shared.on_record(self.record)
-        return LaneCommit(before, self.record, decided, again)
+        return LaneCommit(before, self.record, batch, returned_batch)
 
     def skip_deleted(self, start: int) -> None:
         """Continue at the first offset that the log still has; the ledger counts the deleted queries."""
@@ -200,10 +200,10 @@ class RouterProcessor:
         if self._producer is None or start <= record.next:
             return
         topic, partition = self._input
-        lost = count_deleted(self._settings, record, topic, partition, start)
-        report_deleted(record, topic, partition, lost, start)
+        deleted = count_deleted(self._settings, record, topic, partition, start)
+        report_deleted(record, topic, partition, deleted, start)
         with self._producer.transaction() as transaction:
-            self._commit(transaction, record.without_deleted("input", start, self._clock(), lost))
+            self._commit(transaction, record.without_deleted("input", start, self._clock(), deleted))
         self.shared.on_record(self.record)
 
     def _update_account(self, producer: TransactionalProducer, plan: Plan) -> DecidedBatch | None:
@@ -214,13 +214,15 @@ class RouterProcessor:
             record = replace(record, account=account, sampled=max(record.sampled, record.next))
         with producer.transaction() as transaction:
             record = self._settle(transaction, record)
-            again = AgainDecided(record) if self._waiting else self._decide_again(transaction, plan, record)
-            reserved = self._reserve(transaction, again.reservations)
+            returned = (
+                ReturnedDecisions(record) if self._waiting else self._decide_again(transaction, plan, record)
+            )
+            appended = self._reserve(transaction, returned.reservations)
             with self.shared.stages.stage("commit", 0):
-                self._commit(transaction, again.record, reserved)
-        return again.decided
+                self._commit(transaction, returned.record, appended)
+        return returned.batch
 
-    def _decide_again(self, transaction: Transaction, plan: Plan, record: LedgerRecord) -> AgainDecided:
+    def _decide_again(self, transaction: Transaction, plan: Plan, record: LedgerRecord) -> ReturnedDecisions:
         return self._returned.process(transaction.produce, self._settlement, plan, record)
 
     # ---- warm-up -----------------------------------------------------------------------------------------
@@ -268,8 +270,8 @@ class RouterProcessor:
             if self.lane != plan.pool:  # deferred queries were admitted when they arrived
                 arrivals = without_value_refused(arrivals, plan)
         with stages.stage("decide", len(records)):
-            decided = decide_batch(self.shared, self._columns, plan, record, arrivals, self._sessions)
-            account = decided.routed.account
+            batch = decide_batch(self.shared, self._columns, plan, record, arrivals, self._sessions)
+            account = batch.decisions.account
             account = replace(account, dead=account.dead + len(arrivals.refused))
             sampled_from = max(record.sampled, record.next)
             position = records[-1].offset + 1
@@ -278,18 +280,18 @@ class RouterProcessor:
             with stages.stage("produce", len(records)):
                 out, now = transaction.produce, self._clock()
                 names, parts = self._columns.llm_topics(plan), self._settings.llm_topic_partitions
-                produce_queries(out, self._topics, names, decided, now, parts)
+                produce_queries(out, self._topics, names, batch, now, parts, self.shared.answer_limit)
                 if self._settings.decision_log:
-                    produce_decisions(out, self._topics, decided, now)
+                    produce_decisions(out, self._topics, batch, now)
                 produce_dead_letters(out, self._topics, arrivals.refused, now)
                 record = self._settle(transaction, record)
-                reservations = build_reservations(decided, self.record, record, self._clock())
-                reserved = self._reserve(transaction, reservations)
+                reservations = build_reservations(batch, self.record, record, self._clock())
+                appended = self._reserve(transaction, reservations)
                 planner_needs_samples = (
                     plan.until is not None or not plan.learned
                 ) and self.lane != plan.pool
                 if planner_needs_samples:
-                    first = int(np.searchsorted(decided.offsets, sampled_from))
+                    first = int(np.searchsorted(batch.offsets, sampled_from))
                     rows = slice(first, None)
                     produce_samples(
                         out,
@@ -297,28 +299,28 @@ class RouterProcessor:
                         plan,
                         record,
                         sampled_from,
-                        decided.uncorrected.rows(rows),
-                        decided.terms.terms.rows(rows),
+                        batch.uncorrected.rows(rows),
+                        batch.terms.terms.rows(rows),
                         self._settings.lockstep,
                     )
-                again = self._decide_again(transaction, plan, record)
-                reserved += self._reserve(transaction, again.reservations)
+                returned = self._decide_again(transaction, plan, record)
+                appended += self._reserve(transaction, returned.reservations)
             with stages.stage("commit", len(records)):
-                self._commit(transaction, again.record, reserved)
+                self._commit(transaction, returned.record, appended)
         if self._sessions is not None:
-            self._sessions.remember(decided)
-        return decided, again.decided
+            self._sessions.remember(batch)
+        return batch, returned.batch
 
     def _reserve(
-        self, transaction: Transaction, reserved: ReservationBatch | None
+        self, transaction: Transaction, batch: ReservationBatch | None
     ) -> list[tuple[list[int], ReservationBatch]]:
         """Produce reservations; the inner list gets their offset."""
-        if reserved is None:
+        if batch is None:
             return []
-        where: list[int] = []
-        value = encode_reserved(reserved)
-        transaction.produce(self._topics.reservations, value, partition=self.lane, on_offset=where.append)
-        return [(where, reserved)]
+        offsets: list[int] = []
+        value = encode_reservations(batch)
+        transaction.produce(self._topics.reservations, value, partition=self.lane, on_offset=offsets.append)
+        return [(offsets, batch)]
 
     # ---- transactions ------------------------------------------------------------------------------------
 
@@ -344,10 +346,10 @@ class RouterProcessor:
         messages = self._settlement.inbox.pop_batch(MAX_OUTCOMES_PER_TRANSACTION)
         if messages:
             with self.shared.stages.stage("settle", len(messages)):
-                settled = self._settlement.settle(record, messages)
-                record = settled.record
+                result = self._settlement.settle(record, messages)
+                record = result.record
                 produce_rejected_outcomes(
-                    transaction.produce, self._topics, self._topics.outcomes, self.lane, settled.refused, now
+                    transaction.produce, self._topics, self._topics.outcomes, self.lane, result.refused, now
                 )
         return self._settlement.expire(record, now)
 
@@ -355,7 +357,7 @@ class RouterProcessor:
         self,
         transaction: Transaction,
         record: LedgerRecord,
-        reserved: Sequence[tuple[list[int], ReservationBatch]] = (),
+        appended: Sequence[tuple[list[int], ReservationBatch]] = (),
     ) -> None:
         """Write the lane's record and commit; keep the record only if that succeeds."""
         # never kept from before when all have lapsed: a restart would let them lapse a second time
@@ -370,7 +372,7 @@ class RouterProcessor:
         transaction.produce(topic, record.encode(), lane_key(self.lane), partition=partition)
         transaction.commit(record.next)
         self._changes.written(record)
-        for where, batch in reserved:
-            self._settlement.reservations.append(where[0], batch)
+        for offsets, batch in appended:
+            self._settlement.reservations.append(offsets[0], batch)
         self.record = record
         self.oldest_open = self._settlement.oldest_open(record.models)

@@ -113,7 +113,7 @@ def decide_batch(
         eligible = allowed if terms.terms.eligible is None else terms.terms.eligible & allowed
         rules = [*terms.rules, ("paused", allowed)]
         terms = replace(terms, terms=replace(terms.terms, eligible=eligible), rules=rules)
-    routed = route(
+    decisions = route(
         record.account,
         plan,
         lane,
@@ -126,8 +126,8 @@ def decide_batch(
         terms=terms.terms,
     )
     if tested is not None:
-        routed = _with_test_shares(routed, plan, tested)
-    counters = routed.account.counters
+        decisions = _with_test_shares(decisions, plan, tested)
+    counters = decisions.account.counters
     before = record.account if counters is None else record.account.aligned(counters)
     available = released(before, plan, lane).available(plan.lane_columns(lane, counters).granted)
     return DecidedBatch(
@@ -136,7 +136,7 @@ def decide_batch(
         arrivals,
         estimates,
         charges.pico,
-        routed,
+        decisions,
         offsets,
         charges.answer_tokens,
         available,
@@ -153,15 +153,17 @@ def _testing(explore: Exploration | None, tested: IntArray, models: int) -> Expl
     return Exploration(np.where(tested >= 0, tested, explore.model), explore.share)
 
 
-def _with_test_shares(routed: RoutingDecisions, plan: Plan, tested: IntArray) -> RoutingDecisions:
+def _with_test_shares(decisions: RoutingDecisions, plan: Plan, tested: IntArray) -> RoutingDecisions:
     """Return the decisions with probabilities that know that tests of paused LLMs are random."""
     shares = test_shares(plan.paused, plan.models)
     if not shares.any():
-        return routed
-    known = np.ones(len(tested)) if routed.probability is None else routed.probability
+        return decisions
+    probability = np.ones(len(tested)) if decisions.probability is None else decisions.probability
     # a test that cannot pay is followed by the best other LLM, as without the test
-    is_test = (tested >= 0) & (routed.choice == tested)
-    return replace(routed, probability=np.where(is_test, shares[tested], known * (1.0 - shares.sum())))
+    is_test = (tested >= 0) & (decisions.choice == tested)
+    return replace(
+        decisions, probability=np.where(is_test, shares[tested], probability * (1.0 - shares.sum()))
+    )
 
 
 def _with_switch_costs(

@@ -71,12 +71,12 @@ class SessionMemory:
                 costs[row, models.index(last)] = 0.0
         return costs
 
-    def remember(self, decided: DecidedBatch) -> None:
+    def remember(self, batch: DecidedBatch) -> None:
         """Remember the LLMs of the queries that were routed."""
-        arrivals, choices = decided.arrivals, decided.routed.choice.tolist()
+        arrivals, choices = batch.arrivals, batch.decisions.choice.tolist()
         for query, record, choice in zip(arrivals.queries, arrivals.records, choices, strict=True):
             if choice >= 0 and (session := session_of(query, record)) is not None:
-                self._last[session] = decided.plan.models[choice]
+                self._last[session] = batch.plan.models[choice]
                 self._last.move_to_end(session)
         while len(self._last) > self._max_sessions:
             self._last.popitem(last=False)

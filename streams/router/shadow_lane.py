@@ -127,8 +127,8 @@ class ShadowLane:
             return
         waiting, self._waiting = self._waiting, []
         for arrivals in waiting:
-            decided = self._decide(arrivals)
-            for row, decision in decision_records(decided, self._now):
+            batch = self._decide(arrivals)
+            for row, decision in decision_records(batch, self._now):
                 yield arrivals.records[row], decision
 
     def _sample(self, batches: Sequence[IntakeBatch]) -> None:
@@ -149,26 +149,26 @@ class ShadowLane:
         planner, plan = self._planner, self._planner.plan
         sources = [(record.partition, record.offset) for record in arrivals.records]
         arrivals = replace(arrivals, sources=sources)
-        decided = decide_batch(self._context, self._columns, plan, self._record, arrivals)
-        self._record = replace(self._record, account=_settled(decided))
+        batch = decide_batch(self._context, self._columns, plan, self._record, arrivals)
+        self._record = replace(self._record, account=_settle_estimates(batch))
         planner.record_account(LANE, self._record.account)
         if plan.until is not None or not plan.learned:
-            planner.observe(decided.uncorrected, decided.terms.terms)
+            planner.observe(batch.uncorrected, batch.terms.terms)
         if planner.period_is_over:
             planner.start_period()
         else:
             planner.update_grants()
-        return decided
+        return batch
 
 
-def _settled(decided: DecidedBatch) -> Account:
+def _settle_estimates(batch: DecidedBatch) -> Account:
     """Return the account after every decision cost what it was estimated to cost."""
-    routed = decided.routed
-    rows = np.flatnonzero(routed.choice >= 0)
-    model, reserved = routed.choice[rows], routed.charge[rows]
-    actual = np.minimum(to_pico(_chosen_cost(decided.estimates, rows, model)), reserved)
-    columns = None if routed.columns is None else routed.columns[rows]
-    return routed.account.settle(model, reserved, actual, columns)
+    decisions = batch.decisions
+    rows = np.flatnonzero(decisions.choice >= 0)
+    model, reserved = decisions.choice[rows], decisions.charge[rows]
+    actual = np.minimum(to_pico(_chosen_cost(batch.estimates, rows, model)), reserved)
+    columns = None if decisions.columns is None else decisions.columns[rows]
+    return decisions.account.settle(model, reserved, actual, columns)
 
 
 def _chosen_cost(estimates: Estimates, rows: np.ndarray, model: np.ndarray) -> np.ndarray:

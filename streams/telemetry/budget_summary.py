@@ -128,14 +128,14 @@ class BudgetFigures:
             if plan.open[np.flatnonzero(counters.budget_of == number)].any()
         )
 
-    def search(self, budget: str, text: str, most: int = TOP_VALUES) -> list[CounterSummary]:
+    def search(self, budget: str, text: str, limit: int = TOP_VALUES) -> list[CounterSummary]:
         """Return the values of a budget that contain a text, those of the largest share first."""
         columns = [
             column
             for column, (name, value) in enumerate(self.counters.keys)
             if name == budget and value is not None and text.casefold() in value.casefold()
         ]
-        return [self.counter(column) for column in self._by_share(columns)[:most]]
+        return [self.counter(column) for column in self._by_share(columns)[:limit]]
 
     def counter(self, column: int) -> CounterSummary:
         """Return one counter."""

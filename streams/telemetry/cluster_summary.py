@@ -224,8 +224,8 @@ def _llm_columns(
     With shared budgets an LLM has the smallest of the dollar budgets of all queries that cover it.
     """
     if plan.per_llm:
-        held = plan.granted.sum(0) - _total(accounts, "released", len(plan.models))
-        return plan.budgets_in_force(charged), held, plan.prices
+        unreleased = plan.granted.sum(0) - _total(accounts, "released", len(plan.models))
+        return plan.budgets_in_force(charged), unreleased, plan.prices
     counters, models = plan.counters, len(plan.models)
     budgets = np.full(models, np.iinfo(np.int64).max)
     granted, prices = budgets.copy(), np.zeros(models)
@@ -237,9 +237,9 @@ def _llm_columns(
         budget = counters.budgets[number]
         if column >= 0 and budget.unit == "usd" and not budget.is_rate:
             covered = counters.covers[number]
-            held = int(plan.granted[:, column].sum() - released[column])
+            unreleased = int(plan.granted[:, column].sum() - released[column])
             budgets = np.where(covered, np.minimum(budgets, plan.budgets[column]), budgets)
-            granted = np.where(covered, np.minimum(granted, held), granted)
+            granted = np.where(covered, np.minimum(granted, unreleased), granted)
             prices = prices + np.where(covered, plan.prices[column], 0.0)
     unlimited = budgets == np.iinfo(np.int64).max
     return np.where(unlimited, charged, budgets), np.where(unlimited, 0, granted), prices

@@ -214,7 +214,7 @@ class Health:
         now = self._clock()
         for key, watch in self._watched.items():
             if watch.blocked_since is not None and now - watch.blocked_since > PATIENCE_SECONDS:
-                return _still(key, now - watch.blocked_since)
+                return _stalled(key, now - watch.blocked_since)
         unreadable = self._unreadable()
         quiet = {
             key: watch.position
@@ -225,15 +225,15 @@ class Health:
         }
         if quiet:
             loop = asyncio.get_running_loop()
-            missed = await loop.run_in_executor(None, self._has_records, quiet)
+            waiting = await loop.run_in_executor(None, self._has_records, quiet)
             for key in quiet.keys() & self._watched.keys():
                 watch = self._watched[key]
-                if key not in missed:
+                if key not in waiting:
                     watch.moved_at, watch.missed_since = now, None
                 elif watch.missed_since is None:
                     watch.missed_since = now  # the record may have just arrived
                 elif now - watch.missed_since > CONFIRM_SECONDS:
-                    return _still(key, now - watch.moved_at)
+                    return _stalled(key, now - watch.moved_at)
         return HealthCheck("progress", True, "made, or nothing to do")
 
     def _was_assigned(self) -> HealthCheck:
@@ -243,7 +243,7 @@ class Health:
         )
 
 
-def _still(place: Place, seconds: float) -> HealthCheck:
+def _stalled(place: Place, seconds: float) -> HealthCheck:
     return HealthCheck(
         "progress", False, f"{place[0]}:{place[1]} stands still for {seconds:.0f} s, with work to do"
     )

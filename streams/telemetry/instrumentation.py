@@ -106,15 +106,15 @@ def instrument_router(
         if commit is None:
             return
         metrics.committed(commit.before, commit.after)
-        if commit.decided is None:
+        if commit.batch is None:
             return
-        arrivals = commit.decided.arrivals
+        arrivals = commit.batch.arrivals
         on_dead_letters(len(arrivals.records) + len(arrivals.refused), len(arrivals.refused))
         now = time.time()
-        if final := commit.decided.final_timestamps():
+        if final := commit.batch.final_timestamps():
             metrics.latencies(now - np.array(final, dtype=np.float64) / 1000)
         if traces is not None:
-            traces.committed(commit.decided, now)
+            traces.committed(commit.batch, now)
 
     return InstrumentedProcessor(processor, report, on_failure)
 

@@ -73,15 +73,15 @@ class LagReader:
         ledgers : mapping of int to LedgerRecord
             By lane; each has the lane's position.
         """
-        if not self._broker.look():
+        if not self._broker.check():
             return
         topics = self._settings.topics
         queries = [TopicPartition(topics.queries, number) for number in range(self._settings.partitions)]
         inputs = [*queries, *([TopicPartition(topics.overflow, 0)] if self._overflow else [])]
         committed, everything = IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED
         if (
-            self._ask(inputs, OffsetSpec.latest(), everything, self._ends)
-            and self._ask(queries, OffsetSpec.latest(), committed, self._committed_ends)
+            self._list_offsets(inputs, OffsetSpec.latest(), everything, self._ends)
+            and self._list_offsets(queries, OffsetSpec.latest(), committed, self._committed_ends)
             and self._probe_past_markers(ledgers)
         ):
             self._unknown.resolved()
@@ -94,12 +94,12 @@ class LagReader:
             if topic not in (topics.queries, topics.overflow):
                 continue
             lane = count if topic == topics.overflow else partition
-            by_lane[lane] = max(0, end - self._position((topic, partition), _next(ledgers, lane)))
+            by_lane[lane] = max(0, end - self._position((topic, partition), _next_offset(ledgers, lane)))
         if count in by_lane:
             by_lane[count] = min(by_lane[count], _deferred(ledgers, count))
         return Lag(dict(sorted(by_lane.items())))
 
-    def _ask(
+    def _list_offsets(
         self, places: list[TopicPartition], spec: OffsetSpec, level: IsolationLevel, into: dict[Place, int]
     ) -> bool:
         """Request offsets, and return True if the broker returned all."""
@@ -115,7 +115,7 @@ class LagReader:
 
     def _failed(self, error: Exception) -> bool:
         """Log a failed request, unless the broker is unreachable; return False."""
-        if self._broker.look():
+        if self._broker.check():
             # a partition has a new leader, or this client lacks permission
             self._unknown.occurred(reason=repr(error)[:200])
         return False
@@ -124,7 +124,7 @@ class LagReader:
         """Probe for records between the position of each idle lane and the end of its input."""
         positions = {}
         for place, end in self._committed_ends.items():
-            position = self._position(place, _next(ledgers, place[1]))
+            position = self._position(place, _next_offset(ledgers, place[1]))
             # lanes that progress are probed later; lanes with a waiting record are known to be behind
             stands = self._seen.get(place) == position
             self._seen[place] = position
@@ -149,7 +149,7 @@ class LagReader:
         return end if begin <= following < end else following
 
 
-def _next(ledgers: Mapping[int, LedgerRecord], lane: int) -> int:
+def _next_offset(ledgers: Mapping[int, LedgerRecord], lane: int) -> int:
     record = ledgers.get(lane)
     return 0 if record is None else record.next
 

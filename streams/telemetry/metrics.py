@@ -353,7 +353,7 @@ def _add_budget(budget: BudgetSummary, values: dict[str, list[tuple[tuple[str, .
 
 
 def _model_gauges(model: ModelSummary) -> dict[str, float]:
-    found = {
+    gauges = {
         "price_quality_per_dollar": model.price,
         "budget_dollars": model.budget,
         "granted_dollars": model.granted,
@@ -364,7 +364,7 @@ def _model_gauges(model: ModelSummary) -> dict[str, float]:
         "unanswered_queries": model.unanswered,
     }
     if model.quality_reported is not None and model.quality_estimated is not None:
-        found["quality_error_ratio"] = model.quality_reported - model.quality_estimated
+        gauges["quality_error_ratio"] = model.quality_reported - model.quality_estimated
     if model.cost_error is not None:
-        found["cost_error_ratio"] = model.cost_error
-    return found
+        gauges["cost_error_ratio"] = model.cost_error
+    return gauges

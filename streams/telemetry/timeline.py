@@ -98,16 +98,16 @@ class Timeline:
 
     def newest(self) -> dict[str, Any] | None:
         """Return the newest point."""
-        return max(list(self._points.values()), key=lambda found: found["at"], default=None)
+        return max(list(self._points.values()), key=lambda point: point["at"], default=None)
 
     def since(self, start: float, limit: int = 500) -> list[dict[str, Any]]:
         """Return points from a time on, oldest first, thinned out evenly to `limit` points.
 
         A point that was overwritten in one ring remains in a coarser one: older points are further apart.
         """
-        by_time = {found["at"]: found for found in list(self._points.values()) if found["at"] >= start}
-        found = [by_time[at] for at in sorted(by_time)]
-        return _thinned(found, limit)
+        by_time = {point["at"]: point for point in list(self._points.values()) if point["at"] >= start}
+        points = [by_time[at] for at in sorted(by_time)]
+        return _thinned(points, limit)
 
 
 def _thinned(points: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
@@ -116,7 +116,7 @@ def _thinned(points: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
         return points
     first, last = points[0]["at"], points[-1]["at"]
     step = (last - first) / (limit - 2)
-    kept: dict[int, dict[str, Any]] = {}
-    for found in points:
-        kept[int((found["at"] - first) / step)] = found  # the last of each interval
-    return [points[0], *(found for _, found in sorted(kept.items()) if found is not points[0])]
+    intervals: dict[int, dict[str, Any]] = {}
+    for point in points:
+        intervals[int((point["at"] - first) / step)] = point  # the last of each interval
+    return [points[0], *(point for _, point in sorted(intervals.items()) if point is not points[0])]

@@ -108,10 +108,10 @@ class TopicMonitor:
     def refresh(self) -> None:
         """Poll the broker; values that it does not return stay unchanged. Only one thread may call it."""
         try:
-            found, gone = self._describe()
+            topics, absent = self._describe()
             added = {
                 name: more
-                for name, topic in found.items()
+                for name, topic in topics.items()
                 if (more := len(topic.partitions) - self._partitions[name]) > 0
             }
             added, unread = self._unread(added)
@@ -119,9 +119,9 @@ class TopicMonitor:
             self._unknown.occurred(reason=repr(error)[:200])
             return
         self._unknown.resolved()
-        self._compare_ids(found)
+        self._compare_ids(topics)
         # a broker that has just started may not know all topics yet
-        missing, self._suspected = sorted(gone & self._suspected), gone
+        missing, self._suspected = sorted(absent & self._suspected), absent
         if missing:
             self._missing.occurred(topics=missing)
         else:
@@ -145,39 +145,39 @@ class TopicMonitor:
     def warnings(self, ledgers: Mapping[int, LedgerRecord], now: float) -> list[str]:
         """Return problems that do not stop the worker."""
         state, queries = self.state, self._settings.topics.queries
-        found = []
+        warnings = []
         guide = f"{ADDED_GUIDE[0].upper()}{ADDED_GUIDE[1:]}"
         for name, more in state.added.items():
             unread = f" {state.unread} offsets there are not read." if name == queries else ""
-            found.append(
+            warnings.append(
                 f"topic {name}: has {more} partitions more than the {self._partitions[name]} that the router "
                 f"uses.{unread} {guide}"
             )
         if state.unread and queries not in state.added:
-            found.append(
+            warnings.append(
                 f"topic {queries}: {state.unread} offsets on added partitions are not forwarded. {guide}"
             )
         for name, deleted in deleted_offsets(self._settings, ledgers).items():
             if now - deleted.at < RECENT_SECONDS:
                 moment = datetime.fromtimestamp(deleted.at, UTC).isoformat(timespec="seconds")
-                found.append(
+                warnings.append(
                     f"topic {name}: {deleted.offsets} offsets were deleted before they were read, the last "
                     f"noticed at {moment}; {DELETED_GUIDE}"
                 )
-        return found
+        return warnings
 
     def _describe(self) -> tuple[dict[str, TopicDescription], set[str]]:
         """Return descriptions of the existing topics, and the names of the missing ones."""
-        found, missing = {}, set()
+        descriptions, missing = {}, set()
         futures = self._admin.describe_topics(TopicCollection(list(self._partitions)), request_timeout=5)
         for name, future in futures.items():
             try:
-                found[name] = future.result(6)
+                descriptions[name] = future.result(6)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise
                 missing.add(name)
-        return found, missing
+        return descriptions, missing
 
     def _unread(self, added: Mapping[str, int]) -> tuple[dict[str, int], int]:
         """Return the added partitions that are not forwarded, and the number of offsets not forwarded."""
@@ -188,12 +188,12 @@ class TopicMonitor:
             return dict(added), 0
         ends: dict[int, int] = {}
         starts: dict[int, int] = {}
-        for found, spec in ((ends, OffsetSpec.latest()), (starts, OffsetSpec.earliest())):
+        for offsets, spec in ((ends, OffsetSpec.latest()), (starts, OffsetSpec.earliest())):
             futures = self._admin.list_offsets(
                 dict.fromkeys(places, spec), isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=5
             )
             for place, future in futures.items():
-                found[place.partition] = future.result(6).offset
+                offsets[place.partition] = future.result(6).offset
         forwarded = self._forwarded(ends)
         unread = sum(max(0, end - max(starts[n], forwarded.get(n, 0))) for n, end in ends.items())
         left = {**added, topic: len(ends.keys() - forwarded.keys())}
@@ -203,17 +203,17 @@ class TopicMonitor:
         """Offsets before which added partitions were forwarded; none where the broker does not say."""
         settings = self._settings
         try:
-            found = read_group_offsets(
+            offsets = read_group_offsets(
                 reader_config(settings), forward_group(settings.app_id), settings.topics.queries, partitions
             )
         except KafkaException as error:
             self._forwarded_unknown.occurred(reason=repr(error)[:200])
             return {}
         self._forwarded_unknown.resolved()
-        return found
+        return offsets
 
-    def _compare_ids(self, found: Mapping[str, TopicDescription]) -> None:
-        for name, topic in found.items():
+    def _compare_ids(self, topics: Mapping[str, TopicDescription]) -> None:
+        for name, topic in topics.items():
             identity = str(topic.topic_id)
             if self._ids.setdefault(name, identity) == identity:
                 continue
@@ -226,10 +226,12 @@ class TopicMonitor:
 def deleted_offsets(settings: Settings, ledgers: Mapping[int, LedgerRecord]) -> dict[str, Deleted]:
     """Return records that were deleted unread by topic, from the ledgers."""
     topics = settings.topics
-    found = {name: Deleted() for name in (topics.queries, topics.overflow, topics.outcomes, topics.returned)}
+    deleted = {
+        name: Deleted() for name in (topics.queries, topics.overflow, topics.outcomes, topics.returned)
+    }
     for lane, record in ledgers.items():
-        for what, (offsets, _, at) in record.deleted.items():
+        for source, (offsets, _, at) in record.deleted.items():
             own = topics.overflow if lane == settings.partitions else topics.queries
-            name = {"outcomes": topics.outcomes, "returned": topics.returned}.get(what, own)
-            found[name] = Deleted(found[name].offsets + int(offsets), max(found[name].at, at))
-    return found
+            name = {"outcomes": topics.outcomes, "returned": topics.returned}.get(source, own)
+            deleted[name] = Deleted(deleted[name].offsets + int(offsets), max(deleted[name].at, at))
+    return deleted

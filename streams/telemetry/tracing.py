@@ -49,9 +49,9 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
         self._consumer, self._span_of = trace.SpanKind.CONSUMER, trace.get_current_span
 
-    def committed(self, decided: DecidedBatch, at: float) -> None:
+    def committed(self, batch: DecidedBatch, at: float) -> None:
         """Create the spans of a batch that was committed at a time in seconds since the epoch."""
-        for row, source in enumerate(decided.arrivals.records):
+        for row, source in enumerate(batch.arrivals.records):
             if not source.headers:
                 continue
             carrier = {
@@ -61,7 +61,7 @@ class Tracing:
             }
             context = self._propagator.extract(carrier)
             if self._span_of(context).get_span_context().is_valid:
-                attributes = _attributes(decided, row)
+                attributes = _attributes(batch, row)
                 span = self._tracer.start_span(
                     f"route {attributes['port.outcome']}",
                     context,
@@ -79,28 +79,28 @@ class Tracing:
         closing.join(CLOSE_SECONDS)
 
 
-def _attributes(decided: DecidedBatch, row: int) -> dict[str, str | int | float]:
-    plan, source, i = decided.plan, decided.arrivals.records[row], int(decided.routed.choice[row])
-    found: dict[str, str | int | float] = {
+def _attributes(batch: DecidedBatch, row: int) -> dict[str, str | int | float]:
+    plan, source, i = batch.plan, batch.arrivals.records[row], int(batch.decisions.choice[row])
+    attributes: dict[str, str | int | float] = {
         "messaging.system": "kafka",
         "messaging.operation.name": "route",
         "messaging.destination.name": source.topic,
         "messaging.destination.partition.id": str(source.partition),
         "messaging.kafka.offset": source.offset,
-        "messaging.message.id": decided.arrivals.queries[row].id,
+        "messaging.message.id": batch.arrivals.queries[row].id,
         "port.plan": plan.version,
         "port.period": plan.period,
-        "port.lane": decided.lane,
+        "port.lane": batch.lane,
     }
     if i < 0:
-        return {**found, "port.outcome": "deferred" if i == DEFERRED else "unserved"}
+        return {**attributes, "port.outcome": "deferred" if i == DEFERRED else "unserved"}
     return {
-        **found,
+        **attributes,
         "port.outcome": "served",
         "port.model": plan.models[i],
-        "port.quality": float(decided.estimates.quality[row, i]),
-        "port.cost_dollars": float(to_usd(decided.routed.charge[row])),
-        "port.price_quality_per_dollar": prices_per_dollar(decided)[row],
+        "port.quality": float(batch.estimates.quality[row, i]),
+        "port.cost_dollars": float(to_usd(batch.decisions.charge[row])),
+        "port.price_quality_per_dollar": prices_per_dollar(batch)[row],
     }
 
 

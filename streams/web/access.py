@@ -52,8 +52,8 @@ class Access:
         """Return True if the request has the token, or none is required."""
         if self._token is None:
             return True
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and _same(given.strip(), self._token):
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and _same(token.strip(), self._token):
             return True
         return _same(request.cookies.get(COOKIE, ""), self._session())
 
@@ -72,9 +72,9 @@ class Access:
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self._token is None and _host_name(request.host) not in LOCAL_NAMES:
             return web.Response(status=403, text="use the name localhost, or set PORT_WEB_TOKEN\n")
-        given = request.query.get("token")
-        if self._token is not None and given is not None and request.method == "GET":
-            if not _same(given, self._token):
+        token = request.query.get("token")
+        if self._token is not None and token is not None and request.method == "GET":
+            if not _same(token, self._token):
                 return self._refused(request)
             return self._with_cookie(request)
         if request.path not in OPEN_PATHS and not self.knows_token(request):
@@ -87,10 +87,10 @@ class Access:
     def _with_cookie(self, request: web.Request) -> web.Response:
         # remove the token from the address, so that no browser history or log keeps it
         fields = [(key, value) for key, value in request.query.items() if key != "token"]
-        rest = urlencode(fields, errors="surrogateescape")
+        query = urlencode(fields, errors="surrogateescape")
         # two leading slashes or backslashes would make the path the name of another host
         path = "/" + quote(request.path.lstrip("/\\"), errors="surrogateescape")
-        response = web.Response(status=303, headers={"Location": path + ("?" + rest if rest else "")})
+        response = web.Response(status=303, headers={"Location": path + ("?" + query if query else "")})
         response.set_cookie(
             COOKIE,
             self._session(),

@@ -116,7 +116,7 @@ class WebServer:
         app.router.add_get("/readyz", self._ready)
         app.router.add_get("/metrics", self._scrape)
         app.router.add_get("/api/explain", self._explained)
-        app.router.add_get("/api/values", self._found_values)
+        app.router.add_get("/api/values", self._search_values)
         for name, answer in self._answers.items():
             app.router.add_get(f"/api/{name}", self._api(answer))
         return app
@@ -152,7 +152,7 @@ class WebServer:
 
         return serve
 
-    async def _found_values(self, request: web.Request) -> web.Response:
+    async def _search_values(self, request: web.Request) -> web.Response:
         budget, text = request.query.get("budget", ""), request.query.get("text", "").strip()
         body = await _in_thread(lambda: _encode(self._values(budget, text)))
         return web.Response(body=body, content_type="application/json")

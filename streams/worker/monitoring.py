@@ -183,7 +183,7 @@ class WorkerMonitor:
             self._task.cancel()
             self._task = None
         await self._web.stop()
-        await asyncio.get_running_loop().run_in_executor(None, self._end)
+        await asyncio.get_running_loop().run_in_executor(None, self._close)
 
     def overview(self) -> ClusterSummary | None:
         """Return the current period over all lanes, or None before there is a plan."""
@@ -203,7 +203,7 @@ class WorkerMonitor:
 
     # ---- inside ------------------------------------------------------------------------------------------
 
-    def _end(self) -> None:
+    def _close(self) -> None:
         self._writer.put(f"worker.{self._heartbeat.worker}", None)
         self._writer.close()
         if self._traces is not None:

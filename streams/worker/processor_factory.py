@@ -7,6 +7,7 @@ from confluent_kafka import KafkaError, KafkaException
 from routing.budgets.cost_quantile import quantile_level
 from routing.estimators.base import Estimates
 from routing.planning.planner import Planner
+from routing.planning.program import load_solver
 from routing.policy.alignment import Alignment
 from streams.config.planning_settings import planning_settings
 from streams.config.settings import Settings
@@ -16,7 +17,7 @@ from streams.planner.catalogue_reader import CatalogueReader
 from streams.planner.catalogue_rules import lacking_prices
 from streams.planner.planner import PlannerProcessor
 from streams.router.admission import validate_bounded
-from streams.router.charges import Charger, charge_bounds, charge_estimates, charge_quantiles
+from streams.router.charges import AnswerLimit, Charger, charge_bounds, charge_estimates, charge_quantiles
 from streams.router.context import WorkerContext
 from streams.router.estimate_cache import EstimateCache
 from streams.router.estimation import Estimation
@@ -57,6 +58,15 @@ def make_charger(settings: Settings, catalogue: CatalogueReader, estimation: Est
     if problem := lacking_prices(catalogue.latest.catalogue):
         raise ValueError(problem)
     return charge_bounds(catalogue.prices, settings.default_max_tokens, fee)
+
+
+def make_answer_limit(
+    settings: Settings, catalogue: CatalogueReader, estimation: Estimation
+) -> AnswerLimit | None:
+    """Return the rule that ends answers if `settings.reserve` is a percentile; otherwise None."""
+    if (level := quantile_level(settings.reserve)) is None:
+        return None
+    return AnswerLimit(settings.reserve, estimation.cost_quantile(level), catalogue.prices)
 
 
 def make_token_counter(settings: Settings, catalogue: CatalogueReader) -> TokenCounter:
@@ -128,6 +138,7 @@ class ProcessorFactory:
 
     def _make_planner(self) -> Planner:
         """Return a planner for the catalogue in force, before its first period."""
+        load_solver()
         settings, catalogue = self._context.settings, self._context.catalogue
         if not catalogue.wait(CATALOGUE_SECONDS):
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the catalogue's topic was not read"))

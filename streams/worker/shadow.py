@@ -95,23 +95,23 @@ def _run(settings: Settings, lane: ShadowLane, stop: threading.Event, start: str
         "session.timeout.ms": int(settings.session_timeout_seconds * 1000),
     }
     producer = Producer(producer_config(settings))
-    decided, count = _Positions(), 0
+    positions, count = _Positions(), 0
     with closing(Consumer(config)) as consumer:
         consumer.subscribe([settings.topics.queries])
         try:
             while not stop.is_set():
                 records = _records(consumer, settings.batch_max)
-                decided.read(records)
+                positions.read(records)
                 for record, decision in lane.process(records):
                     _produce(producer, settings.topics.shadow, decision.encode(), record.key)
                     count += 1
-                if lane.waits or not decided.pending:
+                if lane.waits or not positions.pending:
                     continue
                 if producer.flush(FLUSH_SECONDS):
                     # a restart before the next commit decides the same queries again
                     log.warning("shadow_not_written", retry="with the next queries")
                     continue
-                consumer.commit(offsets=decided.pop(settings.topics.queries), asynchronous=True)
+                consumer.commit(offsets=positions.pop(settings.topics.queries), asynchronous=True)
         except KafkaException as error:
             if not error.args[0].fatal():
                 raise
@@ -161,10 +161,10 @@ class _ReadRecord:
         self.headers: Any = tuple(headers_of(message))
 
 
-def _records(consumer: Consumer, most: int) -> list[_ReadRecord]:
+def _records(consumer: Consumer, limit: int) -> list[_ReadRecord]:
     """Return the available queries; errors that pass are logged by the client and tried again."""
     records = []
-    for message in consume_available(consumer, most, WAIT_SECONDS):
+    for message in consume_available(consumer, limit, WAIT_SECONDS):
         error = message.error()
         if error is None:
             records.append(_ReadRecord(message))

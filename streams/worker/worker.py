@@ -42,7 +42,12 @@ from streams.router.context import WorkerContext
 from streams.router.estimation import Estimation
 from streams.worker.monitoring import WorkerMonitor
 from streams.worker.process_tuning import limit_threads
-from streams.worker.processor_factory import ProcessorFactory, make_charger, make_token_counter
+from streams.worker.processor_factory import (
+    ProcessorFactory,
+    make_answer_limit,
+    make_charger,
+    make_token_counter,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -103,6 +108,7 @@ class Worker:
             self.stages,
             self._record_written,
             self._access(),
+            answer_limit=make_answer_limit(settings, self.catalogue, estimating),
         )
         self.processors = ProcessorFactory(self.shared, estimating, self.view, self.overflow)
         self.monitor = WorkerMonitor(
@@ -114,7 +120,7 @@ class Worker:
             self.overflow,
             self._lanes,
             self._explain,
-            lambda: self.app.unreadable.now(),
+            lambda: self.app.unreadable.snapshot(),
         )
         self._crashing: asyncio.Future[None] | None = None
         self.app = self._app()

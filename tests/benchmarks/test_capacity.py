@@ -25,15 +25,15 @@ COSTS = Costs(
 @pytest.mark.parametrize("rate", [1, 500, 20_000, 1_000_000])
 def test_capacity_cell_stays_within_limits(rate: float):
     choice = Choice()
-    found = plan_capacity(rate, COSTS, choice)
-    one = found["cell"]
+    capacity = plan_capacity(rate, COSTS, choice)
+    one = capacity["cell"]
 
     assert one["worker_share"] <= choice.busy
     assert one["planner_share"] <= choice.busy
     assert one["overflow_share"] <= choice.busy
     assert one["lanes"] <= choice.most_lanes
-    assert one["rate"] * found["cells"] == pytest.approx(rate)
-    assert found["workers"] == found["cells"] * one["workers"]
+    assert one["rate"] * capacity["cells"] == pytest.approx(rate)
+    assert capacity["workers"] == capacity["cells"] * one["workers"]
 
 
 def test_capacity_cell_uses_the_fewest_workers():

@@ -123,9 +123,9 @@ def wait_until_granted(router: Router) -> None:
     """Wait until lanes hold the remaining budgets, and at most their targets."""
 
     def at_rest() -> bool:
-        plan, held = router.plan(), available(router)
+        plan, available_now = router.plan(), available(router)
         remaining = np.maximum(plan.budgets - total(router, "charged"), 0)
-        return bool((held <= plan.target).all() and (held.sum(0) >= 0.99 * remaining).all())
+        return bool((available_now <= plan.target).all() and (available_now.sum(0) >= 0.99 * remaining).all())
 
     wait_for(at_rest, 60, f"the remaining budgets are granted; {router.progress()}")
 

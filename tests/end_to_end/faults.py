@@ -39,7 +39,7 @@ def die_in_commit(armed: list[Any], moment: str) -> None:
         producer._producer.commit_transaction(END_SECONDS)
         if now:
             die()
-        producer._end()
+        producer._end_transaction()
 
     FencedProducer.commit = commit  # type: ignore[method-assign]
 
@@ -55,7 +55,7 @@ class LoseBatches:
         from streams.lanes.faust_app import RouterApp
 
         draw = random.Random(self.seed)
-        RouterApp.loses = lambda app, tp: draw.random() < self.share  # type: ignore[method-assign]
+        RouterApp.drops_fetch = lambda app, tp: draw.random() < self.share  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
@@ -141,13 +141,13 @@ def die_in_nth(work: str, counts: Callable[[Any, tuple[Any, ...]], object], batc
     from streams.kafka.transactions import FencedProducer
     from streams.router.router import RouterProcessor
 
-    whole, count = getattr(RouterProcessor, work), iter(range(1, 1 << 60))
+    original, count = getattr(RouterProcessor, work), iter(range(1, 1 << 60))
     armed: list[FencedProducer] = []
 
     def arming(processor: RouterProcessor, *arguments: Any) -> Any:
         if counts(processor, arguments) and next(count) == batch and processor._producer is not None:
             armed.append(processor._producer)
-        return whole(processor, *arguments)
+        return original(processor, *arguments)
 
     setattr(RouterProcessor, work, arming)
     die_in_commit(armed, moment)
@@ -180,21 +180,21 @@ class DieInPlanner:
 
 
 def _before(kind: Any, name: str, condition: Callable[..., bool]) -> None:
-    whole = getattr(kind, name)
+    original = getattr(kind, name)
 
     def dying(self: Any, *arguments: Any) -> Any:
         if condition(self, *arguments):
             die()
-        return whole(self, *arguments)
+        return original(self, *arguments)
 
     setattr(kind, name, dying)
 
 
 def _after(kind: Any, name: str, condition: Callable[..., bool]) -> None:
-    whole = getattr(kind, name)
+    original = getattr(kind, name)
 
     def dying(self: Any, *arguments: Any) -> Any:
-        result = whole(self, *arguments)
+        result = original(self, *arguments)
         if condition(self, *arguments):
             die()
         return result

@@ -112,8 +112,9 @@ def test_router_continues_without_samples_reservations_and_reports(router: MakeR
         if landing.id not in known:
             stream.answer(landing)
     stream.settled(len(stream.served()))
-    after = stream.plan()
-    assert after.period > before.period
+    after = wait_for(
+        lambda: plan if (plan := stream.plan()).period > before.period else None, 30, "another period begins"
+    )
     assert after.version > before.version, "prices are learned again from new samples"
     assert other.logged("samples_lost")
     ledgers = stream.ledgers().values()

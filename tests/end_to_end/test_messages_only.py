@@ -60,8 +60,12 @@ def test_query_with_messages_only_is_routed_answered_settled_and_explained(
     assert answers[b"chat"]["response"]["choices"][0]["message"]["content"] == "AND OF CHILE?"
     assert answers[b"null"]["answer"] == "WHY?"
     assert "response" not in answers[b"null"]
-    asked = next(request for request in server.requests if len(request["messages"]) > 1)
-    assert (asked["messages"], asked["temperature"], asked["max_tokens"]) == (TURNS, 0.1, 9)
+    sent_request = next(request for request in server.requests if len(request["messages"]) > 1)
+    assert (sent_request["messages"], sent_request["temperature"], sent_request["max_tokens"]) == (
+        TURNS,
+        0.1,
+        9,
+    )
 
     explanation = explained(stream, "chat")
     (decision,) = explanation["decisions"]

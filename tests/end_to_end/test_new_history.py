@@ -15,11 +15,11 @@ from tests.end_to_end.small_dataset import Small
 
 def save_part(small: Small, folder: Path, rows: range, embedder: str | None = None) -> Path:
     """Save a part of the history to a folder, and return the folder."""
-    whole = small.prepared.history
+    prepared = small.prepared.history
     EmbeddedHistory(
-        whole.history.select(np.array(rows)),
-        whole.embeddings[rows.start : rows.stop],
-        embedder or whole.embedder,
+        prepared.history.select(np.array(rows)),
+        prepared.embeddings[rows.start : rows.stop],
+        embedder or prepared.embedder,
     ).save(folder)
     return folder
 

@@ -83,9 +83,9 @@ def test_grants_of_a_killed_workers_lane_are_spent_by_its_next_owner(
             break
     (owner,) = (worker for worker in workers if lane in lanes_of(worker))
     owner.kill()
-    held, plan = available(stream)[0], stream.plan()
-    llm = int((held / plan.budgets).argmax())
-    assert held[llm] > 0.03 * plan.budgets[llm], "the lane holds grants"
+    available_before, plan = available(stream)[0], stream.plan()
+    llm = int((available_before / plan.budgets).argmax())
+    assert available_before[llm] > 0.03 * plan.budgets[llm], "the lane holds grants"
     assert plan.prices[llm] > 0, "the grants have a price"
 
     # In chunks: queries deferred while the dead worker's grants have no owner cannot use them.
@@ -95,4 +95,4 @@ def test_grants_of_a_killed_workers_lane_are_spent_by_its_next_owner(
     assert_whole(stream)
     remaining = plan.budgets - total(stream, "charged")
     assert (remaining >= 0).all()
-    assert remaining[llm] < 0.5 * held[llm], "no grant is stranded"
+    assert remaining[llm] < 0.5 * available_before[llm], "no grant is stranded"

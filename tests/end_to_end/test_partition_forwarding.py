@@ -83,7 +83,7 @@ def test_forwarded_queries_are_routed_once_and_no_longer_reported(stream: Router
     added = Counter(contents(stream, [2, 3]))
     assert Counter(contents(stream, [0, 1])) >= added
     assert added.total() == 21
-    assert any(key == b"\xff key" and kept == tuple(headers) for _, key, kept in added)
+    assert any(key == b"\xff key" and added_headers == tuple(headers) for _, key, added_headers in added)
     stream.landed_at_least(41)
     wait_for(lambda: metric(worker, "port_unread_offsets") == 0, 30, "nothing is unread")
     status, body = get(worker, "/healthz")

@@ -45,8 +45,8 @@ def commands() -> list[str]:
 
 def command(part: str) -> str:
     """Return the only command of the page that contains a text."""
-    (found,) = [line for line in commands() if part in line]
-    return found
+    (line_with_part,) = [line for line in commands() if part in line]
+    return line_with_part
 
 
 class Reader:

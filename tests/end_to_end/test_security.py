@@ -153,10 +153,10 @@ def test_broker_command_logs_in_to_an_external_broker(
 
 def test_certificate_of_another_authority_is_rejected(secured: Secured, tmp_path: Path):
     key, certificate, _ = Authority(tmp_path, "another").issue("certified")
-    given = {**secured.certified("certified"), "ssl_certfile": certificate, "ssl_keyfile": key}
+    variables = {**secured.certified("certified"), "ssl_certfile": certificate, "ssl_keyfile": key}
 
     with pytest.raises(BrokerUnreachable):
-        reach_broker(Settings(**given), 2)  # type: ignore[arg-type]
+        reach_broker(Settings(**variables), 2)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -271,8 +271,8 @@ def test_operator_creates_the_topics(secured: Secured, router: Router, unique: C
     )  # type: ignore[arg-type]
     secured.allow("operator", grants(settings, router.catalogue, "operator"))
     admin = reach_broker(settings, 20)
-    made = create_topics(admin, topic_specs(settings, router.catalogue))
-    assert set(made.values()) == {False}  # all existed, and the operator may check their configuration
+    created = create_topics(admin, topic_specs(settings, router.catalogue))
+    assert set(created.values()) == {False}  # all existed, and the operator may check their configuration
 
 
 def test_operator_replays_dead_letters_to_their_topics(secured: Secured, router: Router):
@@ -333,14 +333,14 @@ def test_batch_is_sent_and_collected_with_only_the_grants_of_its_role(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    given = {
+    variables = {
         **secured.certified("batcher"),
         "topic_prefix": f"{router.name}.",
         "app_id": router.name,
         "catalogue": router.settings.catalogue,
         "partitions": 2,
     }
-    for name, value in given.items():
+    for name, value in variables.items():
         monkeypatch.setenv(f"PORT_{name.upper()}", str(value))
     body = {"messages": [{"role": "user", "content": "Why is the sky blue?"}]}
     (tmp_path / "requests.jsonl").write_bytes(orjson.dumps({"custom_id": "one", "body": body}))

@@ -119,9 +119,9 @@ def check_terms(stream: Router, worker: Worker, first: int) -> None:
     stream.all_landed()
     with stream.logs() as logs:
         bodies = [orjson.loads(entry.value or b"") for entry in logs.read(stream.topics.unserved)]
-    found = {one["reason"]: one["routing"] for one in bodies if one["id"].startswith("special")}
-    assert found.keys() == {"expired", "no_eligible_llm"}
-    excluded = found["no_eligible_llm"]["excluded"]
+    by_reason = {one["reason"]: one["routing"] for one in bodies if one["id"].startswith("special")}
+    assert by_reason.keys() == {"expired", "no_eligible_llm"}
+    excluded = by_reason["no_eligible_llm"]["excluded"]
     assert excluded == dict.fromkeys(stream.catalogue.names, "models")
     noted = [(event["field"], event["similar_to"]) for event in worker.events("field_has_no_effect")]
     assert sorted(noted) == [("model", "models"), ("priority", "weight")], "each once"
@@ -179,11 +179,13 @@ def test_stream_with_shared_budgets_decides_as_the_simulation(
     # The bill of one budget, or one of its values, by LLM.
     budget, _, value = counter.partition("=")
     chosen = ["bill", "--budget", budget, *(["--value", value] if value else [])]
-    mine = [one for row, one in enumerate(choice) if one != UNSERVED and (not value or team_of(row) == value)]
+    served = [
+        one for row, one in enumerate(choice) if one != UNSERVED and (not value or team_of(row) == value)
+    ]
     (bill,) = orjson.loads(command(stream, *chosen, "--period", "1", "--json"))
     (billed,) = bill["budgets"]
     assert (billed["budget"], billed["value"]) == (budget, value or None)
-    assert sum(llm["served"] for llm in billed["llms"]) == len(mine)
+    assert sum(llm["served"] for llm in billed["llms"]) == len(served)
     assert billed["charged"] == pytest.approx(sum(llm["reserved"] for llm in billed["llms"]))
     assert 0 < billed["charged"] <= billed["limit"]
     lines = command(stream, *chosen, "--period", "1", "--csv").splitlines()

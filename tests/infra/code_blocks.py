@@ -59,14 +59,14 @@ def pages() -> list[Path]:
 def code_blocks(*languages: str) -> list[CodeBlock]:
     """Return the blocks of all pages, in their order; of these languages only, if there are any."""
     fence = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
-    found = []
+    blocks = []
     for page in pages():
         content = page.read_text()
         for match in fence.finditer(content):
             line = content.count("\n", 0, match.start()) + 1
             name, text = page.relative_to(ROOT).as_posix(), textwrap.dedent(match[3])
-            found.append(CodeBlock(name, line, match[2].strip(), text))
-    return [block for block in found if not languages or block.language in languages]
+            blocks.append(CodeBlock(name, line, match[2].strip(), text))
+    return [block for block in blocks if not languages or block.language in languages]
 
 
 def inline_commands() -> Iterator[tuple[str, str]]:

@@ -97,11 +97,11 @@ def test_compose_is_accepted_by_docker() -> None:
 def test_compose_services_start_in_order() -> None:
     assert {SERVICE, "topics", "router", "replay", "kafka-ui"} <= SERVICES.keys()
     for name, service in SERVICES.items():
-        for other, wanted in service.get("depends_on", {}).items():
+        for other, dependency in service.get("depends_on", {}).items():
             assert other in SERVICES, f"{name} depends on {other}"
-            if wanted["condition"] == "service_healthy":
+            if dependency["condition"] == "service_healthy":
                 assert "healthcheck" in SERVICES[other], f"{name} waits for the health of {other}"
-            if wanted["condition"] == "service_completed_successfully":
+            if dependency["condition"] == "service_completed_successfully":
                 assert "restart" not in SERVICES[other], f"{name} waits for {other}, which never ends"
     assert SERVICES["topics"]["depends_on"][SERVICE]["condition"] == "service_healthy"
     assert SERVICES["router"]["depends_on"]["topics"]["condition"] == "service_completed_successfully"
@@ -123,10 +123,10 @@ def test_compose_images_are_pinned_and_ports_local(name: str) -> None:
 
 def test_compose_health_check_needs_no_token() -> None:
     probe = " ".join(SERVICES["router"]["healthcheck"]["test"])
-    found = re.search(r"http://127\.0\.0\.1:(\d+)(/\w+)", probe)
-    assert found is not None
-    assert int(found.group(1)) == SERVICES["router"]["environment"]["PORT_WEB_PORT"]
-    assert found.group(2) in OPEN_PATHS
+    match = re.search(r"http://127\.0\.0\.1:(\d+)(/\w+)", probe)
+    assert match is not None
+    assert int(match.group(1)) == SERVICES["router"]["environment"]["PORT_WEB_PORT"]
+    assert match.group(2) in OPEN_PATHS
 
 
 def test_compose_variables_have_defaults_and_documentation() -> None:
@@ -174,8 +174,8 @@ def test_compose_commands_exist(
     # Asking for help proves module, sub-commands and options without running them.
     sub_commands = [word for word in arguments if not word.startswith(("-", "/", "$"))]
     usage = ""
-    for asked in ([], sub_commands):
-        monkeypatch.setattr(sys, "argv", [module, *asked, "--help"])
+    for command_words in ([], sub_commands):
+        monkeypatch.setattr(sys, "argv", [module, *command_words, "--help"])
         with pytest.raises(SystemExit) as ended:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         assert ended.value.code in (0, None)
@@ -190,8 +190,10 @@ def test_compose_broker_settings_are_valid(bootstrap_servers: str) -> None:
     )
     known = admin.describe_configs([broker])[broker].result(30)
     # as the image turns variables into properties: KAFKA_LOG_DIRS is log.dirs
-    asked = [key.removeprefix("KAFKA_").lower().replace("_", ".") for key in SERVICES[SERVICE]["environment"]]
-    assert [key for key in asked if key not in known] == []
+    properties = [
+        key.removeprefix("KAFKA_").lower().replace("_", ".") for key in SERVICES[SERVICE]["environment"]
+    ]
+    assert [key for key in properties if key not in known] == []
 
 
 def test_compose_single_broker_needs_no_replicas() -> None:
@@ -201,7 +203,9 @@ def test_compose_single_broker_needs_no_replicas() -> None:
 
 
 def test_dockerfile_copied_paths_exist_in_the_context() -> None:
-    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    included = [
+        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    ]
     copied = [
         source
         for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.MULTILINE)
@@ -210,7 +214,7 @@ def test_dockerfile_copied_paths_exist_in_the_context() -> None:
     assert copied
     for source in copied:
         assert (ROOT / source).exists(), source
-        assert source in kept, f"{source} is not let in by .dockerignore"
+        assert source in included, f"{source} is not let in by .dockerignore"
 
 
 def test_dockerfile_uses_no_root_cpu_torch_and_pinned_versions() -> None:

@@ -38,10 +38,10 @@ Resource = dict[str, Any]
 @pytest.fixture(scope="module")
 def helm() -> str:
     built = ROOT / "build" / "helm" / "helm"
-    found = shutil.which("helm") or (str(built) if built.exists() else None)
-    if found is None:
+    helm_path = shutil.which("helm") or (str(built) if built.exists() else None)
+    if helm_path is None:
         pytest.skip("no helm: `make helm` builds it from its Go module")
-    return found
+    return helm_path
 
 
 @pytest.fixture(scope="module")
@@ -128,14 +128,14 @@ def test_every_resource_matches_its_schema(rendered: dict[str, list[Resource]]) 
 
 
 def test_commands_and_their_options_exist(rendered: dict[str, list[Resource]]) -> None:
-    seen = set()
+    commands = set()
     for pod in pods(rendered):
         (container,) = pod["containers"]
         if container["command"][:2] == ["python", "-c"]:
             continue
         assert container["command"][:3] == ["python", "-m", "port_router"]
         name, *rest = [*container["command"][3:], *container.get("args", [])]
-        seen.add(" ".join((name, *rest[:1])) if name in ("topics", "plan") else name)
+        commands.add(" ".join((name, *rest[:1])) if name in ("topics", "plan") else name)
         if name == "fleet":
             fleet_parser().parse_args(rest)
         else:
@@ -144,7 +144,7 @@ def test_commands_and_their_options_exist(rendered: dict[str, list[Resource]]) -
             options = parser.parse_args(rest)
             # no terminal answers a job's question
             assert getattr(options, "yes", True)
-    assert seen == {"worker", "fleet", "topics create", "plan apply"}
+    assert commands == {"worker", "fleet", "topics create", "plan apply"}
     assert "fleet" in PROGRAMS
 
 
@@ -189,14 +189,14 @@ def test_ports_of_probes_monitors_and_policies_are_served(rendered: dict[str, li
 def test_scaled_objects_follow_topic_and_group_of_their_fleet(
     rendered: dict[str, list[Resource]],
 ) -> None:
-    found = {
+    triggers = {
         trigger["metadata"]["topic"]: trigger["metadata"]["consumerGroup"]
         for resource in rendered["fleets"]
         if resource["kind"] == "ScaledObject"
         for trigger in resource["spec"]["triggers"]
     }
     topics = Settings(topic_prefix="shop.").topics
-    assert found == {
+    assert triggers == {
         topics.llm("vendor-small"): "shop-fleet-vendor-small",
         topics.llm("local-llama_3"): "shop-fleet-local-llama_3",
     }

@@ -92,24 +92,24 @@ def build() -> Callable[[str], str]:
 @pytest.fixture
 def container() -> Iterator[Callable[[str], str]]:
     """Return a function that makes a container of an image; all are removed afterwards."""
-    made: list[str] = []
+    containers: list[str] = []
 
     def make(image: str) -> str:
-        made.append(buildah("from", "--pull-never", image).stdout.strip())
-        return made[-1]
+        containers.append(buildah("from", "--pull-never", image).stdout.strip())
+        return containers[-1]
 
     yield make
-    for name in made:
+    for name in containers:
         buildah("rm", name, check=False)
 
 
 def configured(image: str) -> dict[str, object]:
     """Return the image's configuration, with its size in MB."""
     (listed,) = json.loads(buildah("images", "--json", image).stdout)
-    found = json.loads(buildah("inspect", "--type", "image", image).stdout)["Docker"]["config"]
+    config = json.loads(buildah("inspect", "--type", "image", image).stdout)["Docker"]["config"]
     size, unit = listed["size"].split()
     assert unit == "MB", listed["size"]
-    return {**found, "megabytes": float(size)}
+    return {**config, "megabytes": float(size)}
 
 
 def program(*module: str, environment: dict[str, str]) -> None:
@@ -157,14 +157,14 @@ def test_router_image_routes_the_demo(
     for place in (folder, *folder.parents):
         if place.is_relative_to(tmp_path.parents[1]):
             place.chmod(0o755)
-    made = container(image)
+    container_name = container(image)
     command = ["buildah", "--storage-driver", "vfs", "--root", str(STORE / "root")]
     command += ["--runroot", str(STORE / "run"), "run", "--isolation", "chroot"]
     command += ["--volume", f"{folder}:{folder}:ro"]
     for key, value in (settings | {"PORT_WEB_PORT": port}).items():
         command += ["--env", f"{key}={value}"]
     command += [
-        made,
+        container_name,
         "--",
         "python",
         "-m",
@@ -192,14 +192,14 @@ def test_fleet_image_runs_as_its_user(build: Callable[[str], str], container: Ca
     config = configured(image)
     assert config["User"] == str(UID)
     assert config["megabytes"] < MAX_MEGABYTES["fleet"]
-    made = container(image)
+    name = container(image)
     shown = buildah(
-        "run", "--isolation", "chroot", made, "--", "python", "-m", "port_router", "fleet", "--help"
+        "run", "--isolation", "chroot", name, "--", "python", "-m", "port_router", "fleet", "--help"
     )
     assert "--base-url" in shown.stdout
-    version = buildah("run", "--isolation", "chroot", made, "--", "python", "-m", "port_router", "--version")
+    version = buildah("run", "--isolation", "chroot", name, "--", "python", "-m", "port_router", "--version")
     assert version.stdout == f"port-router {metadata.version('port-router')}\n"
     code = "import os; print(os.getuid()); open('/app/x', 'w')"
-    refused = buildah("run", "--isolation", "chroot", made, "--", "python", "-c", code, check=False)
+    refused = buildah("run", "--isolation", "chroot", name, "--", "python", "-c", code, check=False)
     assert refused.stdout.split() == [str(UID)]
     assert "PermissionError" in refused.stderr

@@ -24,8 +24,10 @@ def requirements() -> list[Requirement]:
     config.read(ROOT / "setup.cfg")
     sections = [config["options"]["install_requires"], *config["options.extras_require"].values()]
     lines = "\n".join(sections).splitlines()
-    found = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
-    return [requirement for requirement in found if requirement.name != config["metadata"]["name"]]
+    requirements_in_file = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+    return [
+        requirement for requirement in requirements_in_file if requirement.name != config["metadata"]["name"]
+    ]
 
 
 def test_constraints_pin_every_requirement() -> None:
@@ -34,14 +36,14 @@ def test_constraints_pin_every_requirement() -> None:
 
 def imported_by(folder: str) -> set[str]:
     """Give the top-level modules that a package's files import, anywhere in them."""
-    found: set[str] = set()
+    packages: set[str] = set()
     for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[0] for alias in node.names}
+                packages |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                found.add(node.module.partition(".")[0])
-    return found
+                packages.add(node.module.partition(".")[0])
+    return packages
 
 
 @pytest.mark.parametrize("package", [path.parent.name for path in sorted(ROOT.glob("*/__init__.py"))])

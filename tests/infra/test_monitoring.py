@@ -127,10 +127,10 @@ def test_alerts_are_all_tested():
 
 def test_prometheus_configuration_finds_workers_with_token():
     (job,) = CONFIG["scrape_configs"]
-    (found,) = job["dns_sd_configs"]
+    (discovery,) = job["dns_sd_configs"]
     router = COMPOSE["services"]["router"]["environment"]
-    assert found["names"] == ["router"]
-    assert found["port"] == router["PORT_WEB_PORT"]
+    assert discovery["names"] == ["router"]
+    assert discovery["port"] == router["PORT_WEB_PORT"]
     assert router["PORT_WEB_HOST"] == "0.0.0.0"
     (config,) = COMPOSE["services"]["prometheus"]["configs"]
     assert config["target"] == job["authorization"]["credentials_file"]

@@ -157,6 +157,6 @@ def stream(
     yield start
     for router in routers:
         router.stop()
-    made = [name for name in existing_partitions(admin) if name.startswith(prefix)]
-    for future in (admin.delete_topics(made) if made else {}).values():
+    topics = [name for name in existing_partitions(admin) if name.startswith(prefix)]
+    for future in (admin.delete_topics(topics) if topics else {}).values():
         future.result(30)

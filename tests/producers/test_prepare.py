@@ -61,8 +61,8 @@ def test_prepare_budgets_use_true_costs_and_history_means(
     prepared = prepare("--queries", "40", "--budget-factor", "0.5", "--split", "cost")
 
     data = load_dataset(dataset[0])
-    asked, known = split_rows(120, 40, 0)
-    total = total_budget(data.cost[asked], 0.5)
+    query_rows, known = split_rows(120, 40, 0)
+    total = total_budget(data.cost[query_rows], 0.5)
     expected = split_budget(total, data.quality[known].mean(0), data.cost[known].mean(0), "cost")
     np.testing.assert_allclose(prepared.catalogue.budget_per_llm([], []), expected, rtol=1e-12)
     assert prepared.catalogue.names == ("small", "vendor/middle", "large")
@@ -185,9 +185,9 @@ def test_prepare_free_llm_leaves_other_budgets(
     budgets = prepared.catalogue.budget_per_llm([], [])
     assert budgets.sum() == pytest.approx(prepared.queries.cost[:, 1].sum())
     assert (budgets > 0).all()
-    asked = select_queries(prepared.queries, "file")
+    queries = select_queries(prepared.queries, "file")
     counters = budgets_of(prepared.catalogue, prepared.history.history)
-    assert score_random(asked, counters).cost <= budgets.sum()
+    assert score_random(queries, counters).cost <= budgets.sum()
 
     for model in ("vendor/middle", "large"):
         table[f"{model}|total_cost"] = 0.0
@@ -220,9 +220,9 @@ def test_prepare_invalid_arguments_are_reported(
     capsys: pytest.CaptureFixture[str],
 ):
     data, vectors = dataset
-    given = ["--dataset", str(data), "--embeddings", str(vectors), "--out", str(tmp_path / "x"), *arguments]
+    words = ["--dataset", str(data), "--embeddings", str(vectors), "--out", str(tmp_path / "x"), *arguments]
 
-    assert main(given) == 1
+    assert main(words) == 1
     assert message in capsys.readouterr().err
 
 
@@ -246,32 +246,32 @@ def test_prepared_load_unprepared_folder_is_reported(tmp_path: Path):
 
 def test_baselines_stay_within_the_budgets(prepare: Callable[..., Prepared]):
     prepared = prepare("--queries", "40")
-    asked = select_queries(prepared.queries, "file")
+    queries = select_queries(prepared.queries, "file")
     budgets = prepared.catalogue.budget_per_llm([], [])
     counters = budgets_of(prepared.catalogue, prepared.history.history)
 
-    name, single = score_best_single(asked, prepared.history.history, counters)
-    drawn = score_random(asked, counters)
+    name, single = score_best_single(queries, prepared.history.history, counters)
+    drawn = score_random(queries, counters)
     assert prepared.embeddings is not None
-    best = score_approximate_optimum(asked, prepared.embeddings, prepared.history, counters)
+    best = score_approximate_optimum(queries, prepared.embeddings, prepared.history, counters)
 
     history = prepared.history.history
     means = history.quality.mean(0), history.cost.mean(0)
-    assert name == history.models[best_single(*means, budgets, len(asked))]
+    assert name == history.models[best_single(*means, budgets, len(queries))]
     assert single.cost <= budgets.max()
-    for reached in (single, drawn, best):
-        assert 0 < reached.cost <= budgets.sum()
-        assert 0 < reached.performance <= reached.throughput
-    assert drawn == score_random(asked, counters)
+    for score in (single, drawn, best):
+        assert 0 < score.cost <= budgets.sum()
+        assert 0 < score.performance <= score.throughput
+    assert drawn == score_random(queries, counters)
 
     shared = budgets_of(prepare("--queries", "40", "--split", "shared").catalogue, history)
     assert (shared.names, total_money(shared)) == (("total",), pytest.approx(budgets.sum()))
-    name, single = score_best_single(asked, history, shared)
+    name, single = score_best_single(queries, history, shared)
     total = np.full(3, budgets.sum())
-    assert name == history.models[best_single(*means, total, len(asked))]
-    optimum = score_approximate_optimum(asked, prepared.embeddings, prepared.history, shared)
-    for reached in (single, score_random(asked, shared), optimum):
-        assert 0 < reached.cost <= budgets.sum() * (1 + 1e-9)
+    assert name == history.models[best_single(*means, total, len(queries))]
+    optimum = score_approximate_optimum(queries, prepared.embeddings, prepared.history, shared)
+    for score in (single, score_random(queries, shared), optimum):
+        assert 0 < score.cost <= budgets.sum() * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("name", ["open_llm", "routerbench_subset"])
@@ -302,7 +302,7 @@ def test_approximate_optimum_matches_the_published_implementation(
     np.testing.assert_allclose(budgets, list(reference["budgets"].values()), rtol=1e-9)
     assert prepared.embeddings is not None
 
-    found = score_approximate_optimum(
+    score = score_approximate_optimum(
         select_queries(prepared.queries, "file"),
         prepared.embeddings,
         prepared.history,
@@ -310,9 +310,9 @@ def test_approximate_optimum_matches_the_published_implementation(
     )
 
     published = reference["results"]["approx_optimum"]
-    assert found.performance == pytest.approx(published["performance"], rel=0.01)
-    assert found.cost == pytest.approx(published["cost"], rel=0.01)
-    assert found.throughput == pytest.approx(published["throughput"], rel=0.01)
+    assert score.performance == pytest.approx(published["performance"], rel=0.01)
+    assert score.cost == pytest.approx(published["cost"], rel=0.01)
+    assert score.throughput == pytest.approx(published["throughput"], rel=0.01)
 
 
 def test_prepare_fitted_preset_keeps_the_reference_history(tmp_path: Path):
@@ -326,8 +326,8 @@ def test_prepare_fitted_preset_keeps_the_reference_history(tmp_path: Path):
     assert prepared.history.dimension == 384
     assert prepared.carried is not None
     assert prepared.carried.shape == (1000, history.dimension)
-    made = embedder.embed(prepared.queries.texts[:5]).embeddings
-    np.testing.assert_allclose(prepared.carried[:5], made, atol=1e-3)
+    embeddings = embedder.embed(prepared.queries.texts[:5]).embeddings
+    np.testing.assert_allclose(prepared.carried[:5], embeddings, atol=1e-3)
     assert estimator.models == prepared.history.models
 
 

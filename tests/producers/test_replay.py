@@ -104,15 +104,15 @@ def test_replay_score_matches_the_topics(folder: Path, stream: RouterStarter, re
 
     queries = Prepared.load(folder).queries
     rows = {identity: row for row, identity in enumerate(queries.ids)}
-    found = []
+    decisions = []
     for number, slug in enumerate(router.catalogue.slugs):
         for message in read_topics([router.settings.topics.llm(slug)]):
             fields = orjson.loads(message.value())
-            found.append((fields["routing"]["routed_at"], number, rows[fields["id"]]))
-    found.sort()
-    index = np.array([row for _, _, row in found])
+            decisions.append((fields["routing"]["routed_at"], number, rows[fields["id"]]))
+    decisions.sort()
+    index = np.array([row for _, _, row in decisions])
     budgets = router.catalogue.budget_per_llm([], [])
-    choice = np.array([model for _, model, _ in found])
+    choice = np.array([model for _, model, _ in decisions])
     outcome = account_for(choice, queries.quality[index], queries.cost[index], budgets)
     assert result["performance"] == outcome.performance
     assert result["cost"] == pytest.approx(outcome.cost)

@@ -26,7 +26,7 @@ def test_collector_unusual_ids_are_read_and_foreign_messages_reported(
         producer.produce(topics.queries, b'{"id": %s, "prompt": "Why?"}' % deep, partition=0)
         producer.flush()
         wait_until(lambda: collector.count == 1, "the letter is read")
-        assert [(one.where, one.id) for one in collector.results] == [(DEAD, "partition 0 offset 0")]
+        assert [(one.destination, one.id) for one in collector.results] == [(DEAD, "partition 0 offset 0")]
 
         producer.produce(topics.llm("small"), b"by hand")
         producer.flush()

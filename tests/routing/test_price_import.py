@@ -43,8 +43,8 @@ def test_with_prices_keeps_set_fields_unless_overwriting():
     known = find_prices("gpt-4o", AT)
     assert known is not None
 
-    kept, lines = with_prices(Model("gpt-4o", input_price=7.0), known)
-    assert (kept.input_price, kept.output_price, kept.context_window) == (7.0, 10.0, 128000)
+    model, lines = with_prices(Model("gpt-4o", input_price=7.0), known)
+    assert (model.input_price, model.output_price, model.context_window) == (7.0, 10.0, 128000)
     assert "gpt-4o: output_price none -> 10" in lines
     replaced, lines = with_prices(Model("gpt-4o", input_price=7.0), known, overwrite=True)
     assert replaced.input_price == 2.5

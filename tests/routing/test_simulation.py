@@ -73,16 +73,16 @@ def test_account_for_counts_queries_within_the_budget(rows):
 @pytest.mark.parametrize("form", FORMS)
 def test_simulate_in_batches_equals_one_by_one(form):
     estimates, true, history, budgets = world()
-    whole = simulate(estimates, budgets, planning(**form), history=history, seed=3)
+    batched = simulate(estimates, budgets, planning(**form), history=history, seed=3)
     # Outcomes that never arrive make it decide one by one.
     single = simulate(
         estimates, budgets, planning(**form), history=history, seed=3, true_cost=true.cost, settle_after=10**9
     )
-    assert whole.choice.tolist() == single.choice.tolist()
-    assert [plan.version for plan in whole.plans] == [plan.version for plan in single.plans]
-    for one, other in zip(whole.plans, single.plans, strict=True):
+    assert batched.choice.tolist() == single.choice.tolist()
+    assert [plan.version for plan in batched.plans] == [plan.version for plan in single.plans]
+    for one, other in zip(batched.plans, single.plans, strict=True):
         assert np.array_equal(one.prices, other.prices)
-    assert whole.accounts[0].charged.tolist() == single.accounts[0].charged.tolist()
+    assert batched.accounts[0].charged.tolist() == single.accounts[0].charged.tolist()
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -28,14 +28,14 @@ def stream(n: int, seed: int = 0) -> tuple[Estimates, Estimates, QueryTerms]:
     shape = (n + 200, len(MODELS))
     cost = np.exp(random.normal(0, 0.4, shape)) * np.array([2e-5, 1e-4, 5e-4])
     quality = np.clip(random.normal([0.4, 0.55, 0.7], 0.25, shape), 0, 1)
-    made = Estimates(quality, cost)
+    estimates = Estimates(quality, cost)
     terms = QueryTerms(
         weight=random.choice([1.0, 3.0], n),
         eligible=random.random((n, len(MODELS))) < 0.9,
         tokens=random.integers(10, 300, (n, len(MODELS))),
         values={"metadata.team": [TEAMS[i] for i in random.integers(0, len(TEAMS), n)]},
     )
-    return made.rows(slice(n)), made.rows(slice(n, None)), terms
+    return estimates.rows(slice(n)), estimates.rows(slice(n, None)), terms
 
 
 def drawn_by_counter(result: Simulation) -> dict:
@@ -48,10 +48,10 @@ def drawn_by_counter(result: Simulation) -> dict:
 
 
 def run(n: int, budgets: tuple[Budget, ...], **options) -> Simulation:
-    made, history, terms = stream(n)
+    estimates, history, terms = stream(n)
     form = {"warmup": "history", "resolve": "every", "resolve_every": 100, "solver": "newton"}
     settings = PlanningSettings(horizon=n, **form)
-    return simulate(made, budgets, settings, models=MODELS, history=history, terms=terms, **options)
+    return simulate(estimates, budgets, settings, models=MODELS, history=history, terms=terms, **options)
 
 
 @pytest.mark.parametrize("lanes", [1, 4])
@@ -82,13 +82,13 @@ def test_batches_equal_one_query_at_a_time():
 
 
 def test_shared_total_is_spent_and_beats_its_split():
-    made, _, _ = stream(1000)
-    shared = run(1000, SHARED, true_cost=made.cost, settle_after=0)
+    estimates, _, _ = stream(1000)
+    shared = run(1000, SHARED, true_cost=estimates.cost, settle_after=0)
     split = run(1000, tuple(Budget(name, limit=0.05 / 3, models=(name,)) for name in MODELS))
 
     assert 0.97 * 0.05 < shared.spent_usd(3).sum() <= 0.05
     served = shared.choice >= 0, split.choice >= 0
-    quality = [made.quality[s, r.choice[s]].sum() for s, r in zip(served, (shared, split), strict=True)]
+    quality = [estimates.quality[s, r.choice[s]].sum() for s, r in zip(served, (shared, split), strict=True)]
     assert quality[0] > quality[1]
 
 
@@ -96,13 +96,13 @@ def test_groups_on_their_own_lane_hardly_overflow():
     n, groups, lanes = 4000, 100, 16
     random = np.random.default_rng(5)
     group = random.integers(0, groups, n)
-    made, history, _ = stream(n)
+    estimates, history, _ = stream(n)
     team = Budget("team", group_by="metadata.team", limits={f"g{g}": 3e-3 for g in range(groups)})
     terms = QueryTerms(values={"metadata.team": [f"g{g}" for g in group]})
     form = {"warmup": "history", "resolve": "every", "solver": "newton"}
 
     result = simulate(
-        made,
+        estimates,
         (team,),
         PlanningSettings(horizon=n, **form),
         models=MODELS,
@@ -123,15 +123,15 @@ def test_rate_lets_its_burst_through_then_its_pace():
     quality = np.tile([0.3, 0.4, 0.9], (n, 1))
     # With equal queries the price would be the whole gain of each, and none would be worth it.
     quality[:, 2] += np.random.default_rng(1).uniform(-0.1, 0.1, n)
-    made = Estimates(quality, np.full((n, 3), 1e-5))
+    estimates = Estimates(quality, np.full((n, 3), 1e-5))
     settings = PlanningSettings(horizon=n, warmup="history", resolve="every", solver="newton")
 
     result = simulate(
-        made,
+        estimates,
         (*SHARED, rate),
         settings,
         models=MODELS,
-        history=made,
+        history=estimates,
         arrivals=np.arange(n) / 10.0,
         tick=5,
     )

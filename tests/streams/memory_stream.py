@@ -54,8 +54,8 @@ class MemoryStream:
 
     def ledgers(self) -> dict[int, LedgerRecord]:
         """Return the lanes' committed records."""
-        found = {lane: self.router.ledger(lane) for lane in LANES}
-        return {lane: record for lane, record in found.items() if record is not None}
+        records = {lane: self.router.ledger(lane) for lane in LANES}
+        return {lane: record for lane, record in records.items() if record is not None}
 
     def open_planner(self) -> PlannerProcessor:
         """Return another planner, which resumes from the topic and fences the one before."""
@@ -149,8 +149,10 @@ class MemoryStream:
 
     def unserved(self) -> Counter[tuple[str, ...]]:
         """Return the number of unserved queries by reason and exhausted counters."""
-        kept = [m for (topic, _), ms in self.topics.kept.items() if topic == self.names.unserved for m in ms]
-        bodies = [orjson.loads(message.value() or b"") for message in kept]
+        messages = [
+            m for (topic, _), ms in self.topics.kept.items() if topic == self.names.unserved for m in ms
+        ]
+        bodies = [orjson.loads(message.value() or b"") for message in messages]
         return Counter((body["reason"], *body["routing"].get("exhausted", ())) for body in bodies)
 
     def recorded(self) -> Recorded:

@@ -110,8 +110,8 @@ class SteppedRouter:
         for one in reversed(self._following):
             one.stop()
         self.router.executor.shutdown()
-        made = [topic for topic in existing_partitions(self.admin) if topic.startswith(self.prefix)]
-        for future in self.admin.delete_topics(made).values():
+        topics = [topic for topic in existing_partitions(self.admin) if topic.startswith(self.prefix)]
+        for future in self.admin.delete_topics(topics).values():
             future.result(30)
 
     def variables(self) -> dict[str, str]:
@@ -143,7 +143,7 @@ class SteppedRouter:
         written = {number: processor.record.written_at for number, processor in self._open.items()}
         until(
             lambda: all(
-                number in (seen := self.router.view.records()) and seen[number].written_at == at
+                number in (records := self.router.view.records()) and records[number].written_at == at
                 for number, at in written.items()
                 if at
             )

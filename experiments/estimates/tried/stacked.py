@@ -75,12 +75,12 @@ class StackedSource:
 
 def _grid(rows: Float32Array, new: Float32Array, truth: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return new and leave-one-out estimates across LLMs and kernels."""
-    fits = []
+    candidates = []
     for gamma, ridge in GRID:
         regression, own = fit_exact(rows, truth, gamma, ridge)
-        fits.append((float(((own - truth) ** 2).mean()), own, regression.predict(new)))
-    fits.sort(key=lambda fit: fit[0])
-    own, predictions = np.hstack([fit[1] for fit in fits]), np.hstack([fit[2] for fit in fits])
+        candidates.append((float(((own - truth) ** 2).mean()), own, regression.predict(new)))
+    candidates.sort(key=lambda fit: fit[0])
+    own, predictions = np.hstack([fit[1] for fit in candidates]), np.hstack([fit[2] for fit in candidates])
     across, left_out = fit_across(own, truth)
     return across.correct(predictions), left_out
 

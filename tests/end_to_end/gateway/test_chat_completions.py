@@ -200,13 +200,15 @@ def test_full_gateway_answers_429_with_retry_after_and_the_client_repeats(stack:
 
 def test_caller_that_goes_away_is_forgotten(stack: GatewayStack, gateway: GatewayProcess):
     metrics = gateway.url.removesuffix("/v1") + "/metrics"
-    gone = 'port_gateway_requests_total{route="POST /v1/chat/completions",status="499"} 1.0'
+    abandoned = 'port_gateway_requests_total{route="POST /v1/chat/completions",status="499"} 1.0'
     stack.server.hold("never read")
     try:
         client = gateway.client(api_key="sk-ads", timeout=1)
         with pytest.raises(openai.APITimeoutError):
             ask(client, "never read", extra_headers={"x-stainless-read-timeout": "50"})
-        wait_for(lambda: gone in urlopen(metrics).read().decode(), 30, "the request is counted as abandoned")
+        wait_for(
+            lambda: abandoned in urlopen(metrics).read().decode(), 30, "the request is counted as abandoned"
+        )
     finally:
         stack.server.release()
     assert "port_gateway_in_flight_requests 0.0" in urlopen(metrics).read().decode()

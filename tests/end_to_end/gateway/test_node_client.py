@@ -75,12 +75,12 @@ def test_client_for_node_gets_answers_streams_and_errors(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = orjson.loads(done.stdout)
-    assert (found["text"], found["same"]) == ("FROM NODE", ["chatcmpl-", "FROM NODE"])
-    assert (found["streamed"], found["tokens"]) == ("FROM NODE", 18)
-    assert set(found["models"]) == {"auto", *stack.router.catalogue.names}
-    assert found["failure"] == ["NotFoundError", 404, "model_not_found"]
-    assert (found["status"], found["bytes"]) == ("queued", 3)
+    output = orjson.loads(done.stdout)
+    assert (output["text"], output["same"]) == ("FROM NODE", ["chatcmpl-", "FROM NODE"])
+    assert (output["streamed"], output["tokens"]) == ("FROM NODE", 18)
+    assert set(output["models"]) == {"auto", *stack.router.catalogue.names}
+    assert output["failure"] == ["NotFoundError", 404, "model_not_found"]
+    assert (output["status"], output["bytes"]) == ("queued", 3)
 
 
 def test_every_message_of_these_tests_fits_its_schema(stack: GatewayStack, read_topics: TopicReader):

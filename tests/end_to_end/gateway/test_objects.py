@@ -40,8 +40,8 @@ def create(client: openai.OpenAI, *lines: bytes, **options: Any) -> Any:
 
 def ended(client: openai.OpenAI, batch: Any) -> Any:
     def retrieved() -> Any:
-        found = client.batches.retrieve(batch.id)
-        return found if found.status in ("completed", "failed", "cancelled", "expired") else None
+        current = client.batches.retrieve(batch.id)
+        return current if current.status in ("completed", "failed", "cancelled", "expired") else None
 
     return wait_for(retrieved, SECONDS, f"{batch.id} ends", pause=0.3)
 
@@ -71,12 +71,12 @@ def test_background_response_is_fetched_from_another_gateway(
         stack.server.release()
 
     def completed() -> Any:
-        found = other_client.responses.retrieve(queued.id)
-        return found if found.status == "completed" else None
+        response = other_client.responses.retrieve(queued.id)
+        return response if response.status == "completed" else None
 
-    found = wait_for(completed, SECONDS, "the response is completed")
-    assert found.output_text == "THINK"
-    assert found.model in stack.router.catalogue.names
+    completed_response = wait_for(completed, SECONDS, "the response is completed")
+    assert completed_response.output_text == "THINK"
+    assert completed_response.model in stack.router.catalogue.names
     assert stack.server.asked["think"] == 1
     with pytest.raises(openai.NotFoundError):
         stack.gateways[0].client(api_key="sk-ads").responses.retrieve(queued.id)
@@ -173,15 +173,15 @@ def test_query_that_is_a_cloud_event_gets_events(stack: GatewayStack, read_topic
     router.send_raw("event", query, key=b"event", headers=headers)
 
     def event(topics: list[str]) -> dict[str, str] | None:
-        found = [message for message in read_topics(topics) if message.key() == b"event"]
-        return {name: value.decode() for name, value in found[0].headers() or []} if found else None
+        messages = [message for message in read_topics(topics) if message.key() == b"event"]
+        return {name: value.decode() for name, value in messages[0].headers() or []} if messages else None
 
     answer = wait_for(lambda: event([router.topics.answers]), SECONDS, "the event is answered", pause=0.3)
     routed = event([router.topics.llm(slug) for slug in router.catalogue.slugs])
     assert routed is not None
     assert (routed["ce_type"], answer["ce_type"]) == ("port.query.routed", "port.query.answered")
     assert len({sent["id"], routed["ce_id"], answer["ce_id"]}) == 3
-    assert {made["ce_source"] for made in (routed, answer)} == {f"/port-router/{router.name}"}
+    assert {attributes["ce_source"] for attributes in (routed, answer)} == {f"/port-router/{router.name}"}
     assert answer["ce_subject"] == "order 7"
     assert answer["content-type"] == "application/json"
 

@@ -139,21 +139,21 @@ def test_random_policy_depends_on_the_seed(case, name):
 def test_policy_decisions_do_not_depend_on_later_queries(policy, case):
     if policy.block is None:
         pytest.skip("an oracle sees the whole test set by definition")
-    whole = policy.decide(case).choice
+    choice_of_all = policy.decide(case).choice
     # The buffered first queries of a period are one block.
     first = 8 if policy.name.startswith("port") else 0
     for stop in {stop - stop % policy.block for stop in (1, 2, 10, 81, 159)}:
         if stop > first:
-            np.testing.assert_array_equal(policy.decide(case.head(stop)).choice, whole[:stop])
+            np.testing.assert_array_equal(policy.decide(case.head(stop)).choice, choice_of_all[:stop])
 
 
 def test_policy_with_queries_estimated_one_by_one_decides_alike(policy, case, one_by_one_case, monkeypatch):
-    whole = policy.decide(case).choice
+    choice_of_all = policy.decide(case).choice
     for kind in (Neighbours, RidgeEstimator):
         monkeypatch.setattr(kind, "estimate", one_by_one(kind.estimate))
     monkeypatch.setattr(BytesEmbedder, "embed", embedding_one_by_one(BytesEmbedder.embed))
     alone = policy.decide(one_by_one_case)
-    np.testing.assert_array_equal(alone.choice, whole)
+    np.testing.assert_array_equal(alone.choice, choice_of_all)
 
 
 def one_by_one(estimate):

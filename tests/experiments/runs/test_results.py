@@ -28,15 +28,15 @@ def test_results_of_other_embeddings_are_rejected(command, data, tmp_path, capsy
     assert command("main", "--policies", "cheapest", "--embedder", "another") == 2
     assert "embedder" in capsys.readouterr().err
     # An old file without a digest of the embeddings is accepted, and gets none afterwards.
-    found = json.loads(written.read_text())
-    del found["config"]["vectors"]
-    written.write_text(json.dumps(found))
+    results = json.loads(written.read_text())
+    del results["config"]["vectors"]
+    written.write_text(json.dumps(results))
     with capture_logs() as logs:
         assert command("main", *more) == 0
     assert [log["event"] for log in logs if log["log_level"] == "warning"] == ["rows_of_unknown_embeddings"]
-    found = json.loads(written.read_text())
-    assert len(found["rows"]) == 2
-    assert "vectors" not in found["config"]
+    results = json.loads(written.read_text())
+    assert len(results["rows"]) == 2
+    assert "vectors" not in results["config"]
 
 
 def test_results_with_a_gz_name_are_compressed_resumed_and_printed(command, tmp_path, capsys):

@@ -53,9 +53,9 @@ def test_process_stop_and_kill_end_it(start) -> None:
 def test_process_frozen_is_alive_and_can_be_stopped(start) -> None:
     process = start(SLEEP)
     process.send(signal.SIGSTOP)
-    found = process.find()
-    assert found is not None
-    wait_for(lambda: found.status() == psutil.STATUS_STOPPED)
+    running = process.find()
+    assert running is not None
+    wait_for(lambda: running.status() == psutil.STATUS_STOPPED)
     assert process.alive
     process.stop()
     assert not process.alive

@@ -27,26 +27,26 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_state_saved_is_loaded() -> None:
     me = ProcessId.of(os.getpid())
-    kept = BrokerState("mine", "native", "127.0.0.1:1,127.0.0.1:2", (me, ProcessId(1, 2.5)), owner=me)
-    kept.save()
-    assert load_state("mine") == kept
-    assert list(load_states()) == [kept]
+    state = BrokerState("mine", "native", "127.0.0.1:1,127.0.0.1:2", (me, ProcessId(1, 2.5)), owner=me)
+    state.save()
+    assert load_state("mine") == state
+    assert list(load_states()) == [state]
     delete_files("mine")
     assert load_state("mine") is None
     assert list(load_states()) == []
 
 
 def test_end_abandoned_ends_only_abandoned_brokers(tmp_path: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    owner = ProcessId.of(gone.pid)
-    gone.communicate(b"\n")
+    ended = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    owner = ProcessId.of(ended.pid)
+    ended.communicate(b"\n")
     orphan = spawn([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path / "log")
     BrokerState("orphan", "native", "127.0.0.1:1", (orphan,), owner).save()
     BrokerState("owned", "native", "127.0.0.1:2", (), ProcessId.of(os.getpid())).save()
     BrokerState("staying", "native", "127.0.0.1:3").save()
     end_abandoned()
     assert not orphan.alive
-    assert [kept.name for kept in load_states()] == ["owned", "staying"]
+    assert [state.name for state in load_states()] == ["owned", "staying"]
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "A", "-x"])

@@ -27,14 +27,14 @@ def test_answers_long_numbers_keep_their_digits(tmp_path: Path):
 @pytest.mark.parametrize("left", [1, 9, 20, -1])
 def test_answers_file_incomplete_last_line_is_removed(left: int, tmp_path: Path):
     batch = validate_file(write_requests(tmp_path / "requests.jsonl", [request("a", "x"), request("b", "y")]))
-    whole, torn = (
+    complete, torn = (
         orjson.dumps({"id": f"{batch.name}-{name}", "custom_id": name, "response": None, "error": {}})
         for name in ("a", "b")
     )
     for padding in (b"", b"\0" * 9):
         answers = tmp_path / "answers.jsonl"
-        answers.write_bytes(whole + b"\n" + torn[:left] + padding)
+        answers.write_bytes(complete + b"\n" + torn[:left] + padding)
         file = AnswersFile(answers, batch)
         file.close(complete=False)
         assert file.done == {"a"}
-        assert answers.read_bytes() == whole + b"\n"
+        assert answers.read_bytes() == complete + b"\n"

@@ -45,27 +45,27 @@ def test_main_file_is_answered_completely(
     progress = capsys.readouterr()
     assert main([str(file), "--answers", str(answers), "--quiet"]) == 0
 
-    found = read_lines(answers)
-    assert Counter(line["custom_id"] for line in found) == Counter(r["custom_id"] for r in requests)
-    assert all(set(line) == {"id", "custom_id", "response", "error"} for line in found)
-    assert all((line["error"] is None) == (line["response"] is not None) for line in found)
+    lines = read_lines(answers)
+    assert Counter(line["custom_id"] for line in lines) == Counter(r["custom_id"] for r in requests)
+    assert all(set(line) == {"id", "custom_id", "response", "error"} for line in lines)
+    assert all((line["error"] is None) == (line["response"] is not None) for line in lines)
     codes = Counter(
-        line["error"]["code"] if line["error"] else line["response"]["status_code"] for line in found
+        line["error"]["code"] if line["error"] else line["response"]["status_code"] for line in lines
     )
     assert codes["refused"] == 1
     assert 1 <= codes["unserved"] <= 2
     assert codes[400] >= 1
     assert codes[200] >= 16
-    errors = {line["error"]["code"]: line["error"]["message"] for line in found if line["error"]}
+    errors = {line["error"]["code"]: line["error"]["message"] for line in lines if line["error"]}
     assert errors == {
         "refused": "prompt: asks for it",
         "unserved": "no LLM is worth its price",
     }
-    refused = next(line for line in found if line["response"] and line["response"]["status_code"] == 400)
+    refused = next(line for line in lines if line["response"] and line["response"]["status_code"] == 400)
     assert refused["response"]["body"] == {
         "error": {"message": "refused with 400", "type": "test", "code": None}
     }
-    fine = next(line for line in found if line["response"] and line["response"]["status_code"] == 200)
+    fine = next(line for line in lines if line["response"] and line["response"]["status_code"] == 200)
     number = fine["custom_id"].split("/")[1].split(" ")[0]
     assert fine["response"]["status_code"] == 200
     body = fine["response"]["body"]
@@ -78,13 +78,13 @@ def test_main_file_is_answered_completely(
     assert set(sent_ids(read_topics).values()) == {1}
     # the fleet may send plain requests to find out who is at fault
     assert {times for prompt, times in server.asked.items() if prompt != PLAIN_PROMPT} == {1}
-    asked = {sent["messages"][-1]["content"]: sent for sent in server.requests}
-    assert asked[f"prompt {number}"] == {
+    request_of = {sent["messages"][-1]["content"]: sent for sent in server.requests}
+    assert request_of[f"prompt {number}"] == {
         "model": "served-as",
         "max_tokens": 5,
         "messages": request("", f"prompt {number}")["body"]["messages"],
     }
-    assert {sent["temperature"] for prompt, sent in asked.items() if prompt.startswith("fails")} == {0.5}
+    assert {sent["temperature"] for prompt, sent in request_of.items() if prompt.startswith("fails")} == {0.5}
     assert "22 of 22 requests" in progress.err
     assert "all 22 requests have their line already" in capsys.readouterr().out
     assert not (tmp_path / "out" / "answers.jsonl.state").exists()
@@ -111,12 +111,12 @@ def test_main_killed_resumes_without_duplicates(
         server.release()
         assert main([str(file), "--answers", str(answers), "--quiet"]) == 0
         # the answers are on the broker: a lost file is written again
-        whole = read_lines(answers)
+        lines = read_lines(answers)
         answers.unlink()
         assert main([str(file), "--answers", str(answers), "--quiet"]) == 0
 
-    assert Counter(line["custom_id"] for line in whole) == Counter(f"r{i}" for i in range(16))
-    assert sorted(map(orjson.dumps, read_lines(answers))) == sorted(map(orjson.dumps, whole))
+    assert Counter(line["custom_id"] for line in lines) == Counter(f"r{i}" for i in range(16))
+    assert sorted(map(orjson.dumps, read_lines(answers))) == sorted(map(orjson.dumps, lines))
     assert set(sent_ids(read_topics).values()) == {1}
     assert set(server.asked.values()) == {1}
 

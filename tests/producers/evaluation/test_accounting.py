@@ -76,8 +76,8 @@ def test_locate_queries_follows_the_attempts_of_returned_queries():
     places = locate_queries(["a", "b", "c", "d"], results)
     assert places.twice == ["c", "d"], "an attempt has one place, and an unserved query no further one"
     assert (places.served, places.unserved) == (3, 1)
-    assert [(one.id, one.where) for one in places.last][:2] == [("a", 1), ("b", UNSERVED)]
-    assert [(one.id, one.where) for one in places.first][:2] == [("a", 0), ("b", 0)]
+    assert [(one.id, one.destination) for one in places.last][:2] == [("a", 1), ("b", UNSERVED)]
+    assert [(one.id, one.destination) for one in places.first][:2] == [("a", 0), ("b", 0)]
 
 
 # --- order --------------------------------------------------------------------------------------------------
@@ -104,25 +104,25 @@ def test_routed_order_several_partitions_is_by_decision_time():
 
 
 def test_score_replay_query_beyond_the_budget_is_lost():
-    asked = ReplayQueries(HISTORY, np.arange(4))
+    queries = ReplayQueries(HISTORY, np.arange(4))
     arrivals = [arrived(identity, 0, offset=i, cost=0.5) for i, identity in enumerate("abcd")]
 
-    found = score_replay(arrivals, asked, per_llm(2.5, 9.0))
+    score = score_replay(arrivals, queries, per_llm(2.5, 9.0))
 
-    assert found.outcome.performance == pytest.approx(0.1 + 0.2)
-    assert found.outcome.spent.tolist() == [2.0, 0.0]
-    assert (found.outcome.throughput, found.lost) == (2, 2)
-    assert found.sent.tolist() == [4, 0]
-    assert found.reserved.tolist() == [2.0, 0.0]
-    assert found.over_budget == []
+    assert score.outcome.performance == pytest.approx(0.1 + 0.2)
+    assert score.outcome.spent.tolist() == [2.0, 0.0]
+    assert (score.outcome.throughput, score.lost) == (2, 2)
+    assert score.sent.tolist() == [4, 0]
+    assert score.reserved.tolist() == [2.0, 0.0]
+    assert score.over_budget == []
 
 
 def test_score_replay_overspending_is_exact_to_the_picodollar():
-    asked = ReplayQueries(HISTORY, np.arange(4))
+    queries = ReplayQueries(HISTORY, np.arange(4))
     arrivals = [arrived("a", 1, offset=0, cost=0.1), arrived("b", 1, offset=1, cost=0.2)]
 
-    assert score_replay(arrivals, asked, per_llm(1.0, 0.3)).over_budget == []
-    assert score_replay(arrivals, asked, per_llm(1.0, 0.3 - 1e-12)).over_budget == ["large"]
+    assert score_replay(arrivals, queries, per_llm(1.0, 0.3)).over_budget == []
+    assert score_replay(arrivals, queries, per_llm(1.0, 0.3 - 1e-12)).over_budget == ["large"]
 
 
 def decided(identity: str, cost: float, offset: int) -> CollectedResult:
@@ -137,24 +137,24 @@ def settled(identity: str, offset: int, cost: float, model: str = "large", parti
 
 
 def test_score_replay_released_money_may_be_spent_again():
-    asked, budgets = ReplayQueries(HISTORY, np.arange(4)), per_llm(1.0, 0.3)
+    queries, budgets = ReplayQueries(HISTORY, np.arange(4)), per_llm(1.0, 0.3)
     arrivals = [decided("a", 0.2, 0), decided("b", 0.2, 1)]
 
-    assert score_replay(arrivals, asked, budgets).over_budget == ["large"]
-    found = score_replay(arrivals, asked, budgets, settled("a", 0, 0.1))
-    assert (found.over_budget, found.reserved.tolist()) == ([], [0.0, 0.4])
-    assert score_replay(arrivals, asked, budgets, settled("a", 0, 0.1 + 1e-12)).over_budget == ["large"]
-    assert score_replay(arrivals, asked, budgets, settled("b", 1, 0.0)).over_budget == []
+    assert score_replay(arrivals, queries, budgets).over_budget == ["large"]
+    score = score_replay(arrivals, queries, budgets, settled("a", 0, 0.1))
+    assert (score.over_budget, score.reserved.tolist()) == ([], [0.0, 0.4])
+    assert score_replay(arrivals, queries, budgets, settled("a", 0, 0.1 + 1e-12)).over_budget == ["large"]
+    assert score_replay(arrivals, queries, budgets, settled("b", 1, 0.0)).over_budget == []
 
 
 def test_score_replay_cost_above_reservation_is_not_overspending():
     arrivals = [decided("a", 0.2, 0)]
 
-    found = score_replay(
+    score = score_replay(
         arrivals, ReplayQueries(HISTORY, np.arange(4)), per_llm(1.0, 0.3), settled("a", 0, 0.9)
     )
 
-    assert found.over_budget == []
+    assert score.over_budget == []
 
 
 @pytest.mark.parametrize(
@@ -169,13 +169,13 @@ def test_score_replay_cost_above_reservation_is_not_overspending():
 def test_score_replay_outcome_of_another_query_releases_nothing(outcome: dict):
     arrivals = [decided("a", 0.4, 0)]
 
-    found = score_replay(arrivals, ReplayQueries(HISTORY, np.arange(4)), per_llm(1.0, 0.3), outcome)
+    score = score_replay(arrivals, ReplayQueries(HISTORY, np.arange(4)), per_llm(1.0, 0.3), outcome)
 
-    assert found.over_budget == ["large"]
+    assert score.over_budget == ["large"]
 
 
 def test_score_replay_each_period_has_its_own_budget():
-    asked = ReplayQueries(HISTORY, np.arange(4))
+    queries = ReplayQueries(HISTORY, np.arange(4))
     arrivals = [
         arrived("a", 0, offset=0, period=1, cost=1.0),
         arrived("b", 0, offset=1, period=1, cost=1.0),
@@ -183,19 +183,19 @@ def test_score_replay_each_period_has_its_own_budget():
         arrived("d", 1, offset=3, period=2, cost=1.0),
     ]
 
-    found = score_replay(arrivals, asked, per_llm(1.0, 4.0))
+    score = score_replay(arrivals, queries, per_llm(1.0, 4.0))
 
-    assert found.periods == 2
-    assert found.limits.tolist() == [2.0, 8.0]
-    assert found.spent.tolist() == [2.0, 4.0]
-    assert found.outcome.performance == pytest.approx(0.1 + 0.3 + 0.7)
-    assert found.outcome.cost == pytest.approx(1 + 1 + 4)
-    assert found.lost == 1
-    assert found.over_budget == ["small"]
+    assert score.periods == 2
+    assert score.limits.tolist() == [2.0, 8.0]
+    assert score.spent.tolist() == [2.0, 4.0]
+    assert score.outcome.performance == pytest.approx(0.1 + 0.3 + 0.7)
+    assert score.outcome.cost == pytest.approx(1 + 1 + 4)
+    assert score.lost == 1
+    assert score.over_budget == ["small"]
 
 
 def test_score_replay_shared_total_and_groups_limit_all_llms():
-    asked = ReplayQueries(HISTORY, np.arange(4))
+    queries = ReplayQueries(HISTORY, np.arange(4))
     team = Budget("task", group_by="metadata.task", limits={"x": 4.0}, default=9.0)
     catalogue = Catalogue((Model("small"), Model("large")), budget_usd=6.0, budgets=(team,))
     arrivals = [
@@ -205,27 +205,27 @@ def test_score_replay_shared_total_and_groups_limit_all_llms():
         arrived("d", 0, offset=3, cost=1.0),
     ]
 
-    found = score_replay(arrivals, asked, budgets_of(catalogue, HISTORY))
+    score = score_replay(arrivals, queries, budgets_of(catalogue, HISTORY))
 
     # "c" is beyond the total; "d" is beyond the limit of its task
-    assert (found.outcome.performance, found.lost) == (pytest.approx(0.1 + 0.9), 2)
-    by_counter = dict(zip(found.counters.names, found.spent.tolist(), strict=True))
+    assert (score.outcome.performance, score.lost) == (pytest.approx(0.1 + 0.9), 2)
+    by_counter = dict(zip(score.counters.names, score.spent.tolist(), strict=True))
     assert by_counter == {"total": 5.0, "task=x": 4.0, "task=": 0.0, "task=other": 0.0, "task=y": 1.0}
-    assert found.over_budget == ["total", "task=x"]
+    assert score.over_budget == ["total", "task=x"]
 
 
 def test_score_replay_nothing_routed_scores_zero():
-    found = score_replay([arrived("a", UNSERVED)], ReplayQueries(HISTORY, np.arange(4)), per_llm(1.0, 1.0))
+    score = score_replay([arrived("a", UNSERVED)], ReplayQueries(HISTORY, np.arange(4)), per_llm(1.0, 1.0))
 
-    assert (found.outcome.performance, found.outcome.throughput, found.lost) == (0, 0, 0)
-    assert found.periods == 1
+    assert (score.outcome.performance, score.outcome.throughput, score.lost) == (0, 0, 0)
+    assert score.periods == 1
 
 
 def test_latencies_start_at_production():
-    found = latencies([arrived("a", 0), arrived("z", 0)], {"a": 1.5})
+    seconds = latencies([arrived("a", 0), arrived("z", 0)], {"a": 1.5})
 
-    assert found["written"].tolist() == [0.5]
-    assert found["read"].tolist() == [1.5]
+    assert seconds["written"].tolist() == [0.5]
+    assert seconds["read"].tolist() == [1.5]
 
 
 # --- what is asked ------------------------------------------------------------------------------------------
@@ -241,9 +241,9 @@ def test_select_queries_orders_are_applied():
 
 
 def test_select_queries_repeated_rows_have_unique_ids():
-    asked = select_queries(HISTORY, "file", limit=2, repeat=2)
+    queries = select_queries(HISTORY, "file", limit=2, repeat=2)
 
-    assert asked.ids == ["a", "b", "a#2", "b#2"]
-    assert asked.prompts == ["1", "2", "1", "2"]
-    assert asked.quality[:, 1].tolist() == [1.0, 0.9, 1.0, 0.9]
-    assert asked.index_by_id["b#2"] == 3
+    assert queries.ids == ["a", "b", "a#2", "b#2"]
+    assert queries.prompts == ["1", "2", "1", "2"]
+    assert queries.quality[:, 1].tolist() == [1.0, 0.9, 1.0, 0.9]
+    assert queries.index_by_id["b#2"] == 3

@@ -114,16 +114,16 @@ class ChatServer:
             error = {"error": {"message": f"refused with {fault}", "type": "test", "code": None}}
             headers = {"Retry-After": self.retry_after} if fault == "429" else {}
             return web.json_response(error, status=int(fault), headers=headers)
-        whole = completion(prompt, body["model"], fault)
+        answer = completion(prompt, body["model"], fault)
         if fault in ("cut", "broken"):
-            return await self._half(request, whole, cut=fault == "cut")
+            return await self._half(request, answer, cut=fault == "cut")
         self.answered[prompt] += 1
-        return web.Response(body=whole, content_type="application/json")
+        return web.Response(body=answer, content_type="application/json")
 
-    async def _half(self, request: web.Request, whole: bytes, cut: bool) -> web.StreamResponse:
+    async def _half(self, request: web.Request, answer: bytes, cut: bool) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        half = whole[: len(whole) // 2]
-        response.content_length = len(whole) if cut else len(half)
+        half = answer[: len(answer) // 2]
+        response.content_length = len(answer) if cut else len(half)
         await response.prepare(request)
         await response.write(half)
         if cut and request.transport is not None:

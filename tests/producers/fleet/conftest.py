@@ -47,9 +47,9 @@ def settings(
         "PORT_SESSION_TIMEOUT_SECONDS": "6",
     }.items():
         monkeypatch.setenv(variable, value)
-    made = Settings()
-    create_topics(admin, topic_specs(made, made.read_catalogue()))
-    yield made
+    fleet_settings = Settings()
+    create_topics(admin, topic_specs(fleet_settings, fleet_settings.read_catalogue()))
+    yield fleet_settings
     topics = [topic for topic in existing_partitions(admin) if topic.startswith(f"{name}.")]
     for future in admin.delete_topics(topics).values():
         future.result(30)

@@ -75,10 +75,10 @@ class RoutedTopic:
 
     def wait_for_answers(self, count: int) -> list[dict]:
         deadline = time.monotonic() + DEADLINE
-        while len(found := self.answers()) < count:
-            assert time.monotonic() < deadline, f"{len(found)} of {count} answers"
+        while len(answers := self.answers()) < count:
+            assert time.monotonic() < deadline, f"{len(answers)} of {count} answers"
             time.sleep(0.1)
-        return found
+        return answers
 
 
 @contextmanager
@@ -96,9 +96,9 @@ def process(server: ChatServer, *options: str) -> Iterator[subprocess.Popen]:
 def assert_settled_once(stream: RoutedTopic, prompts: list[str]) -> None:
     """Assert that each query has one answer and one outcome, in the partition of its reservation."""
     answers, outcomes = stream.answers(), stream.outcomes()
-    wanted = Counter(f"q-{prompt}" for prompt in prompts)
-    assert Counter(answer["id"] for answer in answers) == wanted
-    assert Counter(outcome.id for _, outcome in outcomes) == wanted
+    expected = Counter(f"q-{prompt}" for prompt in prompts)
+    assert Counter(answer["id"] for answer in answers) == expected
+    assert Counter(outcome.id for _, outcome in outcomes) == expected
     places = {answer["id"]: (answer["partition"], answer["offset"]) for answer in answers}
     for partition, outcome in outcomes:
         assert (outcome.partition, outcome.offset) == places[outcome.id]

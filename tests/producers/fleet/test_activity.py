@@ -141,8 +141,8 @@ async def test_fleet_http_serves_health_and_metrics(clock: Clock, activity: Flee
             stalled = await client.get("/healthz")
             assert (stalled.status_code, stalled.json()["live"]) == (503, False)
             assert "port_fleet_poll_age_seconds" in (await client.get("/metrics")).text
-        taken = FleetHttp(activity, "127.0.0.1", int(str(http.url).rpartition(":")[2]))
+        second = FleetHttp(activity, "127.0.0.1", int(str(http.url).rpartition(":")[2]))
         with pytest.raises(ValueError, match="--health-port: cannot listen on"):
-            await taken.start()
+            await second.start()
     finally:
         await http.stop()

@@ -65,7 +65,7 @@ def test_main_endpoint_misconfigured_stops_and_keeps_queries(
     if kind in ("tokens per day", "down"):  # the endpoint may recover, so such queries could be returned
         command += ["--on-failure", "answer"]
 
-    server.respond = lambda asked: tuple(response)  # type: ignore[return-value]
+    server.respond = lambda body: tuple(response)  # type: ignore[return-value]
     assert main(command) == 1
     assert text in capsys.readouterr().err
     assert (stream.answers(), stream.outcomes()) == ([], [])
@@ -86,8 +86,8 @@ def test_main_endpoint_breaks_after_answers_stops_and_keeps_queries(
     stream.put(*prompts)
     served: list[str] = []
 
-    def respond(asked: dict) -> tuple | None:
-        served.append(asked["messages"][-1]["content"])
+    def respond(body: dict) -> tuple | None:
+        served.append(body["messages"][-1]["content"])
         return None if len(served) <= 10 else tuple(response)
 
     server.respond = respond  # type: ignore[assignment]

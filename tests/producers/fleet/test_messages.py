@@ -35,8 +35,8 @@ def work(bound: Any = None, headers: Any = (), cost: float = 0.5, **fields: Any)
 
 
 def limits(**given: Any) -> dict[str, Any]:
-    asked = chat_request(work(**given), "m")
-    return {name: asked[name] for name in ("max_tokens", "max_completion_tokens") if name in asked}
+    request = chat_request(work(**given), "m")
+    return {name: request[name] for name in ("max_tokens", "max_completion_tokens") if name in request}
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,15 @@ def limits(**given: Any) -> dict[str, Any]:
 )
 def test_chat_request_several_limits_use_the_minimum(given: dict[str, Any], asked: dict[str, Any]):
     assert limits(**given) == asked
+
+
+def test_limit_of_a_percentile_is_sent_and_is_no_bound():
+    value = {"id": "a", "prompt": "Why?", "routing": {"partition": 0, "offset": 1, "max_tokens": 9}}
+    bounded = decode_routed_query(orjson.dumps(value), ())
+    value["routing"]["reserve"] = "p95"
+    limited = decode_routed_query(orjson.dumps(value), ())
+    assert (bounded.bound, limited.bound) == (9, None), "only a bounded query is not asked again"
+    assert chat_request(limited, "m")["max_tokens"] == chat_request(bounded, "m")["max_tokens"] == 9
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
@@ -167,15 +176,15 @@ def test_messages_long_numbers_keep_their_digits():
         b'{"id":"a","prompt":"?","parameters":{"seed":%b,"logit_bias":{"1":%b}},'
         b'"routing":{"partition":0,"offset":1,"cost":0.5}}' % (big, long)
     )
-    asked = decode_routed_query(value, [])
+    query = decode_routed_query(value, [])
     response = b'{"choices":[{"message":{"content":null}}],"usage":{"cost":%b},"n":%b}' % (long, big)
     body = exact_json.decode(response)
 
-    assert exact_json.encode(chat_request(asked, "m")) == (
+    assert exact_json.encode(chat_request(query, "m")) == (
         b'{"seed":%b,"logit_bias":{"1":%b},"model":"m",' % (big, long)
         + b'"messages":[{"role":"user","content":"?"}]}'
     )
-    value = encode_answer(asked, "m", 0.5, answer_fields(asked, EndpointReply(body=body)))
+    value = encode_answer(query, "m", 0.5, answer_fields(query, EndpointReply(body=body)))
     assert b'"usage":{"cost":%b}' % long in value
     assert b'"n":%b' % big in value
 

@@ -36,15 +36,15 @@ def query(**fields: Any) -> dict[str, Any]:
 
 
 def limits(server: ChatServer) -> list[dict[str, int]]:
-    return [{name: most for name, most in asked.items() if "max" in name} for asked in server.requests]
+    return [{name: most for name, most in request.items() if "max" in name} for request in server.requests]
 
 
 def refuses(*names: str) -> Callable[[dict[str, Any]], tuple[int, dict[str, str], bytes] | None]:
     """An endpoint that takes none of these parameters."""
 
-    def respond(asked: dict[str, Any]) -> tuple[int, dict[str, str], bytes] | None:
+    def respond(body: dict[str, Any]) -> tuple[int, dict[str, str], bytes] | None:
         for name in names:
-            if name in asked:
+            if name in body:
                 error = {
                     "message": f"Unsupported parameter: '{name}'",
                     "code": "unsupported_parameter",
@@ -59,11 +59,11 @@ def refuses(*names: str) -> Callable[[dict[str, Any]], tuple[int, dict[str, str]
 def ignores(*names: str) -> Callable[[dict[str, Any]], tuple[int, dict[str, str], bytes]]:
     """An endpoint that answers with as many tokens as it likes, unless another name says how many."""
 
-    def respond(asked: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+    def respond(sent: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
         known = [
-            asked[name]
+            sent[name]
             for name in ("max_tokens", "max_completion_tokens")
-            if name in asked and name not in names
+            if name in sent and name not in names
         ]
         body = orjson.loads(completion("hi", "m"))
         spent = min([4096, *known])
@@ -79,7 +79,7 @@ async def test_parameters_refused_name_is_replaced(
     server.respond = refuses("max_tokens")
     caller = make_caller()
 
-    replies = [await caller.ask(query(), pay_once=True) for _ in range(3)]
+    replies = [await caller.complete(query(), pay_once=True) for _ in range(3)]
 
     assert [(reply.error, reply.attempts) for reply in replies] == [(None, 1)] * 3
     assert limits(server) == [{"max_tokens": LIMIT}, *[{"max_completion_tokens": LIMIT}] * 3]
@@ -93,7 +93,7 @@ async def test_parameters_ignored_newer_name_is_replaced(
 ):
     server.respond = ignores("max_completion_tokens")
 
-    reply = await make_caller().ask(query(**asked), pay_once=True)
+    reply = await make_caller().complete(query(**asked), pay_once=True)
 
     assert limits(server) == [{"max_tokens": LIMIT}]
     assert reply.tokens.completion == LIMIT
@@ -105,7 +105,7 @@ async def test_parameters_exceeded_limit_is_sent_under_both_names(
     server.respond = ignores("max_tokens")
     caller = make_caller()
 
-    replies = [await caller.ask(query()) for _ in range(2)]
+    replies = [await caller.complete(query()) for _ in range(2)]
 
     assert [reply.tokens.completion for reply in replies] == [4096, LIMIT]
     assert limits(server)[1] == {"max_tokens": LIMIT, "max_completion_tokens": LIMIT}
@@ -116,16 +116,16 @@ async def test_parameters_both_names_refused_together_sends_one(
 ):
     ignoring = ignores("max_tokens")
 
-    def respond(asked: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
-        if {"max_tokens", "max_completion_tokens"} <= set(asked):
+    def respond(body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+        if {"max_tokens", "max_completion_tokens"} <= set(body):
             text = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported."
             return 400, {}, orjson.dumps({"error": {"message": text}})
-        return ignoring(asked)
+        return ignoring(body)
 
     server.respond = respond
     caller = make_caller()
 
-    replies = [await caller.ask(query()) for _ in range(3)]
+    replies = [await caller.complete(query()) for _ in range(3)]
 
     assert [reply.tokens.completion for reply in replies] == [4096, LIMIT, LIMIT]
     assert limits(server)[-1] == {"max_completion_tokens": LIMIT}
@@ -134,18 +134,18 @@ async def test_parameters_both_names_refused_together_sends_one(
 async def test_parameters_refused_value_keeps_the_name(
     make_caller: Callable[..., EndpointClient], server: ChatServer
 ):
-    def respond(asked: dict[str, Any]) -> tuple[int, dict[str, str], bytes] | None:
-        if asked["max_tokens"] <= 40:
+    def respond(body: dict[str, Any]) -> tuple[int, dict[str, str], bytes] | None:
+        if body["max_tokens"] <= 40:
             return None
         text = "max_tokens is too large: 50. This model supports at most 40 completion tokens"
         return 400, {}, orjson.dumps({"error": {"message": text, "param": "max_tokens"}})
 
     server.respond = respond
-    reply = await make_caller().ask(query())
+    reply = await make_caller().complete(query())
 
     assert reply.error is not None
     assert "too large" in reply.error["message"]
-    assert all("max_completion_tokens" not in asked for asked in server.requests)
+    assert all("max_completion_tokens" not in request for request in server.requests)
 
 
 async def test_parameters_no_limit_accepted_raises_access_error(
@@ -153,14 +153,14 @@ async def test_parameters_no_limit_accepted_raises_access_error(
 ):
     server.respond = refuses("max_tokens", "max_completion_tokens")
     with pytest.raises(EndpointAccessError, match="Unsupported parameter"):
-        await make_caller().ask(query())
+        await make_caller().complete(query())
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 async def test_parameters_explicit_name_is_used(
     name: str, make_caller: Callable[..., EndpointClient], server: ChatServer
 ):
-    await make_caller(limit=name).ask(query(max_completion_tokens=70))
+    await make_caller(limit=name).complete(query(max_completion_tokens=70))
     assert limits(server) == [{name: LIMIT}]
 
 
@@ -169,7 +169,9 @@ async def test_parameters_dropped_parameters_are_not_sent(
 ):
     server.respond = refuses("temperature", "top_p")
 
-    reply = await make_caller(drop={"temperature", "top_p"}).ask(query(temperature=0.5, top_p=0.1, seed=7))
+    reply = await make_caller(drop={"temperature", "top_p"}).complete(
+        query(temperature=0.5, top_p=0.1, seed=7)
+    )
 
     assert reply.error is None
     assert server.requests == [query(seed=7)]

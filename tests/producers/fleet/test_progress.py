@@ -15,9 +15,9 @@ def test_progress_restored_worker_starts_only_undone_messages(offsets: set[int],
     base, metadata = 0, None
     for _ in range(3):
         progress = OffsetProgress(base, metadata)
-        taken = [offset for offset in sorted(offsets) if offset >= base and progress.start(offset)]
-        assert taken == left
-        finished = done.draw(st.permutations(taken).map(lambda order: order[: len(order) // 2]))
+        started = [offset for offset in sorted(offsets) if offset >= base and progress.start(offset)]
+        assert started == left
+        finished = done.draw(st.permutations(started).map(lambda order: order[: len(order) // 2]))
         for offset in finished:
             base, metadata = progress.after([offset])
             progress.finish([offset])

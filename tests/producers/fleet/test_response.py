@@ -57,7 +57,7 @@ def test_read_answer_failures_are_classified(case: dict[str, Any]):
         read(case)
 
     failure = raised.value
-    assert (failure.code, failure.again) == (expected["failure"], expected["again"])
+    assert (failure.code, failure.retryable) == (expected["failure"], expected["again"])
     assert expected["text"] in failure.message
     for name in ("limited", "passing", "shut_out", "own", "unsure"):
         assert getattr(failure, name) is expected.get(name, False), name
@@ -107,7 +107,7 @@ def test_decode_response_repaired_json_keeps_digits():
 def test_read_answer_not_json_is_a_failure(content: bytes):
     with pytest.raises(RequestFailure, match="is not JSON") as raised:
         read_answer(content, {}, known=True)
-    assert (raised.value.again, raised.value.unsure) == (True, True)
+    assert (raised.value.retryable, raised.value.unsure) == (True, True)
 
 
 def test_read_answer_unreadable_with_usage_is_not_retried():
@@ -115,7 +115,11 @@ def test_read_answer_unreadable_with_usage_is_not_retried():
     content = b'{"choices": [oops], "usage": %b}' % usage
     with pytest.raises(RequestFailure) as raised:
         read_answer(content, {}, known=True)
-    assert (raised.value.again, raised.value.tokens, raised.value.unsure) == (False, Tokens(10, 25), False)
+    assert (raised.value.retryable, raised.value.tokens, raised.value.unsure) == (
+        False,
+        Tokens(10, 25),
+        False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,7 +178,7 @@ def test_read_usage_returns_the_tokens_to_pay(usage: object, tokens: Tokens | No
 def test_read_answer_incomplete_answers_are_failures(body: object):
     with pytest.raises(RequestFailure) as raised:
         read_answer(json.dumps(body).encode(), {}, known=True)
-    assert (raised.value.code, raised.value.again, raised.value.unsure) == ("half_answer", True, True)
+    assert (raised.value.code, raised.value.retryable, raised.value.unsure) == ("half_answer", True, True)
 
 
 @pytest.mark.parametrize("choice", [{}, {"finish_reason": None}, {"finish_reason": ""}])
@@ -201,7 +205,7 @@ def test_read_answer_error_beside_an_answer_is_a_failure(error: object):
     body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "error": error}
     with pytest.raises(RequestFailure, match="it broke") as raised:
         read_answer(json.dumps(body).encode(), {}, known=True)
-    assert (raised.value.again, raised.value.unsure) == (True, True)
+    assert (raised.value.retryable, raised.value.unsure) == (True, True)
 
 
 @pytest.mark.parametrize("error", [None, "", {}, False, [], {"code": None, "message": ""}])

@@ -22,33 +22,33 @@ from tests.producers.fleet.routed_topic import ANSWER_USD, RoutedTopic, assert_s
 def test_stream_workers_killed_or_frozen_others_answer_their_queries(
     settings: Settings, stream: RoutedTopic, server: ChatServer, group: Callable[[], list[int]]
 ):
-    quick, held = [f"quick {i}" for i in range(12)], [f"held {i}" for i in range(4)]
-    server.held.update(held)
+    quick, slow = [f"quick {i}" for i in range(12)], [f"held {i}" for i in range(4)]
+    server.held.update(slow)
 
     with process(server) as killed, process(server) as frozen:
         wait_until(lambda: group() == [1, 1], "each has a partition")
         # slow answers first: those after them are committed all the same
-        stream.put(*held[:2], *quick, *held[2:])
+        stream.put(*slow[:2], *quick, *slow[2:])
         stream.wait_for_answers(len(quick))
-        wait_until(lambda: all(server.asked[prompt] for prompt in held), "all are in flight")
+        wait_until(lambda: all(server.asked[prompt] for prompt in slow), "all are in flight")
         killed.kill()
         frozen.send_signal(signal.SIGSTOP)
         server.hold_all = False
         with fleet(settings, server):
             wait_until(lambda: group() == [2], "another has taken over")
             server.release()
-            stream.wait_for_answers(len(quick) + len(held))
+            stream.wait_for_answers(len(quick) + len(slow))
             # it wakes up with answers to what is not its own any more
             frozen.send_signal(signal.SIGCONT)
             wait_until(lambda: group() == [1, 1], "it is a member again")
             stream.put("after", "that")
-            stream.wait_for_answers(len(quick) + len(held) + 2)
+            stream.wait_for_answers(len(quick) + len(slow) + 2)
             frozen.terminate()
             assert frozen.wait(DEADLINE) == 0
 
-    assert_settled_once(stream, [*quick, *held, "after", "that"])
+    assert_settled_once(stream, [*quick, *slow, "after", "that"])
     assert {server.asked[prompt] for prompt in [*quick, "after", "that"]} == {1}
-    assert {server.asked[prompt] for prompt in held} == {2}
+    assert {server.asked[prompt] for prompt in slow} == {2}
 
 
 def test_stream_worker_stopped_finishes_queries_in_flight_at_current_prices(
@@ -58,11 +58,11 @@ def test_stream_worker_stopped_finishes_queries_in_flight_at_current_prices(
     with process(server, "--concurrency", "2") as worker:
         costs = [stream.wait_for_answers(1)[0]["cost"]]
         stream.reprice(input_price=4.0, output_price=20.0)
-        asked = ["before"]
+        prompts = ["before"]
         while costs[-1] == ANSWER_USD:
-            asked.append(f"then {len(asked)}")
-            stream.put(asked[-1])
-            costs = sorted(answer["cost"] for answer in stream.wait_for_answers(len(asked)))
+            prompts.append(f"then {len(prompts)}")
+            stream.put(prompts[-1])
+            costs = sorted(answer["cost"] for answer in stream.wait_for_answers(len(prompts)))
         server.hold_all = True
         stream.put("one", "two")
         wait_until(lambda: server.asked["one"] + server.asked["two"] == 2, "both are in flight")
@@ -71,7 +71,7 @@ def test_stream_worker_stopped_finishes_queries_in_flight_at_current_prices(
         server.release()
         assert worker.wait(DEADLINE) == 0
 
-    assert_settled_once(stream, [*asked, "one", "two"])
+    assert_settled_once(stream, [*prompts, "one", "two"])
     assert server.asked["not any more"] == 0
     by_id = {answer["id"]: answer["cost"] for answer in stream.answers()}
     assert (by_id["q-before"], by_id["q-one"]) == (ANSWER_USD, 2 * ANSWER_USD)

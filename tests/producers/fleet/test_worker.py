@@ -66,14 +66,14 @@ def test_fleet_mixed_queries_each_get_an_answer_and_an_outcome(
     assert answers["never"]["answer"] is None
     assert answers["bad"]["error"]["code"] == "invalid_request"
     assert answers["chat"]["response"]["choices"][0]["message"]["content"] == "HI"
-    asked = {request["messages"][-1]["content"]: request for request in server.requests}
-    assert asked["plain"] == {
+    request_of = {request["messages"][-1]["content"]: request for request in server.requests}
+    assert request_of["plain"] == {
         "model": "served-as",
         "messages": [{"role": "user", "content": "plain"}],
         "max_tokens": 9,
     }
-    assert asked["hi"]["messages"][0] == {"role": "system", "content": "be kind"}
-    assert {key: asked["hi"][key] for key in asked["hi"] if key != "messages"} == {
+    assert request_of["hi"]["messages"][0] == {"role": "system", "content": "be kind"}
+    assert {key: request_of["hi"][key] for key in request_of["hi"] if key != "messages"} == {
         "model": "served-as",
         "temperature": 0.5,
         "max_tokens": 8,
@@ -172,9 +172,9 @@ def test_fleet_long_numbers_keep_their_digits(
         b'"routing":{"model":"vendor/llm","cost":0.5,"partition":0,"offset":100}}' % (big, long)
     )
     written: list[bytes] = []
-    whole = completion("d", "served-as")
+    answer = completion("d", "served-as")
     server.record = written.append
-    server.respond = lambda asked: (200, {}, whole[:-1] + b',"own":[%b,%b]}' % (big, long))
+    server.respond = lambda body: (200, {}, answer[:-1] + b',"own":[%b,%b]}' % (big, long))
     stream.put_raw(query, 0, [])
 
     with fleet(settings, server):
@@ -209,7 +209,7 @@ def test_fleet_unusual_responses_are_paid_once(
         "unreadable": b'{"choices":[oops],"usage":{"prompt_tokens":10,"completion_tokens":20}}',
         "hidden": orjson.dumps(body({"content": "4"}, "stop", 10120, 1499, total_tokens=14428)),
     }
-    server.respond = lambda asked: (200, {}, responses[asked["messages"][-1]["content"]])  # type: ignore[index]
+    server.respond = lambda body: (200, {}, responses[body["messages"][-1]["content"]])  # type: ignore[index]
     stream.put("mark", bound=bound)
     stream.put(*[name for name in responses if name != "mark"], bound=bound)
 
@@ -248,8 +248,8 @@ def test_fleet_error_with_status_200_is_a_failure(
     }
     left = {"broken": 1, "limited": 2, "always": 99}
 
-    def respond(asked: dict) -> tuple | None:
-        prompt = asked["messages"][-1]["content"]
+    def respond(body: dict) -> tuple | None:
+        prompt = body["messages"][-1]["content"]
         if not left.get(prompt):
             return None
         left[prompt] -= 1
@@ -284,7 +284,7 @@ def test_fleet_limit_parameter_refused_uses_the_other_name(
             "code": "unsupported_parameter",
         }
     }
-    server.respond = lambda asked: (400, {}, orjson.dumps(refused)) if "max_tokens" in asked else None
+    server.respond = lambda body: (400, {}, orjson.dumps(refused)) if "max_tokens" in body else None
     prompts = ["first", "second", "third"]
     stream.put(*prompts, bound=9)
 

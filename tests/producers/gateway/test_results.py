@@ -2,7 +2,7 @@
 
 from openai.types.chat import ChatCompletion
 
-from producers.gateway.results import failed, read_result, rejected, unserved
+from producers.gateway.results import failed, read_result, rejection_error, unserved
 from streams.config.topic_names import Topics
 from streams.messages.unserved import UnservedReason
 from tests.producers.gateway.made_messages import MadeMessage
@@ -46,6 +46,6 @@ def test_failed_query_has_the_error_of_the_endpoint():
 
 
 def test_dead_letter_is_the_fault_of_its_sender_or_of_the_router():
-    sender = rejected({"stage": "reserve", "exception.message": "tools: leave it out"})
+    sender = rejection_error({"stage": "reserve", "exception.message": "tools: leave it out"})
     assert (sender.status, sender.param) == (400, "tools")
-    assert rejected({"stage": "embed", "exception.message": "prompt: failed"}).status == 500
+    assert rejection_error({"stage": "embed", "exception.message": "prompt: failed"}).status == 500

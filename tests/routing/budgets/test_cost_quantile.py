@@ -46,6 +46,16 @@ def test_fit_of_a_short_history_is_its_highest_ratio() -> None:
     assert quantile.ratios == {"a": 3.0}
 
 
+def test_answer_limit_is_twice_the_reservation_up_to_the_dearest_answer() -> None:
+    quantile = CostQuantile.fit(LEVEL, ("a",), np.full((3, 1), 0.001), np.array([[0.001], [0.002], [0.003]]))
+
+    limits = [quantile.answer_limit("a", usd, 2.0) for usd in (0.001, 0.002, 0.005)]
+
+    assert limits == [1000, 1500, 2500]
+    assert quantile.answer_limit("b", 0.002, 2.0) == 2000, "no history says how long its answers are"
+    assert quantile.answer_limit("a", 0.001, None) is quantile.answer_limit("a", 0.0, 2.0) is None
+
+
 @pytest.mark.parametrize("drift", [0.5, 3.0])
 def test_follow_reaches_the_level_after_costs_change(drift: float) -> None:
     random, offset, above = np.random.default_rng(2), 0.0, []

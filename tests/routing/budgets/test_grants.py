@@ -54,7 +54,7 @@ class Cluster:
             return False
         costs = np.zeros((1, len(self.budgets)), dtype=np.int64)
         costs[0, model] = amount
-        self.accounts[lane] = self.accounts[lane].routed(np.array([model]), costs)
+        self.accounts[lane] = self.accounts[lane].with_charges(np.array([model]), costs)
         return True
 
     def round(self) -> None:
@@ -206,8 +206,8 @@ def test_grants_settle_when_nothing_is_spent(shape, traffic, seed):
     cluster.traffic = np.array(traffic[:lanes])
     cluster.settle_down()
     # Some lane can spend all of the rest, except for rounding.
-    held = sum(cluster.available(lane) for lane in range(len(cluster.accounts)))
-    assert (np.abs(held - (cluster.budgets - cluster.charged)) <= 2 * lanes).all()
+    available = sum(cluster.available(lane) for lane in range(len(cluster.accounts)))
+    assert (np.abs(available - (cluster.budgets - cluster.charged)) <= 2 * lanes).all()
 
 
 @given(shapes, st.integers(0, 2**32))

@@ -167,17 +167,17 @@ def test_read_numbers_any_type_of_gap_is_a_gap(tmp_path, gap, way):
     path = tmp_path / "t.data"
     if way == "pickle" and gap is not pd.NaT:
         table.to_pickle(path)
-        kept = load_dataset(path, incomplete="drop")
+        loaded = load_dataset(path, incomplete="drop")
     elif way in ("string", "parquet"):
         if way == "string":
             table["gpt-4"] = table["gpt-4"].astype("string")
         else:
             table["gpt-4"] = [text if isinstance(text, str) else None for text in table["gpt-4"]]
         table.to_parquet(path)
-        kept = load_dataset(path, incomplete="drop")
+        loaded = load_dataset(path, incomplete="drop")
     else:
-        kept = from_frame(table, "frame", "drop")
-    assert kept.ids == ("mmlu.0", "mmlu.2")
+        loaded = from_frame(table, "frame", "drop")
+    assert loaded.ids == ("mmlu.0", "mmlu.2")
 
 
 def test_read_texts_prompt_na_is_no_gap(tmp_path):

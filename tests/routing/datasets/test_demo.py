@@ -37,6 +37,6 @@ def test_demo_comes_with_a_fit_of_its_history():
     preset, _ = choose_preset(len(history), "fast")
     again = fit(history.history, preset, embeddings=history.embeddings, loaded=shipped.embedder)
     texts = queries.texts[:50]
-    found, expected = (one.estimator.estimate(one.embedder.embed(texts)) for one in (shipped, again))
-    np.testing.assert_allclose(found.quality, expected.quality, atol=0.01)
-    np.testing.assert_allclose(found.cost, expected.cost, rtol=0.02)
+    estimates, expected = (one.estimator.estimate(one.embedder.embed(texts)) for one in (shipped, again))
+    np.testing.assert_allclose(estimates.quality, expected.quality, atol=0.01)
+    np.testing.assert_allclose(estimates.cost, expected.cost, rtol=0.02)

@@ -191,12 +191,14 @@ def test_read_pickled_values_returns_plain_values(tmp_path):
 @settings(max_examples=80)
 @given(data=st.data())
 def test_read_pickled_frame_damaged_file_is_read_or_raises_history_error(damaged, data):
-    whole = data.draw(st.sampled_from(PICKLES)).read_bytes()
+    content = data.draw(st.sampled_from(PICKLES)).read_bytes()
     if data.draw(st.booleans()):
-        damaged.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+        damaged.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
     else:
-        place = data.draw(st.integers(0, len(whole) - 1))
-        damaged.write_bytes(whole[:place] + data.draw(st.binary(min_size=1, max_size=4)) + whole[place + 1 :])
+        place = data.draw(st.integers(0, len(content) - 1))
+        damaged.write_bytes(
+            content[:place] + data.draw(st.binary(min_size=1, max_size=4)) + content[place + 1 :]
+        )
     with suppress(HistoryError):
         assert len(load_routerbench(damaged)) > 0
 

@@ -137,8 +137,8 @@ def test_fast_preset_is_accurate_on_new_prompts():
     history, vectors = history_and_vectors()
     fitted = fit(history, choose_preset(len(history), "fast")[0], embeddings=vectors)
     new, _ = history_and_vectors(200, seed=7)
-    found = fitted.estimator.estimate(fitted.embedder.embed(new.prompts))
-    assert np.abs(found.quality - new.quality).mean() < 0.08
+    estimates = fitted.estimator.estimate(fitted.embedder.embed(new.prompts))
+    assert np.abs(estimates.quality - new.quality).mean() < 0.08
     assert measured_rate(fitted) > 0
 
 
@@ -216,12 +216,12 @@ def test_forecast_measures_the_historys_texts(monkeypatch):
 
 
 def test_forecast_of_a_static_table_measures_many_tokens(monkeypatch, tmp_path, capsys):
-    made = []
+    embedders = []
 
     def load(model, *args, batch_size=32, **more):
         # A call costs more than its words, as with a small model.
-        made.append(ClockedEmbedder(monkeypatch, lambda text: 1e-5))
-        return made[-1]
+        embedders.append(ClockedEmbedder(monkeypatch, lambda text: 1e-5))
+        return embedders[-1]
 
     make_small_bert(tmp_path)
     monkeypatch.setattr("routing.__main__.load_embedder", load)

@@ -207,11 +207,11 @@ def test_embedded_history_needs_one_unit_vector_per_row(vectors, words):
 
 
 def test_embedded_history_select_keeps_vectors_with_rows():
-    whole = embedded(a_history(6))
-    part = whole.select([4, 1]).with_models(["large"])
-    assert np.array_equal(part.embeddings, whole.embeddings[[4, 1]])
+    history = embedded(a_history(6))
+    part = history.select([4, 1]).with_models(["large"])
+    assert np.array_equal(part.embeddings, history.embeddings[[4, 1]])
     assert part.models == ("large",)
-    batch = whole.batch([4, 1])
+    batch = history.batch([4, 1])
     assert batch.prompts == ["question 4?", "question 1?"]
     assert np.array_equal(batch.embeddings, part.embeddings)
 

@@ -39,7 +39,7 @@ def test_write_atomically_failed_write_keeps_the_old_file(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         write_atomically(path, failing)
     assert path.read_bytes() == b"whole"
-    assert [found.name for found in tmp_path.iterdir()] == ["file"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
 def test_open_folder_missing_or_changed_files_are_named(tmp_path):

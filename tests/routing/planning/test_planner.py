@@ -176,30 +176,30 @@ FORMS = [
 @settings(max_examples=15)
 def test_observe_any_batches_lead_to_the_same_plans(form, cuts):
     estimates = random_estimates(400)
-    whole = learn(make_planner(**form), estimates)
-    assert whole or form["resolve"] == "once"
-    assert same_prices(learn(make_planner(**form), estimates, sorted(cuts)), whole)
+    plans_at_once = learn(make_planner(**form), estimates)
+    assert plans_at_once or form["resolve"] == "once"
+    assert same_prices(learn(make_planner(**form), estimates, sorted(cuts)), plans_at_once)
 
 
 def test_observe_more_samples_than_retained_do_not_depend_on_batches():
     estimates = random_estimates(MAX_RETAINED_SAMPLES * 2)
     form = {"horizon": 10**6, "eps": 0.01, "resolve": "geometric", "solver": "newton"}
     one, other = make_planner(**form), make_planner(**form)
-    whole = learn(one, estimates)
-    assert same_prices(learn(other, estimates, [3, 9_000, 20_001, 30_000]), whole)
-    assert [plan.solved_from.rows for plan in whole] == [10_000, 20_000, MAX_RETAINED_SAMPLES]
+    plans = learn(one, estimates)
+    assert same_prices(learn(other, estimates, [3, 9_000, 20_001, 30_000]), plans)
+    assert [plan.solved_from.rows for plan in plans] == [10_000, 20_000, MAX_RETAINED_SAMPLES]
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_resume_by_another_planner_keeps_the_prices(form):
     """Replace the planner after each of its plans: the next one reads the period's samples again."""
     estimates = random_estimates(400)
-    whole = learn(make_planner(**form), estimates)
-    for number, last in enumerate(whole):
+    plans = learn(make_planner(**form), estimates)
+    for number, last in enumerate(plans):
         successor = make_planner(**form)
         successor.resume(last)
         assert successor.plan is last, "the plan in force is not solved again"
-        assert same_prices(learn(successor, estimates), whole[number + 1 :])
+        assert same_prices(learn(successor, estimates), plans[number + 1 :])
 
 
 def test_resume_keeps_mean_costs():

@@ -43,11 +43,11 @@ def a_planner(budgets, *, clock=None, lanes=1, overflow=False, **options) -> Pla
 
 
 def routed(planner: Planner, account: Account, n: int, team: str, lane: int = 0) -> Account:
-    made = random_estimates(n, seed=n)
+    estimates = random_estimates(n, seed=n)
     terms = QueryTerms(values={"metadata.team": [team] * n})
-    account = route(account, planner.plan, lane, made, np.arange(n), terms=terms).account
+    account = route(account, planner.plan, lane, estimates, np.arange(n), terms=terms).account
     planner.record_account(lane, account)
-    planner.observe(made, terms)
+    planner.observe(estimates, terms)
     return account
 
 
@@ -158,8 +158,8 @@ def test_a_catalogue_adds_and_removes_budgets():
     assert plan.open.tolist() == [False, True, True, True, True, True]
     assert plan.budgets[1] == 0.03 * PICO
     # Nothing draws on a removed budget any more.
-    made = random_estimates(20, seed=3, models=4)
-    after = route(account, plan, 0, made, np.arange(20), terms=QueryTerms()).account
+    estimates = random_estimates(20, seed=3, models=4)
+    after = route(account, plan, 0, estimates, np.arange(20), terms=QueryTerms()).account
     assert after.charged[0] == account.charged[0]
     assert after.arrived == 50
 
@@ -167,15 +167,15 @@ def test_a_catalogue_adds_and_removes_budgets():
 def test_from_budgets_per_llm_to_a_shared_total_within_a_period():
     planner = a_planner(np.array([0.02, 0.05, 0.01]))
     planner.start_period()
-    made = random_estimates(40, seed=1)
-    account = route(Account.fresh(0, 3), planner.plan, 0, made, np.arange(40)).account
+    estimates = random_estimates(40, seed=1)
+    account = route(Account.fresh(0, 3), planner.plan, 0, estimates, np.arange(40)).account
     planner.record_account(0, account)
 
     plan = planner.apply_catalogue(1, MODELS, (TOTAL,))
 
     assert plan.counters.names == (*MODELS, "total")
     assert plan.open.tolist() == [False, False, False, True]
-    after = route(account, plan, 0, made, np.arange(40)).account
+    after = route(account, plan, 0, estimates, np.arange(40)).account
     assert after.charged[:3].tolist() == account.charged.tolist()
     assert 0 < after.charged[3] <= plan.budgets[3]
 
@@ -226,7 +226,7 @@ def test_a_planner_that_takes_over_does_not_top_up_again() -> None:
 
 
 def test_samples_with_weights_and_eligible_llms_change_the_prices_of_llms():
-    made = random_estimates(100, seed=5)
+    estimates = random_estimates(100, seed=5)
     prices = {}
     for name, terms in (
         ("plain", QueryTerms()),
@@ -235,7 +235,7 @@ def test_samples_with_weights_and_eligible_llms_change_the_prices_of_llms():
     ):
         planner = Planner(PlanningSettings(horizon=400, eps=0.25, top_up_samples=False), MODELS, (TOTAL,))
         planner.start_period()
-        planner.observe(made, terms)
+        planner.observe(estimates, terms)
         prices[name] = planner.plan.prices[0]
 
     assert prices["heavy"] == pytest.approx(3 * prices["plain"], rel=1e-3)
@@ -247,13 +247,13 @@ def test_prices_are_solved_on_estimates_corrected_by_reported_quality(budgets):
     plan = a_planner(budgets).start_period()
     evidence = {MODELS[0]: [[40.0], [-20.0], [0.0], [0.0]]}
     learned = plan.changed(correction=evidence)
-    made = replace(random_estimates(200, seed=4), cluster=np.zeros(200, np.int64))
-    by_hand = corrected(made, offsets_of(evidence, MODELS))
+    uncorrected = replace(random_estimates(200, seed=4), cluster=np.zeros(200, np.int64))
+    by_hand = corrected(uncorrected, offsets_of(evidence, MODELS))
 
     def prices(of, estimates):
         counters = len(of.counters)
         pricing = CounterPricing("exact", of, np.zeros(counters, np.int64), np.ones(counters), None)
         return pricing.prices(estimates, None, 200, (200, QueryTerms()), 400.0)
 
-    np.testing.assert_array_equal(prices(learned, made), prices(plan, by_hand))
-    assert (prices(learned, made) != prices(plan, made)).any()
+    np.testing.assert_array_equal(prices(learned, uncorrected), prices(plan, by_hand))
+    assert (prices(learned, uncorrected) != prices(plan, uncorrected)).any()

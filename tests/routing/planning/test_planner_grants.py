@@ -49,20 +49,20 @@ def test_grants_are_in_the_pool_at_the_beginning_and_the_end():
     planner = make_planner(lanes=4, overflow=True, horizon=1000)
     assert not planner.plan.target[:4].any()
     assert (planner.plan.granted[4] == to_pico(BUDGETS)).all()
-    held = []
+    targets = []
     for look in range(1, 51):
         for lane in range(4):
             account = released(planner, lane)
             planner.record_account(lane, replace(account, arrived=5 * look))
         planner.record_account(4, released(planner, 4))
         planner.update_grants()
-        held.append(int(planner.plan.target[:4].sum()))
+        targets.append(int(planner.plan.target[:4].sum()))
         come, left = 20 * look, 1000 - 20 * look
         maximum = to_pico(BUDGETS).sum() * come / max(left, 1)
-        assert held[-1] <= maximum, "at most the share of the queries that arrived"
-    assert not any(held[: MIN_ROUNDS_FOR_PACE - 1]), "a burst begins like any other traffic"
-    assert held[MIN_ROUNDS_FOR_PACE - 1] > 0, "lanes get grants as soon as their pace is known"
-    assert held[-5] == 0, "lanes give grants back while there is time to move them"
+        assert targets[-1] <= maximum, "at most the share of the queries that arrived"
+    assert not any(targets[: MIN_ROUNDS_FOR_PACE - 1]), "a burst begins like any other traffic"
+    assert targets[MIN_ROUNDS_FOR_PACE - 1] > 0, "lanes get grants as soon as their pace is known"
+    assert targets[-5] == 0, "lanes give grants back while there is time to move them"
 
 
 def test_resume_keeps_grants():
@@ -100,7 +100,7 @@ def test_grants_of_a_timed_period_go_to_the_pool_at_its_end():
         clock=lambda: now[0],
     )
     planner.start_period()
-    held = []
+    targets = []
     for second in range(100):
         now[0] = float(second)
         for lane in range(2):
@@ -108,6 +108,6 @@ def test_grants_of_a_timed_period_go_to_the_pool_at_its_end():
             planner.record_account(lane, replace(account, arrived=10 * second))
         planner.record_account(2, released(planner, 2))
         planner.update_grants()
-        held.append(int(planner.plan.target[:2].sum()))
-    assert held[50] > 0, "twenty times the expected queries arrived, and as many are expected"
-    assert held[-2] == 0
+        targets.append(int(planner.plan.target[:2].sum()))
+    assert targets[50] > 0, "twenty times the expected queries arrived, and as many are expected"
+    assert targets[-2] == 0

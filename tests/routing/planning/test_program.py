@@ -96,13 +96,13 @@ def test_newton_reaches_the_objective_of_highs_on_many_queries(seed: int):
 
 def test_one_budget_per_llm_is_the_program_of_the_paper():
     random = np.random.default_rng(3)
-    made = Estimates(random.random((80, 4)), random.uniform(1e-4, 1e-3, (80, 4)))
+    estimates = Estimates(random.random((80, 4)), random.uniform(1e-4, 1e-3, (80, 4)))
     budgets = np.array([5e-3, 1e-3, 0.0, 2e-3])
 
-    program = RoutingProgram.of(Counters.per_llm(MODELS), made, QueryTerms(), budgets)
+    program = RoutingProgram.of(Counters.per_llm(MODELS), estimates, QueryTerms(), budgets)
 
     assert solve_program(program).objective == pytest.approx(
-        solve_lp(made.quality, made.cost, budgets).objective, rel=1e-9
+        solve_lp(estimates.quality, estimates.cost, budgets).objective, rel=1e-9
     )
 
 
@@ -121,8 +121,8 @@ def test_counters_without_limit_or_queries_cost_nothing():
 
 def test_invalid_limits_raise():
     program = random_program(5, 1)
-    made = Estimates(program.quality, program.cost)
+    estimates = Estimates(program.quality, program.cost)
     with pytest.raises(ValueError, match="limits"):
-        RoutingProgram.of(program.counters, made, QueryTerms(), np.full(len(program.counters), -1.0))
+        RoutingProgram.of(program.counters, estimates, QueryTerms(), np.full(len(program.counters), -1.0))
     with pytest.raises(ValueError, match="limits"):
-        RoutingProgram.of(program.counters, made, QueryTerms(), np.zeros(99))
+        RoutingProgram.of(program.counters, estimates, QueryTerms(), np.zeros(99))

@@ -63,7 +63,7 @@ def a_plan(budgets: tuple[Budget, ...], prices: np.ndarray | None = None, **fiel
 def random_case(n: int, seed: int) -> tuple[Estimates, QueryTerms, np.random.Generator]:
     random = np.random.default_rng(seed)
     shape = (n, len(MODELS))
-    made = Estimates(random.random(shape).round(1), random.uniform(1e-4, 1e-3, shape).round(4))
+    estimates = Estimates(random.random(shape).round(1), random.uniform(1e-4, 1e-3, shape).round(4))
     terms = QueryTerms(
         random.uniform(0, 3, n).round(1),
         random.random(shape) < 0.8,
@@ -73,15 +73,15 @@ def random_case(n: int, seed: int) -> tuple[Estimates, QueryTerms, np.random.Gen
             "header:region": ["eu" if one else "us" for one in random.random(n) < 0.5],
         },
     )
-    return made, terms, random
+    return estimates, terms, random
 
 
-def one_at_a_time(plan: Plan, made: Estimates, terms: QueryTerms) -> list[int]:
+def one_at_a_time(plan: Plan, estimates: Estimates, terms: QueryTerms) -> list[int]:
     """The rule of the design, written as plainly as possible."""
     counters, left = plan.counters, dict(zip(plan.counters.keys, plan.granted[0].tolist(), strict=True))
     price, choices = dict(zip(counters.keys, plan.prices.tolist(), strict=True)), []
-    charge = to_pico(made.cost)
-    for j in range(len(made)):
+    charge = to_pico(estimates.cost)
+    for j in range(len(estimates)):
         drawn: list[dict] = []
         for i in range(len(MODELS)):
             drawn.append({})
@@ -100,8 +100,8 @@ def one_at_a_time(plan: Plan, made: Estimates, terms: QueryTerms) -> list[int]:
         scores = np.full(len(MODELS), -np.inf)
         for i, draws in enumerate(drawn):
             if terms.eligible[j, i] and all(left[key] >= amount for key, amount in draws.items()):
-                scores[i] = terms.weight[j] * made.quality[j, i] - sum(
-                    price[key] * (made.cost[j, i] if key[0] in ("total", "ab", "c", "team") else amount)
+                scores[i] = terms.weight[j] * estimates.quality[j, i] - sum(
+                    price[key] * (estimates.cost[j, i] if key[0] in ("total", "ab", "c", "team") else amount)
                     for key, amount in draws.items()
                 )
         best = scores.max()
@@ -121,7 +121,7 @@ def prices_for(counters: Counters, random: np.random.Generator) -> np.ndarray:
 @given(st.integers(1, 60), st.integers(0, 2**32), st.integers(1, 7), st.lists(st.integers(0, 60), max_size=4))
 @settings(max_examples=120, deadline=None)
 def test_batches_equal_one_query_at_a_time(n: int, seed: int, kinds: int, cuts: list[int]):
-    made, terms, random = random_case(n, seed)
+    estimates, terms, random = random_case(n, seed)
     chosen = tuple(BUDGETS[b] for b in sorted(random.permutation(len(BUDGETS))[:kinds]))
     plan = a_plan(chosen)
     plan = replace(plan, prices=prices_for(plan.counters, random))
@@ -129,11 +129,11 @@ def test_batches_equal_one_query_at_a_time(n: int, seed: int, kinds: int, cuts: 
     account, choice = Account.fresh(1, len(MODELS), plan.counters), []
     for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), n], strict=True):
         rows = slice(min(start, n), min(stop, n))
-        part = route(account, plan, 0, made.rows(rows), np.arange(n)[rows], terms=terms.rows(rows))
+        part = route(account, plan, 0, estimates.rows(rows), np.arange(n)[rows], terms=terms.rows(rows))
         account = part.account
         choice += part.choice.tolist()
 
-    assert choice == one_at_a_time(plan, made, terms)
+    assert choice == one_at_a_time(plan, estimates, terms)
     granted = plan.lane_columns(0, account.counters).granted
     assert (account.available(granted) >= 0).all()
     usd = [b for b, budget in enumerate(account.counters.budgets) if budget.unit == "usd"]
@@ -144,7 +144,7 @@ def test_batches_equal_one_query_at_a_time(n: int, seed: int, kinds: int, cuts: 
 @given(st.integers(2, 60), st.integers(0, 2**32), st.integers(1, 7))
 @settings(max_examples=60, deadline=None)
 def test_lane_beside_a_pool_decides_a_batch_as_its_queries(n: int, seed: int, kinds: int):
-    made, terms, random = random_case(n, seed)
+    estimates, terms, random = random_case(n, seed)
     plan = a_plan(tuple(BUDGETS[b] for b in sorted(random.permutation(len(BUDGETS))[:kinds])))
     half, pooled = plan.budgets // 2, random.random(len(plan.budgets)) < 0.5
     plan = replace(
@@ -155,11 +155,11 @@ def test_lane_beside_a_pool_decides_a_batch_as_its_queries(n: int, seed: int, ki
         target=np.stack([half, np.where(pooled, half, 0)]),
     )
 
-    at_once = route(Account.fresh(1, 3, plan.counters), plan, 0, made, np.arange(n), terms=terms)
+    at_once = route(Account.fresh(1, 3, plan.counters), plan, 0, estimates, np.arange(n), terms=terms)
     account, choice = Account.fresh(1, 3, plan.counters), []
     for j in range(n):
         row = slice(j, j + 1)
-        one = route(account, plan, 0, made.rows(row), np.array([j]), terms=terms.rows(row))
+        one = route(account, plan, 0, estimates.rows(row), np.array([j]), terms=terms.rows(row))
         account = one.account
         choice += one.choice.tolist()
 
@@ -180,17 +180,17 @@ def test_lane_defers_only_to_a_pool_that_may_pay(budget: Budget, pool: int, choi
     plan = a_plan((budget, Budget("queries", "queries", limit=9)))
     target = np.stack([plan.budgets, np.array([pool, 0])])
     plan = replace(plan, overflow=True, granted=np.stack([plan.budgets, 0 * plan.budgets]), target=target)
-    made = Estimates(np.tile([0.2, 0.4, 0.6], (2, 1)), np.full((2, 3), 1e-4))
+    estimates = Estimates(np.tile([0.2, 0.4, 0.6], (2, 1)), np.full((2, 3), 1e-4))
 
-    routed = route(Account.fresh(1, 3, plan.counters), plan, 0, made, np.arange(2))
+    routed = route(Account.fresh(1, 3, plan.counters), plan, 0, estimates, np.arange(2))
 
     assert routed.choice.tolist() == choices
 
 
 def test_settlement_returns_to_the_counters_of_the_reservation():
-    made, terms, _ = random_case(40, 5)
+    estimates, terms, _ = random_case(40, 5)
     plan = a_plan(BUDGETS)
-    routed = route(Account.fresh(0, 3), plan, 0, made, np.arange(40), terms=terms)
+    routed = route(Account.fresh(0, 3), plan, 0, estimates, np.arange(40), terms=terms)
     served = np.flatnonzero(routed.choice >= 0)
     assert len(served) > 3
     nothing = np.zeros(len(served), dtype=np.int64)
@@ -210,10 +210,10 @@ def test_settlement_returns_to_the_counters_of_the_reservation():
 
 
 def test_state_of_counters_is_written_and_read_by_counter():
-    made, terms, _ = random_case(40, 6)
+    estimates, terms, _ = random_case(40, 6)
     plan = a_plan(BUDGETS)
     before = Account.fresh(1, 3, plan.counters)
-    after = route(before, plan, 0, made, np.arange(40), terms=terms).account
+    after = route(before, plan, 0, estimates, np.arange(40), terms=terms).account
 
     restored = Account.fresh(1, 3, after.counters)
     columns = changed_columns(before, after)
@@ -236,13 +236,13 @@ def test_state_of_counters_is_written_and_read_by_counter():
 )
 def test_a_query_without_an_llm_has_a_reason(eligible, price, limit, why, names):
     plan = a_plan((Budget("total", limit=limit),), np.array([price]))
-    made = Estimates(np.full((1, 3), 0.5), np.full((1, 3), 1e-4))
+    estimates = Estimates(np.full((1, 3), 0.5), np.full((1, 3), 1e-4))
 
     routed = route(
         Account.fresh(1, 3, plan.counters),
         plan,
         0,
-        made,
+        estimates,
         np.arange(1),
         terms=QueryTerms(eligible=np.full((1, 3), eligible)),
     )
@@ -256,11 +256,11 @@ def test_a_new_value_is_deferred_to_the_overflow_lane_which_may_spend_a_share():
     plan = a_plan((BUDGETS[5],))
     limits = plan.budgets
     plan = replace(plan, overflow=True, granted=np.stack([limits, 0 * limits]), target=np.stack([limits] * 2))
-    made = Estimates(np.full((9, 3), 0.5), np.full((9, 3), 5e-5))
+    estimates = Estimates(np.full((9, 3), 0.5), np.full((9, 3), 5e-5))
     terms = QueryTerms(values={"metadata.team": ["new"] * 9})
 
-    on_lane = route(Account.fresh(1, 3, plan.counters), plan, 0, made, np.arange(9), terms=terms)
-    on_pool = route(Account.fresh(1, 3, plan.counters), plan, 1, made, np.arange(9), terms=terms)
+    on_lane = route(Account.fresh(1, 3, plan.counters), plan, 0, estimates, np.arange(9), terms=terms)
+    on_pool = route(Account.fresh(1, 3, plan.counters), plan, 1, estimates, np.arange(9), terms=terms)
 
     assert on_lane.choice.tolist() == [DEFERRED] * 9
     assert on_lane.account.seen[on_lane.account.counters.column_of["team", "new"]] == 9
@@ -268,12 +268,14 @@ def test_a_new_value_is_deferred_to_the_overflow_lane_which_may_spend_a_share():
     assert (on_pool.choice >= 0).tolist() == [True] * 2 + [False] * 7
     listed = plan.with_counters(on_pool.account.counters)
     assert (on_pool.account.available(listed.granted[1]) >= 0).all()
-    again = route(on_pool.account, listed, 1, made.rows(slice(1)), np.arange(1), terms=terms.rows(slice(1)))
-    assert again.choice.tolist() == [UNSERVED]
+    later = route(
+        on_pool.account, listed, 1, estimates.rows(slice(1)), np.arange(1), terms=terms.rows(slice(1))
+    )
+    assert later.choice.tolist() == [UNSERVED]
 
 
 def test_per_llm_budgets_with_weights_and_eligibility():
-    made, terms, random = random_case(50, 11)
+    estimates, terms, random = random_case(50, 11)
     own = Counters.per_llm(MODELS)
     limits = to_pico(np.full(3, 2e-3))
     plan = replace(
@@ -286,12 +288,12 @@ def test_per_llm_budgets_with_weights_and_eligibility():
     )
     terms = replace(terms, values={})
 
-    routed = route(Account.fresh(1, 3), plan, 0, made, np.arange(50), terms=terms)
+    routed = route(Account.fresh(1, 3), plan, 0, estimates, np.arange(50), terms=terms)
 
     assert routed.columns is None
     assert all(terms.eligible[j, i] for j, i in enumerate(routed.choice) if i >= 0)
     as_budgets = tuple(Budget(name, limit=2e-3, models=(name, "zz")) for name in MODELS)
     general = a_plan(as_budgets, plan.prices)
-    same = route(Account.fresh(1, 3, general.counters), general, 0, made, np.arange(50), terms=terms)
+    same = route(Account.fresh(1, 3, general.counters), general, 0, estimates, np.arange(50), terms=terms)
     assert same.choice.tolist() == routed.choice.tolist()
     assert same.why.tolist() == routed.why.tolist()

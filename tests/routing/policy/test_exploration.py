@@ -56,7 +56,7 @@ def test_choices_are_as_frequent_as_their_probabilities(lane: int, granted: list
     written: dict[int, float] = {}
     for offset in range(TRIES):
         place = np.array([offset])
-        explore = Exploration.drawn(EVENLY[offset : offset + 1], share)
+        explore = Exploration.draw(EVENLY[offset : offset + 1], share)
         estimates = Estimates(QUALITY, COST)
         routed = route(Account.fresh(1, 3), plan, lane, estimates, place, seed=5, explore=explore)
         choice = int(routed.choice[0])
@@ -81,16 +81,16 @@ def test_probability_counts_what_the_pool_may_pay(pool: int, other: int):
     target = np.array([[2, 9, 99], [pool, 9, 99]])
     plan = plan.changed(target=target)
     share = equal_shares(1, 3, np.array([0, 1, 2]), 0.3)
-    found: dict[int, list[float]] = {}
+    by_choice: dict[int, list[float]] = {}
     for key in EVENLY:
-        explore = Exploration.drawn(np.array([key]), share)
+        explore = Exploration.draw(np.array([key]), share)
         account = Account.fresh(1, 3, plan.counters)
         routed = route(account, plan, 0, Estimates(QUALITY, COST), np.array([0]), explore=explore)
         assert routed.probability is not None
-        found.setdefault(int(routed.choice[0]), []).append(float(routed.probability[0]))
-    assert max(found, key=lambda choice: len(found[choice])) == other
-    assert (DEFERRED in found) == (other == DEFERRED)
-    for probabilities in found.values():
+        by_choice.setdefault(int(routed.choice[0]), []).append(float(routed.probability[0]))
+    assert max(by_choice, key=lambda choice: len(by_choice[choice])) == other
+    assert (DEFERRED in by_choice) == (other == DEFERRED)
+    for probabilities in by_choice.values():
         assert len(set(probabilities)) == 1
         assert len(probabilities) / TRIES == pytest.approx(probabilities[0], abs=0.011)
 
@@ -100,19 +100,19 @@ def test_probability_in_a_batch_is_that_of_one_query_at_a_time():
     offsets, keys = np.arange(n), random_keys(1, 1, np.arange(n))
     share = equal_shares(n, 3, np.array([0, 1, 2]), 0.4)
     estimates = Estimates(np.repeat(QUALITY, n, 0), np.repeat(COST, n, 0))
-    explore = Exploration.drawn(keys, share)
-    whole = route(Account.fresh(1, 3), plan, 1, estimates, offsets, explore=explore)
+    explore = Exploration.draw(keys, share)
+    decisions = route(Account.fresh(1, 3), plan, 1, estimates, offsets, explore=explore)
     account, single = Account.fresh(1, 3), []
     for row in range(n):
-        one = Exploration.drawn(keys[row : row + 1], share[:1])
+        one = Exploration.draw(keys[row : row + 1], share[:1])
         part = estimates.rows(slice(row, row + 1))
         routed = route(account, plan, 1, part, offsets[row : row + 1], explore=one)
         account = routed.account
         single.append(float(routed.probability[0]))
-    assert whole.probability is not None
+    assert decisions.probability is not None
     assert len(set(single)) > 2
-    assert whole.probability.tolist() == single
-    assert (whole.choice == -1).any(), "budgets run out within the batch"
+    assert decisions.probability.tolist() == single
+    assert (decisions.choice == -1).any(), "budgets run out within the batch"
 
 
 def test_no_exploration_has_no_probability():

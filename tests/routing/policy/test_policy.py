@@ -69,7 +69,7 @@ def test_route_batch_equals_its_parts(case, cuts):
         active=random.random(models) < 0.8,
     )
     all_of_it = Estimates(quality, cost)
-    whole = route(Account.fresh(1, models), plan, 0, all_of_it, np.arange(n), seed=seed)
+    decisions = route(Account.fresh(1, models), plan, 0, all_of_it, np.arange(n), seed=seed)
     account, choice, charge = Account.fresh(1, models), [], []
     for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), n], strict=True):
         rows = slice(min(start, n), min(stop, n))
@@ -77,12 +77,12 @@ def test_route_batch_equals_its_parts(case, cuts):
         account = part.account
         choice += part.choice.tolist()
         charge += part.charge.tolist()
-    assert whole.choice.tolist() == choice
-    assert whole.charge.tolist() == charge
-    assert whole.account.charged.tolist() == account.charged.tolist()
-    assert whole.account.released.tolist() == account.released.tolist()
-    assert (whole.account.available(granted[0]) >= 0).all()
-    assert not np.isin(whole.choice, np.flatnonzero(~plan.active)).any()
+    assert decisions.choice.tolist() == choice
+    assert decisions.charge.tolist() == charge
+    assert decisions.account.charged.tolist() == account.charged.tolist()
+    assert decisions.account.released.tolist() == account.released.tolist()
+    assert (decisions.account.available(granted[0]) >= 0).all()
+    assert not np.isin(decisions.choice, np.flatnonzero(~plan.active)).any()
 
 
 def test_route_chooses_the_best_score_or_leaves_unserved():

@@ -9,7 +9,7 @@ import pytest
 
 from routing.budgets.budget import Budget
 from streams.ledger.account_format import counter_of
-from streams.ledger.reservations import ReservationBatch, decode_reserved, encode_reserved
+from streams.ledger.reservations import ReservationBatch, decode_reservations, encode_reservations
 from tests.end_to_end.recorded_topics import Recorded
 from tests.streams.memory_stream import MemoryStream
 from tests.streams.router.memory_router import POOL
@@ -71,8 +71,8 @@ def in_bill(edit: Edit, counter: str, period: bytes = b"1") -> Callable[[Recorde
     def change(bill: dict[str, Any]) -> None:
         edit(bill if "value" in bill else next(one for one in bill["counters"] if one["budget"] == counter))
 
-    wanted = period + b"/team=ads" if counter == "ads" else period
-    return lambda h: edited(h, h.topics.periods, lambda key: key == wanted, change)
+    key_of_bill = period + b"/team=ads" if counter == "ads" else period
+    return lambda h: edited(h, h.topics.periods, lambda key: key == key_of_bill, change)
 
 
 def add(name: str, by: int) -> Edit:
@@ -104,9 +104,9 @@ def forget_counter(h: Recorded) -> Recorded:
 def last_reservation(h: Recorded, change: Callable[[ReservationBatch], None]) -> Recorded:
     """Return a copy with the last transaction of the overflow lane changed."""
     entry = [one for one in h.entries[h.topics.reservations] if one.partition == POOL][-1]
-    batch = decode_reserved(entry.value or b"")
+    batch = decode_reservations(entry.value or b"")
     change(batch)
-    return h.changed(entry, value=encode_reserved(batch))
+    return h.changed(entry, value=encode_reservations(batch))
 
 
 def draw_twice(h: Recorded) -> Recorded:

@@ -42,16 +42,16 @@ def settings(
         "PORT_CATALOGUE": str(tmp_path / "catalogue.yaml"),
     }.items():
         monkeypatch.setenv(variable, value)
-    made = Settings()
-    wanted = (
-        made.topics.queries,
-        made.topics.outcomes,
-        made.topics.dlq,
-        made.topics.outcomes_dlq,
-        made.topics.replayed,
+    base = Settings()
+    names = (
+        base.topics.queries,
+        base.topics.outcomes,
+        base.topics.dlq,
+        base.topics.outcomes_dlq,
+        base.topics.replayed,
     )
-    create_topics(admin, [s for s in topic_specs(made, made.read_catalogue()) if s.name in wanted])
-    yield made
+    create_topics(admin, [s for s in topic_specs(base, base.read_catalogue()) if s.name in names])
+    yield base
     for future in admin.delete_topics(
         [topic for topic in existing_partitions(admin) if topic.startswith(f"{name}.")]
     ).values():

@@ -81,9 +81,9 @@ def test_with_preset_keeps_explicit_settings(monkeypatch: pytest.MonkeyPatch, ca
     monkeypatch.setenv("PORT_SOLVER", "exact")
     settings = Settings(catalogue=catalogue, resolve_every=9)
 
-    found = settings.with_preset({"solver": "newton", "resolve_every": 250, "eps": 0.1, "resolve": "every"})
+    preset = settings.with_preset({"solver": "newton", "resolve_every": 250, "eps": 0.1, "resolve": "every"})
 
-    assert (found.solver, found.resolve_every, found.eps, found.resolve) == ("exact", 9, 0.5, "every")
+    assert (preset.solver, preset.resolve_every, preset.eps, preset.resolve) == ("exact", 9, 0.5, "every")
 
 
 def test_brokers_not_set_raises():
@@ -161,9 +161,9 @@ def test_topics_have_the_prefix_of_the_settings():
 
 
 def test_read_catalogue_ignores_the_settings_section(catalogue: Path):
-    found = Settings(catalogue=catalogue).read_catalogue()
+    catalogue_read = Settings(catalogue=catalogue).read_catalogue()
 
-    assert (found.names, found.budget_usd) == (("a", "b"), 3)
+    assert (catalogue_read.names, catalogue_read.budget_usd) == (("a", "b"), 3)
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,12 @@ def schema() -> Draft7Validator:
 
 
 def test_document_is_valid(schema: Draft7Validator):
-    made = document(bootstrap_servers="a:9092,b:9092", topic_prefix="eu.", partitions=6)
-    errors = [f"{list(error.absolute_path)}: {error.message[:200]}" for error in schema.iter_errors(made)]
+    content = document(bootstrap_servers="a:9092,b:9092", topic_prefix="eu.", partitions=6)
+    errors = [f"{list(error.absolute_path)}: {error.message[:200]}" for error in schema.iter_errors(content)]
     assert errors == []
-    assert not schema.is_valid(made | {"asyncapi": "4"})
-    made["channels"]["queries"]["bindings"]["kafka"]["partitions"] = "six"
-    assert not schema.is_valid(made)
+    assert not schema.is_valid(content | {"asyncapi": "4"})
+    content["channels"]["queries"]["bindings"]["kafka"]["partitions"] = "six"
+    assert not schema.is_valid(content)
 
 
 def test_channels_are_the_topics_with_their_settings():

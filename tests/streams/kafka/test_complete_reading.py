@@ -52,8 +52,8 @@ class ScriptedConsumer:
 def read(monkeypatch: pytest.MonkeyPatch, script: list[Entry], until: int, **options: Any) -> list[bytes]:
     monkeypatch.setattr(ScriptedConsumer, "script", iter(script), raising=False)
     monkeypatch.setattr(complete_reading, "Consumer", ScriptedConsumer)
-    found = read_completely({}, TopicPartition("ledger", 0, 0), until, **options)
-    return [message.value() or b"" for message in found]
+    messages = read_completely({}, TopicPartition("ledger", 0, 0), until, **options)
+    return [message.value() or b"" for message in messages]
 
 
 def test_read_goes_on_after_an_end_that_a_new_leader_reports_too_early(monkeypatch):

@@ -62,9 +62,9 @@ def join(settings: Settings) -> tuple[Consumer, GroupMembership]:
         consumer.poll(0.1)
     _, generation, rest = (data := consumer.consumer_group_metadata())[:7], data[7:11], data[11:]
     group, member, _ = rest.split(b"\0", 2)
-    found = GroupMembership(group.decode(), int.from_bytes(generation, "little"), member.decode())
-    assert found.encode() == data
-    return consumer, found
+    membership = GroupMembership(group.decode(), int.from_bytes(generation, "little"), member.decode())
+    assert membership.encode() == data
+    return consumer, membership
 
 
 @pytest.fixture

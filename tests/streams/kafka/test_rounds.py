@@ -185,8 +185,8 @@ def test_lost_lane_cannot_commit_and_kept_lanes_can():
 @pytest.mark.parametrize(("generation", "member"), [(5, "member"), (4, "another"), (3, "member")])
 def test_lanes_are_lost_if_another_generation_may_have_owned_them(generation: int, member: str):
     cluster = Cluster()
-    kept = {("queries", number) for number in range(3)}
-    assert not cluster.rounds.assign(GroupMembership("group", generation, member), kept)
+    places = {("queries", number) for number in range(3)}
+    assert not cluster.rounds.assign(GroupMembership("group", generation, member), places)
     with pytest.raises(KafkaException, match="lost this lane"):
         commit(cluster.lanes[0], b"record")
 

@@ -177,10 +177,10 @@ def test_producer_with_abandoned_call_times_out_and_is_not_used_again(
 def test_clients_are_always_the_bounded_ones(folder: str) -> None:
     imports = re.compile(r"^from confluent_kafka[.\w]* import (\([^)]*\)|[^\n]*)", re.M)
     clients = {"Consumer", "Producer", "AdminClient"}
-    found = {
+    unbounded = {
         str(path.relative_to(ROOT))
         for path in (ROOT / folder).rglob("*.py")
         for names in imports.findall(path.read_text())
         if clients & set(re.findall(r"\w+", names))
     }
-    assert not found, "import these from streams.kafka.bounded_clients, which limits their blocking calls"
+    assert not unbounded, "import these from streams.kafka.bounded_clients, which limits their blocking calls"

@@ -41,8 +41,8 @@ def prefix(unique: Callable[[str], str], request: pytest.FixtureRequest) -> Iter
     yield name
     if "admin" in request.fixturenames:
         admin: AdminClient = request.getfixturevalue("admin")
-        made = [topic for topic in existing_partitions(admin) if topic.startswith(name)]
-        for future in (admin.delete_topics(made) if made else {}).values():
+        topics = [topic for topic in existing_partitions(admin) if topic.startswith(name)]
+        for future in (admin.delete_topics(topics) if topics else {}).values():
             future.result(30)
 
 
@@ -63,8 +63,8 @@ def test_topic_specs_partitions_and_retention():
     assert (partitions["outcomes"], partitions["router.reservations"]) == (4, 4)
     alone = ["queries.dlq", "router.samples", "router.plans", "router.overflow", "router.ledger.overflow"]
     assert [partitions[name] for name in alone] == [1] * 5
-    kept = ["router.plans", "router.ledger", "router.ledger.overflow", "router.periods", "router.catalogue"]
-    assert all(by_name[name].compacted for name in kept)
+    names = ["router.plans", "router.ledger", "router.ledger.overflow", "router.periods", "router.catalogue"]
+    assert all(by_name[name].compacted for name in names)
     assert not [name for name, spec in by_name.items() if spec.compacted and "retention.ms" in spec.config]
 
 
@@ -112,16 +112,16 @@ def test_wait_for_leaders_only_of_named_topics():
 
 
 def test_create_topics_twice_creates_once(admin: AdminClient, prefix: str):
-    wanted = specs(prefix)
+    all_specs = specs(prefix)
 
-    first = create_topics(admin, wanted)
+    first = create_topics(admin, all_specs)
     existing = existing_partitions(admin)
-    second = create_topics(admin, wanted)
+    second = create_topics(admin, all_specs)
 
     assert set(first.values()) == {True}
     assert set(second.values()) == {False}
-    assert {spec.name: existing[spec.name] for spec in wanted} == {
-        spec.name: spec.partitions for spec in wanted
+    assert {spec.name: existing[spec.name] for spec in all_specs} == {
+        spec.name: spec.partitions for spec in all_specs
     }
     ledger = ConfigResource(ConfigResource.Type.TOPIC, prefix + "router.ledger")
     config = admin.describe_configs([ledger])[ledger].result(10)
@@ -131,9 +131,9 @@ def test_create_topics_twice_creates_once(admin: AdminClient, prefix: str):
 def test_create_topics_creates_only_missing_ones(admin: AdminClient, prefix: str):
     create_topics(admin, specs(prefix)[:3])
 
-    found = create_topics(admin, specs(prefix))
+    created_now = create_topics(admin, specs(prefix))
 
-    assert [name.removeprefix(prefix) for name, created in found.items() if not created] == [
+    assert [name.removeprefix(prefix) for name, created in created_now.items() if not created] == [
         "queries",
         "queries.unserved",
         "queries.dlq",

@@ -162,12 +162,12 @@ class Worker:
     def fetch(self, most: int, *, lost: bool = False) -> int:
         """Pass the next records to the lane, unless they are lost on the way; return their number."""
         self.seek()
-        found = [Record(offset) for offset in self.log if offset >= self.cursor][:most]
-        if found:
-            begin, self.cursor = self.cursor, found[-1].offset + 1
+        records = [Record(offset) for offset in self.log if offset >= self.cursor][:most]
+        if records:
+            begin, self.cursor = self.cursor, records[-1].offset + 1
             if not lost:
-                self.lane.append(self.generation, begin, found)
-        return len(found)
+                self.lane.append(self.generation, begin, records)
+        return len(records)
 
     async def settle(self) -> None:
         """Let all tasks run until they wait."""

@@ -20,8 +20,8 @@ RECORDS = [
 ]
 
 
-def refuse(place: tuple[str, int], found: Unreadable) -> None:
-    raise AssertionError(f"{place} {found}")
+def refuse(place: tuple[str, int], unreadable: Unreadable) -> None:
+    raise AssertionError(f"{place} {unreadable}")
 
 
 def read(
@@ -33,9 +33,9 @@ def read(
 
 def reported(data: bytes, start: int) -> Unreadable:
     """Reports of a fetch without a readable record."""
-    found = []
-    assert read(data, start, report=lambda place, what: found.append((place, what))) == []
-    ((place, what),) = found
+    reports = []
+    assert read(data, start, report=lambda place, what: reports.append((place, what))) == []
+    ((place, what),) = reports
     assert place == ("queries", 3)
     return what
 
@@ -68,11 +68,11 @@ def test_unpatched_reader_invalid_name_loses_the_fetch():
 
 @pytest.mark.parametrize("compression", CODECS.values(), ids=CODECS)
 def test_patched_reader_invalid_name_reads_all_records(compression):
-    found = read(built(*RECORDS, base=40, compression_type=compression))
-    assert [record.offset for record in found] == [40, 41, 42, 43]
-    assert [record.value for record in found] == [b"one", b"two", None, b"four"]
-    assert [record.key for record in found] == [b"k0", b"k1", b"k2", b"k3"]
-    assert [[(n.encode("utf-8", "surrogateescape"), v) for n, v in r.headers] for r in found] == [
+    records = read(built(*RECORDS, base=40, compression_type=compression))
+    assert [record.offset for record in records] == [40, 41, 42, 43]
+    assert [record.value for record in records] == [b"one", b"two", None, b"four"]
+    assert [record.key for record in records] == [b"k0", b"k1", b"k2", b"k3"]
+    assert [[(n.encode("utf-8", "surrogateescape"), v) for n, v in r.headers] for r in records] == [
         headers for _, headers in RECORDS
     ]
 
@@ -99,17 +99,17 @@ def test_patched_reader_skips_aborted_records():
 
 
 def test_patched_reader_damaged_batch_is_reported_with_its_offsets():
-    found = reported(damaged(built(*RECORDS, base=40)), 40)
-    assert (found.offset, found.end) == (40, 44)
-    assert "CRC" in found.reason
-    assert "offsets 40 to 43 cannot be read" in str(found)
+    unreadable = reported(damaged(built(*RECORDS, base=40)), 40)
+    assert (unreadable.offset, unreadable.end) == (40, 44)
+    assert "CRC" in unreadable.reason
+    assert "offsets 40 to 43 cannot be read" in str(unreadable)
 
 
 @pytest.mark.parametrize("codec", [5, 6, 7])
 def test_patched_reader_unknown_codec_is_reported(codec):
-    found = reported(of_codec(built(*RECORDS, base=40), codec), 41)
-    assert (found.offset, found.end) == (41, 44)
-    assert "codec" in found.reason
+    unreadable = reported(of_codec(built(*RECORDS, base=40), codec), 41)
+    assert (unreadable.offset, unreadable.end) == (41, 44)
+    assert "codec" in unreadable.reason
 
 
 @pytest.mark.parametrize("codec", [1, 2, 3, 4])
@@ -120,17 +120,17 @@ def test_patched_reader_undecompressable_batch_is_reported(codec):
 @pytest.mark.parametrize("data", [b"x", b"\0" * 40, b"\0" * 8 + b"\xff" * 40, b"\0" * 8 + b"\x7f" * 70])
 def test_patched_reader_bytes_without_batch_are_reported(data):
     """One offset at least lies there, whatever the header says."""
-    found = reported(data, 40)
-    assert found.offset == 40
-    assert found.end >= 41
+    unreadable = reported(data, 40)
+    assert unreadable.offset == 40
+    assert unreadable.end >= 41
 
 
 def test_patched_reader_reads_up_to_a_damaged_batch():
     """The next fetch begins with it, and only then is it reported."""
     good, bad, more = (built(*RECORDS, base=base) for base in (40, 44, 48))
     assert [record.offset for record in read(good + damaged(bad) + more)] == [40, 41, 42, 43]
-    found = reported(good + damaged(bad) + more, 44)
-    assert (found.offset, found.end) == (44, 48)
+    unreadable = reported(good + damaged(bad) + more, 44)
+    assert (unreadable.offset, unreadable.end) == (44, 48)
 
 
 def test_patched_reader_invalid_name_and_damaged_batch_reads_up_to_it():

@@ -20,16 +20,16 @@ def stretch(begin: int, *offsets: int, generation: int = 1) -> RecordRun:
     return RecordRun(generation, begin, [Record(offset) for offset in offsets])
 
 
-def offsets(taken: RecordRun) -> list[int]:
-    return [record.offset for record in taken.records]
+def offsets(run: RecordRun) -> list[int]:
+    return [record.offset for record in run.records]
 
 
 def test_pop_consecutive_runs_are_one_batch():
     waiting = Backlog()
     waiting.append(stretch(0, 0, 1, 3))
     waiting.append(stretch(4, 5))
-    taken = waiting.pop(10)
-    assert (taken.begin, offsets(taken), taken.end) == (0, [0, 1, 3, 5], 6)
+    run = waiting.pop(10)
+    assert (run.begin, offsets(run), run.end) == (0, [0, 1, 3, 5], 6)
     assert not waiting
     assert waiting.bytes == 0
 
@@ -93,20 +93,20 @@ def test_clear_drops_everything():
 def test_pop_any_sizes_return_every_record_once_and_in_order(fetches, sizes):
     waiting, begin, expected = Backlog(), 0, []
     for gaps in fetches:
-        found = []
+        run_offsets = []
         for gap in gaps:
-            found.append((found[-1] if found else begin - 1) + gap)
-        waiting.append(stretch(begin, *found))
-        expected += found
-        begin = found[-1] + 1 if found else begin
-    taken: list[int] = []
+            run_offsets.append((run_offsets[-1] if run_offsets else begin - 1) + gap)
+        waiting.append(stretch(begin, *run_offsets))
+        expected += run_offsets
+        begin = run_offsets[-1] + 1 if run_offsets else begin
+    popped: list[int] = []
     for size in sizes:
         if not waiting:
             break
         one = waiting.pop(size)
         assert 0 < len(one.records) <= size
-        assert one.begin == (taken[-1] + 1 if taken else 0)
-        taken += offsets(one)
-        assert len(waiting) == len(expected) - len(taken)
+        assert one.begin == (popped[-1] + 1 if popped else 0)
+        popped += offsets(one)
+        assert len(waiting) == len(expected) - len(popped)
         assert waiting.bytes == 4 * len(waiting)
-    assert taken == expected[: len(taken)]
+    assert popped == expected[: len(popped)]

@@ -66,11 +66,11 @@ def test_past_markers_skips_only_a_range_without_records(offset: int, past: int)
 @pytest.mark.parametrize(("known", "requests"), [(set(), 1), ({"queries"}, 1), ({"queries", "ledger"}, 0)])
 def test_request_unknown_topics_asks_only_while_one_is_unknown(known: set[str], requests: int):
     """A broker that went away while a worker started: no partitions are assigned of unknown topics."""
-    made: list[None] = []
+    calls: list[None] = []
     client: Any = SimpleNamespace(
         _topics={"queries", "ledger"},
         cluster=SimpleNamespace(topics=lambda: known),
-        force_metadata_update=lambda: made.append(None),
+        force_metadata_update=lambda: calls.append(None),
     )
     FetchThread._request_unknown_topics(client)
-    assert len(made) == requests
+    assert len(calls) == requests

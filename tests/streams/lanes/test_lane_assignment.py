@@ -48,33 +48,33 @@ async def test_drain_starts_no_transaction_until_resume():
 
 
 async def test_drain_waits_for_a_transaction_in_flight():
-    held = HeldExecutor()
-    worker = Worker(list(range(6)), held)
+    executor = HeldExecutor()
+    worker = Worker(list(range(6)), executor)
     starting = asyncio.ensure_future(worker.start())
     await worker.settle()
-    held.release()
+    executor.release()
     await starting
     worker.fetch(3)
     await worker.settle()
     draining = asyncio.ensure_future(worker.lanes.drain())
     await worker.settle()
     assert not draining.done()
-    held.release()
+    executor.release()
     await draining
     assert worker.committed.routed == [0, 1, 2]
     stopping = asyncio.ensure_future(worker.stop())
     await worker.settle()
-    held.release()
+    executor.release()
     await stopping
     assert worker.processor.calls[-1] == "close"
 
 
 async def test_shutdown_finishes_the_transaction_in_flight_and_starts_no_other():
-    held = HeldExecutor()
-    worker = Worker(list(range(6)), held)
+    executor = HeldExecutor()
+    worker = Worker(list(range(6)), executor)
     starting = asyncio.ensure_future(worker.start())
     await worker.settle()
-    held.release()
+    executor.release()
     await starting
     worker.fetch(2)
     await worker.settle()
@@ -83,7 +83,7 @@ async def test_shutdown_finishes_the_transaction_in_flight_and_starts_no_other()
     await worker.settle()
     assert worker.processor.calls == ["open"], "the transaction waits for its thread"
     while not shutdown.done():
-        held.release()
+        executor.release()
         await worker.settle()
     assert worker.committed.routed == [0, 1]
     assert worker.processor.calls == ["open", "process", "close"]
@@ -91,16 +91,16 @@ async def test_shutdown_finishes_the_transaction_in_flight_and_starts_no_other()
 
 
 async def test_shutdown_closes_all_lanes_concurrently():
-    held = HeldExecutor()
-    worker = Worker([], held)
+    executor = HeldExecutor()
+    worker = Worker([], executor)
     places = {(TOPIC, partition) for partition in range(3)}
     starting = asyncio.ensure_future(worker.lanes.assign(places, places))
     await worker.settle()
-    held.release()
+    executor.release()
     await starting
     shutdown = asyncio.ensure_future(worker.lanes.shutdown())
     await worker.settle()
-    assert len(held.calls) == 3, "none waits for another"
-    held.release()
+    assert len(executor.calls) == 3, "none waits for another"
+    executor.release()
     await shutdown
     assert worker.processor.calls == ["open"] * 3 + ["close"] * 3

@@ -21,11 +21,11 @@ async def test_lane_many_records_processes_them_in_order_in_batches_of_at_most_b
 
 
 async def test_lane_busy_puts_records_that_arrive_meanwhile_into_the_next_batch():
-    held = HeldExecutor()
-    worker = Worker(list(range(9)), held, batch_max=100)
+    executor = HeldExecutor()
+    worker = Worker(list(range(9)), executor, batch_max=100)
     starting = asyncio.ensure_future(worker.start())
     await worker.settle()
-    held.release()
+    executor.release()
     await starting
     worker.fetch(2)
     await worker.settle()
@@ -33,14 +33,14 @@ async def test_lane_busy_puts_records_that_arrive_meanwhile_into_the_next_batch(
     worker.fetch(3)
     worker.fetch(3)
     await worker.settle()
-    held.release()
+    executor.release()
     await worker.settle()
-    held.release()
+    executor.release()
     await worker.settle()
     assert worker.committed.transactions == [2, 6]
     stopping = asyncio.ensure_future(worker.stop())
     await worker.settle()
-    held.release()
+    executor.release()
     await stopping
 
 

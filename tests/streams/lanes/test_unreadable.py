@@ -14,15 +14,15 @@ def test_rests_unreadable_partition_pauses_between_attempts():
     with capture_logs() as lines:
         for _ in range(3):
             partitions.failed(PLACE, DAMAGED)
-            assert partitions.rests(PLACE)
-            assert not partitions.rests(OTHER)
+            assert partitions.is_backing_off(PLACE)
+            assert not partitions.is_backing_off(OTHER)
             now[0] += RETRY_SECONDS
-            assert not partitions.rests(PLACE), "it is tried again"
+            assert not partitions.is_backing_off(PLACE), "it is tried again"
             assert PLACE in partitions, "it still cannot be read"
-        assert partitions.now() == {PLACE: DAMAGED}
+        assert partitions.snapshot() == {PLACE: DAMAGED}
         partitions.succeeded(PLACE)
         partitions.succeeded(OTHER)
-    assert partitions.now() == {}
+    assert partitions.snapshot() == {}
     assert [line["event"] for line in lines] == ["partition_unreadable", "partition_readable"]
     event = lines[0]
     assert (event["topic"], event["partition"], event["offset"], event["end"]) == ("queries", 3, 40, 44)
@@ -45,5 +45,5 @@ def test_forget_drops_partitions_of_other_workers():
     with capture_logs() as lines:
         partitions.forget([PLACE, OTHER])
         partitions.succeeded(PLACE)
-    assert not partitions.rests(PLACE)
-    assert (partitions.now(), lines) == ({}, [])
+    assert not partitions.is_backing_off(PLACE)
+    assert (partitions.snapshot(), lines) == ({}, [])

@@ -75,8 +75,8 @@ def test_overspending_with_unknown_budgets_is_empty():
     ],
 )
 def test_overspending_text_names_the_cause(changes: dict[str, Any], expected: str):
-    found = Overspending(3, "m", 10 * USD, 12 * USD, 8 * USD, 0)
-    assert expected in replace(found, **changes).text()
+    overspending = Overspending(3, "m", 10 * USD, 12 * USD, 8 * USD, 0)
+    assert expected in replace(overspending, **changes).text()
 
 
 def test_overspending_of_llm_without_budget_comes_first():

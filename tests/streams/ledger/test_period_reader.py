@@ -38,9 +38,9 @@ def bill(period: int, dead: int = 0) -> Any:
 
 @pytest.fixture
 def reader() -> PeriodReader:
-    found = PeriodReader(Settings(bootstrap_servers="nowhere:9092"))
-    found._follower.ready.set()
-    return found
+    period_reader = PeriodReader(Settings(bootstrap_servers="nowhere:9092"))
+    period_reader._follower.ready.set()
+    return period_reader
 
 
 def test_dead_letters_in_bill_and_ledger_are_counted_once(reader: PeriodReader):

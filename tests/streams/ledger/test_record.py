@@ -92,10 +92,10 @@ def test_decode_record_with_unknown_fields_ignores_them():
 
 
 def test_account_from_dict_with_missing_field_raises():
-    whole = account_to_dict(Account.fresh(1, 2))
-    assert account_from_dict(whole).period == 1
+    fields = account_to_dict(Account.fresh(1, 2))
+    assert account_from_dict(fields).period == 1
     with pytest.raises(KeyError, match="charged"):
-        account_from_dict({name: value for name, value in whole.items() if name != "charged"})
+        account_from_dict({name: value for name, value in fields.items() if name != "charged"})
 
 
 # --- accounts of periods before -----------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from streams.ledger.reservations import (
     OPEN_FACTOR,
     OpenReservations,
     ReservationBatch,
-    decode_reserved,
-    encode_reserved,
+    decode_reservations,
+    encode_reservations,
     id_digest,
     id_digests,
 )
@@ -57,7 +57,7 @@ def test_reservation_batch_round_trips(rows, available, number, created_at):
         begin=3,
         end=9,
     )
-    read = decode_reserved(encode_reserved(written))
+    read = decode_reservations(encode_reservations(written))
     for name in ("offsets", "model", "charge", "quality", "ids", "available"):
         assert getattr(read, name).tolist() == getattr(written, name).tolist()
         assert getattr(read, name).dtype == getattr(written, name).dtype
@@ -77,9 +77,9 @@ def test_find_returns_reservation_by_offset():
     known.append(5, batch([3, 4, 9]))
     known.append(6, batch([]))
     known.append(8, batch([12, 20]))
-    found = {offset: known.find(offset) for offset in range(25)}
-    assert {offset for offset, hit in found.items() if hit} == {3, 4, 9, 12, 20}
-    hit = found[20]
+    matches = {offset: known.find(offset) for offset in range(25)}
+    assert {offset for offset, hit in matches.items() if hit} == {3, 4, 9, 12, 20}
+    hit = matches[20]
     assert hit is not None
     assert hit[0].offsets[hit[1]] == 20
     assert (known.first_offset, known.oldest(), len(known)) == (3, 5, 2)
@@ -92,11 +92,11 @@ def test_expire_by_time_removes_oldest_batches():
     known.find(0)[0].paid[:] = 1
     assert not known.has_old(0.0)
     assert known.has_old(0.5)
-    assert [int(gone.offsets[0]) for gone in known.expire(2.5)] == [0, 1, 2]
+    assert [int(expired.offsets[0]) for expired in known.expire(2.5)] == [0, 1, 2]
     assert known.find(2) is None
     assert known.find(3) is not None
     assert known.oldest() == 3
-    assert [int(gone.offsets[0]) for gone in known.expire(99.0)] == [3]
+    assert [int(expired.offsets[0]) for expired in known.expire(99.0)] == [3]
     assert known.oldest() == 4, "a restart must not read again what lapsed"
     assert known.first_offset is None
     assert not known.has_old(99.0)
@@ -129,70 +129,70 @@ def test_open_reservations_after_random_steps_equal_a_queue(steps):
         known.append(now, batch(offsets, created_at=float(now)))
         plain.append((now, offsets))
         before = plain[min(leave, len(plain) - 1)][0] if leave < len(plain) else now + 1
-        gone = known.expire(float(before))
+        expired = known.expire(float(before))
         expected = [entry for entry in plain if entry[0] < before]
         plain = [entry for entry in plain if entry[0] >= before]
-        assert [batch.offsets.tolist() for batch in gone] == [offsets for _, offsets in expected]
-        kept = {offset for _, offsets in plain for offset in offsets}
-        assert {o for o in range(offset + 1) if known.find(o)} == kept
+        assert [batch.offsets.tolist() for batch in expired] == [offsets for _, offsets in expected]
+        remaining = {offset for _, offsets in plain for offset in offsets}
+        assert {o for o in range(offset + 1) if known.find(o)} == remaining
         assert known.oldest() == (plain[0][0] if plain else now + 1)
         assert known.size == sum(len(offsets) + BATCH_OVERHEAD_QUERIES for _, offsets in plain)
 
 
 @pytest.mark.parametrize("column", ["offsets", "charge", "ids"])
-def test_decode_reserved_with_missing_column_raises(column):
-    value = encode_reserved(batch([1, 2])).replace(b'"%s"' % column.encode(), b'"other"')
+def test_decode_reservations_with_missing_column_raises(column):
+    value = encode_reservations(batch([1, 2])).replace(b'"%s"' % column.encode(), b'"other"')
     with pytest.raises(KeyError):
-        decode_reserved(value)
+        decode_reservations(value)
 
 
 def test_oldest_open_follows_outcomes_and_expiry():
-    kept = OpenReservations(1000)
+    open_reservations = OpenReservations(1000)
     for number in range(6):
         model = np.array([0, 1, 0], dtype=np.int64)
-        kept.append(
+        open_reservations.append(
             number, batch([10 * number, 10 * number + 1, 10 * number + 2], 100.0 + number, model=model)
         )
 
     def settle(offset: int) -> None:
-        reserved, row = kept.find(offset) or (None, 0)
-        assert reserved is not None
-        reserved.paid[row] = 5
+        found_batch, row = open_reservations.find(offset) or (None, 0)
+        assert found_batch is not None
+        found_batch.paid[row] = 5
 
-    assert kept.oldest_open(3) == {0: 100.0, 1: 100.0}
+    assert open_reservations.oldest_open(3) == {0: 100.0, 1: 100.0}
     settle(0)
-    assert kept.oldest_open(3) == {0: 100.0, 1: 100.0}, "another of the batch is open"
+    assert open_reservations.oldest_open(3) == {0: 100.0, 1: 100.0}, "another of the batch is open"
     settle(2)
     settle(11)
-    assert kept.oldest_open(3) == {0: 101.0, 1: 100.0}
+    assert open_reservations.oldest_open(3) == {0: 101.0, 1: 100.0}
     settle(1)
-    assert kept.oldest_open(3) == {0: 101.0, 1: 102.0}
-    kept.expire(104.0)
-    assert kept.oldest_open(3) == {0: 104.0, 1: 104.0}
+    assert open_reservations.oldest_open(3) == {0: 101.0, 1: 102.0}
+    open_reservations.expire(104.0)
+    assert open_reservations.oldest_open(3) == {0: 104.0, 1: 104.0}
     for offset in (40, 41, 42, 50, 51, 52):
         settle(offset)
-    assert kept.oldest_open(3) == {}
-    kept.append(6, batch([60], 106.0))
-    assert kept.oldest_open(3) == {0: 106.0}
+    assert open_reservations.oldest_open(3) == {}
+    open_reservations.append(6, batch([60], 106.0))
+    assert open_reservations.oldest_open(3) == {0: 106.0}
 
 
 @given(st.lists(st.one_of(st.integers(0, 39), st.floats(0, 12)), max_size=60), st.integers(0, 2**32 - 1))
 def test_oldest_open_after_random_steps_equals_full_search(steps, seed):
     """Settle at random, expire old batches and append new ones."""
-    rng, kept, batches = np.random.default_rng(seed), OpenReservations(1000), []
+    rng, open_reservations, batches = np.random.default_rng(seed), OpenReservations(1000), []
     for number, step in enumerate(steps):
         if number % 6 == 0:
             offsets = [4 * len(batches) + i for i in range(4)]
             new = batch(offsets, float(len(batches)), model=rng.integers(0, 3, 4))
-            kept.append(len(batches), new)
+            open_reservations.append(len(batches), new)
             batches.append(new)
         if isinstance(step, float):
-            kept.expire(step)
+            open_reservations.expire(step)
             batches = [(b if b is None or b.created_at >= step else None) for b in batches]
-        elif found := kept.find(step):
-            found[0].paid[found[1]] = 1
-        wanted = {}
+        elif match := open_reservations.find(step):
+            match[0].paid[match[1]] = 1
+        expected = {}
         for one in batches:
             for model in one.model[one.paid == OPEN].tolist() if one is not None else ():
-                wanted.setdefault(model, one.created_at)
-        assert kept.oldest_open(3) == wanted
+                expected.setdefault(model, one.created_at)
+        assert open_reservations.oldest_open(3) == expected

@@ -69,17 +69,17 @@ def lane(*batches: ReservationBatch, seconds: float = 100.0) -> tuple[Settlement
     settlement = Settlement(3, seconds)
     account = Account.fresh(1, 2)
     record = replace(LedgerRecord.fresh(3), models=MODELS, account=account)
-    for where, made in enumerate(batches):
-        settlement.reservations.append(where, made)
-        record = charged(record, made)
+    for where, batch in enumerate(batches):
+        settlement.reservations.append(where, batch)
+        record = charged(record, batch)
     return settlement, record
 
 
-def charged(record: LedgerRecord, made: ReservationBatch) -> LedgerRecord:
-    rows = np.zeros((len(made.offsets), 2), dtype=np.int64)
-    rows[np.arange(len(rows)), made.model] = made.charge
-    account = record.account.routed(made.model, rows)
-    return replace(record, account=account, next=int(made.offsets[-1]) + 1)
+def charged(record: LedgerRecord, batch: ReservationBatch) -> LedgerRecord:
+    rows = np.zeros((len(batch.offsets), 2), dtype=np.int64)
+    rows[np.arange(len(rows)), batch.model] = batch.charge
+    account = record.account.with_charges(batch.model, rows)
+    return replace(record, account=account, next=int(batch.offsets[-1]) + 1)
 
 
 def kinds(settled: SettlementResult) -> dict[str, int]:
@@ -229,32 +229,32 @@ class Lane:
 
     def transaction(self, route: int = 0, take: int = 2) -> None:
         record = self.record
-        made = None
+        batch = None
         if route:
             offsets = list(range(record.next, record.next + route))
-            made = reserved(offsets, period=record.account.period, created_at=self.now)
-            record = charged(record, made)
+            batch = reserved(offsets, period=record.account.period, created_at=self.now)
+            record = charged(record, batch)
         messages = self.outcomes[record.outcomes_next : record.outcomes_next + take]
         record = self.settlement.settle(record, messages).record
         record = self.settlement.expire(record, self.now)
         record = replace(record, reservations_from=self.settlement.reservations.oldest())
-        if made is not None:
-            made.outcomes_next = record.outcomes_next
-            self.reservations.append(made)
-            self.settlement.reservations.append(len(self.reservations) - 1, made)
+        if batch is not None:
+            batch.outcomes_next = record.outcomes_next
+            self.reservations.append(batch)
+            self.settlement.reservations.append(len(self.reservations) - 1, batch)
         self.record = record
 
     def restarted(self) -> Settlement:
         """Rebuild from the logs, as `RouterProcessor.open` does."""
         start = self.record.reservations_from
         batches = [
-            (where, replace(made, paid=np.zeros(0, dtype=np.int64)))
-            for where, made in enumerate(self.reservations)
+            (where, replace(batch, paid=np.zeros(0, dtype=np.int64)))
+            for where, batch in enumerate(self.reservations)
             if where >= start
         ]
-        taken = batches[0][1].outcomes_next if batches else self.record.outcomes_next
+        first_outcome = batches[0][1].outcomes_next if batches else self.record.outcomes_next
         settlement = Settlement(3, 100.0)
-        settlement.rebuild(self.record, batches, self.outcomes[taken : self.record.outcomes_next])
+        settlement.rebuild(self.record, batches, self.outcomes[first_outcome : self.record.outcomes_next])
         return settlement
 
     def do(self, event: tuple) -> None:
@@ -275,8 +275,8 @@ class Lane:
 def state(lane: Lane) -> list[tuple]:
     """Return the state of all reservations."""
     known = lane.settlement.reservations
-    found = (known.find(offset) for offset in range(200))
-    rows = [(batch.offsets[row], batch.paid[row], batch.created_at) for batch, row in filter(None, found)]
+    matches = (known.find(offset) for offset in range(200))
+    rows = [(batch.offsets[row], batch.paid[row], batch.created_at) for batch, row in filter(None, matches)]
     return [known.oldest(), known.size, *map(tuple, rows)]
 
 
@@ -306,19 +306,23 @@ def test_rebuild_at_any_time_restores_the_state(steps, kill):
 @given(events)
 @settings(max_examples=100)
 def test_charges_equal_open_expired_and_settled_amounts(steps):
-    made = Lane()
+    lane_state = Lane()
     for event in steps:
-        made.do(event)
-    for account in made.record.accounts:
-        mine = [batch for batch in made.reservations if batch.period == account.period]
+        lane_state.do(event)
+    for account in lane_state.record.accounts:
+        period_batches = [batch for batch in lane_state.reservations if batch.period == account.period]
         reserved_sum = np.zeros(2, dtype=np.int64)
-        for batch in mine:
+        for batch in period_batches:
             np.add.at(reserved_sum, batch.model, batch.charge)
         assert account.reserved.tolist() == reserved_sum.tolist()
-        paid = np.concatenate([batch.paid for batch in mine] or [np.zeros(0, np.int64)])
-        charge = np.concatenate([batch.charge for batch in mine] or [np.zeros(0, np.int64)])
+        paid = np.concatenate([batch.paid for batch in period_batches] or [np.zeros(0, np.int64)])
+        charge = np.concatenate([batch.charge for batch in period_batches] or [np.zeros(0, np.int64)])
         assert int(account.charged.sum()) == int(np.where(paid >= 0, paid, charge).sum())
         assert int(account.settlements.sum()) == int((paid >= 0).sum())
-        kept = made.settlement.reservations.first_offset
-        gone = sum(int((batch.paid < 0).sum()) for batch in mine if kept is None or batch.offsets[0] < kept)
-        assert int(account.lapsed.sum()) == gone, "what is neither settled nor lapsed is open"
+        first_offset = lane_state.settlement.reservations.first_offset
+        lapsed = sum(
+            int((batch.paid < 0).sum())
+            for batch in period_batches
+            if first_offset is None or batch.offsets[0] < first_offset
+        )
+        assert int(account.lapsed.sum()) == lapsed, "what is neither settled nor lapsed is open"

@@ -180,6 +180,7 @@ def test_what_the_router_writes_fits_the_schema():
         cost=0.1,
         price=2.0,
         max_tokens=5,
+        reserve="p95",
         attempt=2,
         tried=("other",),
         exhausted=["total"],

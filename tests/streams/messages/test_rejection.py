@@ -25,8 +25,8 @@ def test_rejected_message_of_any_reason_has_its_text_and_stage(reason: Rejection
     "reason", [one for one in RejectionReason if one is not RejectionReason.INVALID_MESSAGES]
 )
 def test_find_reason_message_of_any_reason_is_recognised(reason: RejectionReason):
-    found = find_reason(reason.stage, str(rejected(reason)))
-    assert found == (reason, f"messages[#].content: {reason.general_text}")
+    recognised = find_reason(reason.stage, str(rejected(reason)))
+    assert recognised == (reason, f"messages[#].content: {reason.general_text}")
 
 
 def test_find_reason_other_text_is_not_recognised():

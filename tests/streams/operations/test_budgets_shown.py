@@ -9,7 +9,7 @@ import pytest
 from routing.budgets.allow import AllowRule
 from routing.budgets.budget import Budget
 from routing.budgets.money import PICO, to_usd
-from streams.ledger.reservations import decode_reserved
+from streams.ledger.reservations import decode_reservations
 from streams.messages.query import decode_query
 from streams.messages.request_needs import estimated_prompt_tokens
 from streams.operations.explained_counters import shown_counters, unaffordable
@@ -105,9 +105,9 @@ def test_plan_shows_what_lanes_and_pool_hold_of_each_counter():
     for _ in range(10):
         stream.send(2, metadata={"team": "ads"}, max_tokens=50)
         stream.round(1.0)
-    charged, held, pool = holdings(stream.plan, stream.ledgers())
+    charged, unspent, pool = holdings(stream.plan, stream.ledgers())
     names = stream.plan.counters.names
-    assert (charged + held + pool == stream.plan.budgets).all()
+    assert (charged + unspent + pool == stream.plan.budgets).all()
     assert charged.tolist() == [stream.charged(*key) for key in stream.plan.counters.keys]
     assert charged[names.index("total")] == charged[names.index("team=ads")] > 0
     rows = {
@@ -116,7 +116,7 @@ def test_plan_shows_what_lanes_and_pool_hold_of_each_counter():
         if line.split()[:1] and line.split()[0] in names
     }
     for column, (name, unit) in enumerate(zip(names, ("usd", "tokens", "usd", "usd", "usd"), strict=True)):
-        amounts = [int(array[column]) for array in (stream.plan.budgets, charged, held, pool)]
+        amounts = [int(array[column]) for array in (stream.plan.budgets, charged, unspent, pool)]
         shown = [f"{to_usd(one):.6f}" if unit == "usd" else str(one) for one in amounts]
         assert rows[name] == [f"{stream.plan.prices[column]:.4g}", *shown]
 
@@ -126,7 +126,7 @@ def test_explain_shows_what_the_lane_had_of_each_counter_before_the_query():
     stream.send(4, metadata={"team": "ads"}, models=list(MODELS[:1]), max_tokens=300)
     stream.round()
     (message,) = stream.topics.of(stream.names.reservations, POOL)
-    reserved = decode_reserved(message.value() or b"")
+    reserved = decode_reservations(message.value() or b"")
     assert len(reserved.offsets) == 4
     units = {budget.name: budget.unit for budget in stream.plan.counters.budgets}
     granted = stream.plan.granted[POOL]

@@ -44,20 +44,23 @@ def test_explain_of_all_decisions_recomputes_the_same_choice(stepped: SteppedRou
                 assert decision["agrees"] is True
                 decisions[decision["lane"]].append(decision)
     assert stages == {"routed", "unserved", "deferred"}
-    assert all("routed" in [decision["stage"] for decision in made] for made in decisions.values())
+    assert all(
+        "routed" in [decision["stage"] for decision in lane_decisions]
+        for lane_decisions in decisions.values()
+    )
     written = {}
     for slug in ("small", "vendor-middle", "large"):
         for message in read_topics([stepped.topics.llm(slug)]):
             fields = orjson.loads(message.value())
             written.setdefault(fields["id"], []).append(fields["routing"])
     spent = dict.fromkeys(MODELS, 0.0)
-    for lane, made in decisions.items():
-        made.sort(key=lambda decision: decision["offset"])
-        for one, following in pairwise(made):
+    for lane, lane_decisions in decisions.items():
+        lane_decisions.sort(key=lambda decision: decision["offset"])
+        for one, following in pairwise(lane_decisions):
             if one["transaction"] == following["transaction"]:
                 for name, model in by_name(one).items():
                     assert by_name(following)[name]["available_before"] == model["available_after"]
-        for decision in made:
+        for decision in lane_decisions:
             models = by_name(decision)
             if decision["stage"] == "routed":
                 chosen = models[decision["model"]]

@@ -16,26 +16,26 @@ def test_holdings_after_repeated_grants_add_up_to_the_budget():
     ledgers = make_ledgers() | {1: make_ledger(1, released)}
     plan = make_plan(granted=granted)
 
-    charged, held, pool = holdings(plan, ledgers)
+    charged, unspent, pool = holdings(plan, ledgers)
 
     assert to_usd(charged).tolist() == [4, 6]
-    assert to_usd(held).tolist() == [1 + 3, 2 + 8]
-    assert (charged + held + pool == plan.budgets).all()
+    assert to_usd(unspent).tolist() == [1 + 3, 2 + 8]
+    assert (charged + unspent + pool == plan.budgets).all()
     assert plan.granted[:, 0].sum() > plan.budgets[0]
 
 
 def test_holdings_of_an_overdrawn_llm_have_nothing_free():
     ledgers = {0: make_ledger(0, make_account(charged=ints(12 * USD, 0)))}
-    charged, held, pool = holdings(make_plan(), ledgers)
+    charged, unspent, pool = holdings(make_plan(), ledgers)
     assert (charged[0], pool[0]) == (12 * USD, 0)
-    assert held[0] == 4 * USD, "of the other lane"
+    assert unspent[0] == 4 * USD, "of the other lane"
 
 
 def test_holdings_ignore_ledgers_of_another_period():
     ledgers = {0: make_ledger(0, make_account(2, charged=ints(9 * USD, 0)))}
-    charged, held, _ = holdings(make_plan(), ledgers)
+    charged, unspent, _ = holdings(make_plan(), ledgers)
     assert not charged.any()
-    assert to_usd(held).tolist() == [8, 16]
+    assert to_usd(unspent).tolist() == [8, 16]
 
 
 def test_plan_lines_have_origin_and_amounts():

@@ -45,8 +45,8 @@ class MemoryView:
         return dict(self.kept)
 
     def write(self, lane: int, **account) -> None:
-        made = replace(Account.fresh(account.pop("period", 1), 2), **account)
-        self.kept[lane] = replace(LedgerRecord.fresh(lane), models=MODELS, account=made)
+        changed = replace(Account.fresh(account.pop("period", 1), 2), **account)
+        self.kept[lane] = replace(LedgerRecord.fresh(lane), models=MODELS, account=changed)
 
     def enter(self, period: int, *lanes: int) -> None:
         """Let lanes enter a period and keep their last account."""

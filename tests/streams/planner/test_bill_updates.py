@@ -199,27 +199,27 @@ class Cluster:
 @given(moves)
 @settings(max_examples=300)
 def test_bills_after_random_steps_equal_all_charges_and_are_closed(steps):
-    made = Cluster()
+    cluster = Cluster()
     for step in steps:
-        made.do(*step)
+        cluster.do(*step)
     for lane in range(3):  # all come to a period of their own, and nothing stays open
-        made.do("enter", lane, 0)
-    made.do("roll", 0, 0)
+        cluster.do("enter", lane, 0)
+    cluster.do("roll", 0, 0)
     for _ in range(200):
         for lane in range(3):
-            made.do("settle", lane, 0)
+            cluster.do("settle", lane, 0)
     for lane in range(3):
-        made.do("enter", lane, 0)
-    made.look()
-    whole = {
-        lane: LedgerRecord(lane, MODELS, made.ledgers[lane].account, accounts)
-        for lane, accounts in made.truth.items()
+        cluster.do("enter", lane, 0)
+    cluster.look()
+    records = {
+        lane: LedgerRecord(lane, MODELS, cluster.ledgers[lane].account, accounts)
+        for lane, accounts in cluster.truth.items()
     }
-    for period in range(1, made.plan.period):
-        bill = made.topic[period]
-        assert bill == summarise(period, MODELS, make_plan().budgets.tolist(), 3, whole)
+    for period in range(1, cluster.plan.period):
+        bill = cluster.topic[period]
+        assert bill == summarise(period, MODELS, make_plan().budgets.tolist(), 3, records)
         assert (bill.closed, bill.settling) == (True, False)
-    assert made.bills.final_through(made.plan, made.ledgers) == made.plan.period - 1
+    assert cluster.bills.final_through(cluster.plan, cluster.ledgers) == cluster.plan.period - 1
 
 
 @pytest.mark.parametrize("lane", [0, 1])

@@ -42,8 +42,8 @@ def test_open_after_death_of_owner_publishes_the_same_plans(cluster, after):
         cluster.view.write(0, arrived=6 * number)
     for _ in range(8):
         cluster.deliver(undisturbed, 1)
-    whole = {plan.version: plan for plan in cluster.plans if plan.learned}
-    assert sorted(whole) == [1, 2, 3]
+    plans_by_version = {plan.version: plan for plan in cluster.plans if plan.learned}
+    assert sorted(plans_by_version) == [1, 2, 3]
 
     cluster.topics.kept[cluster.names.plans, 0].clear()
     first = cluster.open_planner()
@@ -56,8 +56,8 @@ def test_open_after_death_of_owner_publishes_the_same_plans(cluster, after):
     again = [plan for plan in cluster.plans if plan.learned]
     assert [plan.version for plan in again] == [1, 2, 3]
     for plan in again:
-        assert np.array_equal(plan.prices, whole[plan.version].prices)
-        assert plan.solved_from.observed == whole[plan.version].solved_from.observed
+        assert np.array_equal(plan.prices, plans_by_version[plan.version].prices)
+        assert plan.solved_from.observed == plans_by_version[plan.version].solved_from.observed
 
 
 def test_publish_of_fenced_planner_raises(cluster):

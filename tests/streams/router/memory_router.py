@@ -132,22 +132,22 @@ class MemoryRouter:
 
     def places(self) -> dict[str, list[str]]:
         """Return the topics that hold each query, by its id, as a reader of committed messages sees them."""
-        found: dict[str, list[str]] = {}
+        places: dict[str, list[str]] = {}
         named = {self.names.llm(model.slug): name for name, model in self.catalogue.models.items()}
         named |= {self.names.unserved: "unserved", self.names.dlq: "dlq"}
         for (topic, _), messages in self.topics.kept.items():
             if topic in named:
                 for message in messages:
                     body = orjson.loads(message.value())
-                    found.setdefault(body["id"], []).append(named[topic])
-        return found
+                    places.setdefault(body["id"], []).append(named[topic])
+        return places
 
     def routed(self) -> list[dict]:
         out = []
         for name, model in self.catalogue.models.items():
             topic = self.names.llm(model.slug)
             for message in [
-                one for place, kept in self.topics.kept.items() if place[0] == topic for one in kept
+                one for place, messages in self.topics.kept.items() if place[0] == topic for one in messages
             ]:
                 out.append(orjson.loads(message.value()))
                 assert out[-1]["routing"]["model"] == name

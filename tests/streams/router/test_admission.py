@@ -123,13 +123,13 @@ def plan_of(*names: str) -> Plan:
 
 def test_charge_bounds_includes_all_of_the_request():
     charge = charge_bounds(lambda plan: {"m": (1.0, 2.0)}, 100)
-    asked = [query(prompt="Hi"), query(prompt="Hi", messages=[user("x" * 1000)], max_tokens=7)]
-    charged = charge(asked, Estimates(np.zeros((2, 1)), np.zeros((2, 1))), plan_of("m"))
+    queries = [query(prompt="Hi"), query(prompt="Hi", messages=[user("x" * 1000)], max_tokens=7)]
+    charged = charge(queries, Estimates(np.zeros((2, 1)), np.zeros((2, 1))), plan_of("m"))
     assert charged.answer_tokens == [100, 7]
     charges = charged.pico[:, 0]
     # 1 USD per million tokens is 1e6 picodollars per token
-    assert charges[0] == (max_prompt_tokens(asked[0]) * 1 + 100 * 2) * 10**6
-    assert charges[1] == (max_prompt_tokens(asked[1]) * 1 + 7 * 2) * 10**6
+    assert charges[0] == (max_prompt_tokens(queries[0]) * 1 + 100 * 2) * 10**6
+    assert charges[1] == (max_prompt_tokens(queries[1]) * 1 + 7 * 2) * 10**6
 
 
 def test_charge_bounds_of_removed_llm_exceeds_any_grant():

@@ -11,7 +11,7 @@ from routing.budgets.counters import Counters
 from routing.budgets.money import PICO, to_pico
 from routing.policy.plan import Plan
 from streams.ledger.account_format import counter_of
-from streams.ledger.reservations import decode_reserved
+from streams.ledger.reservations import decode_reservations
 from tests.streams.router.memory_router import (
     POOL,
     MemoryRouter,
@@ -151,7 +151,7 @@ def test_reservations_say_which_counters_they_drew_on():
     router.deliver(router.open_lane())
 
     (message,) = router.topics.of(router.names.reservations)
-    reserved = decode_reserved(message.value())
+    reserved = decode_reservations(message.value())
     assert reserved.counters is not None
     assert len(reserved.available) == len(reserved.counters)
     for model, row in zip(reserved.model, reserved.columns, strict=True):

@@ -38,9 +38,9 @@ def arrivals(sources=None) -> IntakeBatch:
 
 
 def explored(*arguments) -> np.ndarray:
-    found = choose_explorations(*arguments, QueryTerms())
-    assert found is not None
-    return found.model
+    explorations = choose_explorations(*arguments, QueryTerms())
+    assert explorations is not None
+    return explorations.model
 
 
 def test_choose_explorations_of_deferred_query_equals_its_own_lane():
@@ -72,9 +72,9 @@ def test_align_compares_llm_only_after_enough_answers():
         enough, offsets = align(source, plan), np.arange(COUNT)
         arguments = (plan, enough, arrivals(), 0, offsets, charge, QueryTerms())
         assert choose_explorations(SETTINGS, *arguments) is None
-        every = choose_explorations(settings_of(exploration=0.2, exploration_budget=0.5), *arguments)
-        assert every is not None
+        explorations = choose_explorations(settings_of(exploration=0.2, exploration_budget=0.5), *arguments)
+        assert explorations is not None
         # a budget of one picodollar for 100 queries, half of it for exploration
-        assert every.share[0].tolist() == pytest.approx([0.005] * 3)
+        assert explorations.share[0].tolist() == pytest.approx([0.005] * 3)
     # once the history covers the LLM, the history counts
     assert align(WIDE, plan_with(0)).comparable.all()

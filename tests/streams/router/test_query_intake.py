@@ -74,8 +74,8 @@ def carried(*numbers: float) -> dict:
     return {"prompt": "p", "embedding": b64encode(np.array(numbers, "<f2").tobytes()).decode()}
 
 
-def offsets(found) -> list[int]:
-    return [record.offset for record in found]
+def offsets(given_records) -> list[int]:
+    return [record.offset for record in given_records]
 
 
 def test_decode_uses_carried_embeddings_and_embeds_others(intake):
@@ -101,8 +101,8 @@ def test_decode_query_of_messages_embeds_their_text(intake):
 
 
 def test_decode_invalid_records_rejects_them_and_keeps_order(intake):
-    given = records("one", b"{", carried(np.nan, 0, 0, 0), "two", {"prompt": 7}, carried(0, 0, 0, 0), "three")
-    arrivals = intake.decode(given)
+    batch = records("one", b"{", carried(np.nan, 0, 0, 0), "two", {"prompt": 7}, carried(0, 0, 0, 0), "three")
+    arrivals = intake.decode(batch)
     assert offsets(arrivals.records) == [0, 3, 6]
     assert {record.offset: error.field for record, error in arrivals.refused} == {
         1: "value",
@@ -137,15 +137,15 @@ def test_decode_no_records_returns_empty_batch(intake):
 
 
 def test_decode_remembered_records_does_not_estimate_again(intake):
-    given = records("one", "break", b"{", "two")
-    sampled = intake.decode(given, remember=True)
+    batch = records("one", "break", b"{", "two")
+    sampled = intake.decode(batch, remember=True)
     estimated = intake.estimator.rows
-    routed = intake.decode(given)
+    routed = intake.decode(batch)
     assert routed.estimates.quality.tolist() == sampled.estimates.quality.tolist()
     assert offsets(routed.records) == offsets(sampled.records) == [0, 3]
     assert {record.offset for record, _ in routed.refused} == {1, 2}
     assert intake.estimator.rows == estimated + 1, "the one that was refused, and no other"
-    intake.decode(given)
+    intake.decode(batch)
     assert intake.estimator.rows == 2 * estimated + 1, "taken once, it is not kept longer"
 
 

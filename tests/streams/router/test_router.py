@@ -8,14 +8,16 @@ import pytest
 from confluent_kafka import KafkaException
 from jsonschema import Draft202012Validator
 
+from routing.budgets.cost_quantile import CostQuantile
 from routing.budgets.money import PICO, read_pico
-from streams.ledger.reservations import decode_reserved
+from streams.ledger.reservations import decode_reservations
 from streams.messages.dead_letter import split_dead_letter_headers
 from streams.messages.deferred import (
     OVERFLOW_HEADER,
 )
 from streams.messages.json_schemas import message_schema
-from streams.router.charges import charge_bounds
+from streams.messages.routing_info import RoutingInfo
+from streams.router.charges import AnswerLimit, charge_bounds
 from tests.streams.router.memory_router import POOL, PRICED, MemoryRouter, ids, plan_with
 from tests.streams.stepped_router import MODELS
 
@@ -54,7 +56,7 @@ def test_route_batch_produces_reservations_with_decisions_and_grants(router):
     router.send(*ids(9))
     router.deliver(processor)
     (message,) = router.topics.of(router.names.reservations)
-    reserved = decode_reserved(message.value())
+    reserved = decode_reservations(message.value())
     by_offset = {query["routing"]["offset"]: query for query in router.routed()}
     assert reserved.offsets.tolist() == sorted(by_offset)
     for offset, model, charge in zip(reserved.offsets, reserved.model, reserved.charge, strict=True):
@@ -113,6 +115,25 @@ def test_route_with_bounds_writes_paid_answer_tokens_into_message(router):
     router.deliver(router.open_lane(POOL))
     bounds = {query["id"]: query["routing"]["max_tokens"] for query in router.routed()}
     assert bounds == {"own": 9, "default": 50, "deferred": 50, "deferred own": 9}
+
+
+def test_route_with_a_percentile_limits_answers_to_twice_their_reservation(router):
+    priced = dict.fromkeys(MODELS, (0.0, 0.01))
+    quantile = CostQuantile(0.95, dict.fromkeys(MODELS, 1.5))
+    router.shared = replace(router.shared, answer_limit=AnswerLimit("p95", quantile, lambda plan: priced))
+    granted = np.array([[PICO] * 3, [0] * 3, [PICO] * 3], dtype=np.int64)
+    router.plans.latest = plan_with(granted=granted, target=granted)
+    router.send(*ids(5))
+    router.send("deferred", lane=1)
+    router.deliver(router.open_lane(0))
+    router.deliver(router.open_lane(1))
+    router.deliver(router.open_lane(POOL))
+    routed = [RoutingInfo.decode(query) for query in router.routed()]
+    assert len(routed) == 6
+    for routing in routed:
+        assert (routing.reserve, routing.bound) == ("p95", None)
+        assert routing.max_tokens is not None
+        assert routing.max_tokens * 0.01e-6 == pytest.approx(2 * routing.cost, abs=0.01e-6)
 
 
 def test_route_with_estimates_writes_no_answer_tokens(router):

@@ -54,7 +54,7 @@ def test_session_memory_is_bounded_and_reads_field_or_header():
     records = [SimpleNamespace(headers=())] * 3
     decided = SimpleNamespace(
         arrivals=SimpleNamespace(queries=queries, records=records),
-        routed=SimpleNamespace(choice=SimpleNamespace(tolist=lambda: [0, 1, 0])),
+        decisions=SimpleNamespace(choice=SimpleNamespace(tolist=lambda: [0, 1, 0])),
         plan=SimpleNamespace(models=("a", "b")),
     )
     memory.remember(decided)  # type: ignore[arg-type]

@@ -13,10 +13,10 @@ def test_quantiles_of_any_values_are_exact_to_a_bucket(values: list[float], shar
     histogram = Histogram()
     histogram.observe_all(values)
 
-    found = quantiles(histogram.edges, histogram.counts()[0], [share])[0]
+    quantile = quantiles(histogram.edges, histogram.counts()[0], [share])[0]
 
     exact = float(np.quantile(values, share, method="inverted_cdf"))
-    assert exact / 1.3 <= found <= exact * 1.3
+    assert exact / 1.3 <= quantile <= exact * 1.3
 
 
 def test_observe_all_equals_repeated_observe():

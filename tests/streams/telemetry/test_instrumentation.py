@@ -158,12 +158,12 @@ def test_dead_letters_of_each_commit_are_reported(metrics):
     good, bad = record_sent(1.0, 0), record_sent(1.0, 1)
     processor = SyntheticProcessor(0)
     processor.upcoming = decide(0, arrived([good], [bad]), 0)
-    seen: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     instrumented = instrument_router(
         processor,  # type: ignore[arg-type]
         metrics,
         lambda: None,
-        on_dead_letters=lambda queries, dead: seen.append((queries, dead)),
+        on_dead_letters=lambda queries, dead: reports.append((queries, dead)),
     )
     instrumented.process([good, bad])
-    assert seen == [(2, 1)]
+    assert reports == [(2, 1)]

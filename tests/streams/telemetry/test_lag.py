@@ -61,10 +61,12 @@ class Watched:
 
 @pytest.fixture
 def watched(bootstrap_servers: str, unique: Callable[[str], str]) -> Iterator[Watched]:
-    made = Watched(bootstrap_servers, unique("lag"))
-    yield made
-    names = [name for name in existing_partitions(made.admin) if name.startswith(made.settings.topic_prefix)]
-    for future in made.admin.delete_topics(names).values():
+    stream = Watched(bootstrap_servers, unique("lag"))
+    yield stream
+    names = [
+        name for name in existing_partitions(stream.admin) if name.startswith(stream.settings.topic_prefix)
+    ]
+    for future in stream.admin.delete_topics(names).values():
         future.result(30)
 
 

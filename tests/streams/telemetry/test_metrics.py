@@ -43,11 +43,11 @@ def make_metrics() -> Metrics:
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
-    found = {}
+    values = {}
     for family in text_string_to_metric_families(metrics.text().decode()):
         for sample in family.samples:
-            found[sample.name, tuple(value for _, value in sorted(sample.labels.items()))] = sample.value
-    return found
+            values[sample.name, tuple(value for _, value in sorted(sample.labels.items()))] = sample.value
+    return values
 
 
 def test_metrics_names_equal_the_exported_series():
@@ -55,29 +55,29 @@ def test_metrics_names_equal_the_exported_series():
     record = make_ledgers()[0]
     lapsed = replace(record, account=replace(record.account, lapsed=ints(1, 0)))
     metrics.committed(replace(record, account=make_account(), outcomes={}, reported={}), lapsed)
-    found = {name for name, _ in samples(metrics)}
+    exported = {name for name, _ in samples(metrics)}
 
-    own = {name for name in found if not name.startswith("port_process_")}
+    own = {name for name in exported if not name.startswith("port_process_")}
     assert own <= names()
     # a worker without lanes has none of these
     without_groups = {"port_budget_values"}
     assert names() - own == {"port_lane_pending_queries", "port_lane_unreadable_ratio"} | without_groups
-    assert all(name.startswith("port_") for name in found)
+    assert all(name.startswith("port_") for name in exported)
 
 
 def test_values_of_budgets_have_a_bounded_number_of_series():
     overview = summarise_cluster(make_shared_plan(), make_shared_ledgers(), 0.0)
-    found = samples(
+    values = samples(
         Metrics(Sources(lambda: overview, lambda: Lag({}), lambda: None, lambda: True, lambda: 0.0))
     )
 
-    used = {labels: value for (name, labels), value in found.items() if name == "port_budget_used_ratio"}
+    used = {labels: value for (name, labels), value in values.items() if name == "port_budget_used_ratio"}
     assert set(used) == {("few", ""), ("team", "*"), ("team", "ads"), ("team", "search"), ("total", "")}
     assert used["team", "search"] == pytest.approx(0.8)
-    assert found["port_budget_spent_units", ("team", "search")] == pytest.approx(5.0)
-    assert found["port_budget_reserved_units", ("team", "search")] == pytest.approx(3.0)
-    assert found["port_budget_limit_units", ("team", "*")] == pytest.approx(42.0)
-    assert found["port_budget_values", ("team",)] == 44
+    assert values["port_budget_spent_units", ("team", "search")] == pytest.approx(5.0)
+    assert values["port_budget_reserved_units", ("team", "search")] == pytest.approx(3.0)
+    assert values["port_budget_limit_units", ("team", "*")] == pytest.approx(42.0)
+    assert values["port_budget_values", ("team",)] == 44
 
 
 def test_counters_after_a_transaction_equal_its_changes():
@@ -95,28 +95,30 @@ def test_counters_after_a_transaction_equal_its_changes():
     )
     after = replace(before, account=account, outcomes={"settled": 13, "late": 1, "duplicate": 2})
     metrics.committed(before, after)
-    found = samples(metrics)
+    values = samples(metrics)
 
-    assert found["port_queries_total", ("small", "served")] == 2
-    assert found["port_queries_total", ("vendor/large", "served")] == 1
-    assert found["port_queries_total", ("", "unserved")] == 1
-    assert found["port_queries_total", ("", "dead")] == 0
-    assert found["port_reservations_dollars_total", ("small",)] == 3
-    assert found["port_settlements_dollars_total", ("small",)] == 2
-    assert found["port_settlements_total", ("small",)] == 1
+    assert values["port_queries_total", ("small", "served")] == 2
+    assert values["port_queries_total", ("vendor/large", "served")] == 1
+    assert values["port_queries_total", ("", "unserved")] == 1
+    assert values["port_queries_total", ("", "dead")] == 0
+    assert values["port_reservations_dollars_total", ("small",)] == 3
+    assert values["port_settlements_dollars_total", ("small",)] == 2
+    assert values["port_settlements_total", ("small",)] == 1
     # 3 were reserved and only 1 more is charged: what settled for 2 had reserved 4
-    assert found["port_settled_reservations_dollars_total", ("small",)] == 4
-    assert found["port_outcomes_total", ("settled",)] == 1
-    assert found["port_outcomes_total", ("duplicate",)] == 2
-    assert ("port_queries_total", ("", "served")) not in found
+    assert values["port_settled_reservations_dollars_total", ("small",)] == 4
+    assert values["port_outcomes_total", ("settled",)] == 1
+    assert values["port_outcomes_total", ("duplicate",)] == 2
+    assert ("port_queries_total", ("", "served")) not in values
 
 
 def test_counters_of_planned_llms_begin_at_zero():
     """Prometheus sees no increase in a series that appears with its first event."""
-    found = samples(make_metrics())
+    values = samples(make_metrics())
     for name in MODEL_COUNTERS:
-        assert found[f"port_{name}_total", ("small",)] == found[f"port_{name}_total", ("vendor/large",)] == 0
-    assert found["port_queries_total", ("vendor/large", "served")] == 0
+        assert (
+            values[f"port_{name}_total", ("small",)] == values[f"port_{name}_total", ("vendor/large",)] == 0
+        )
+    assert values["port_queries_total", ("vendor/large", "served")] == 0
     assert {"lapsed_reservations", "settlements_dollars", "reported_answers"} <= set(MODEL_COUNTERS)
 
 
@@ -137,27 +139,27 @@ def test_counters_continue_over_the_end_of_a_period():
         late = replace(last, settled=last.settled + ints(USD // 2, 0), charged=ints(USD // 2, 0))
         metrics.committed(make_ledger(0, now, closed=last), make_ledger(0, now, closed=late))
         last = late
-    found = samples(metrics)
+    values = samples(metrics)
 
-    assert found["port_queries_total", ("small", "served")] == 2 + 4
-    assert found["port_queries_total", ("", "unserved")] == 1
-    assert found["port_settlements_dollars_total", ("small",)] == 1.0
+    assert values["port_queries_total", ("small", "served")] == 2 + 4
+    assert values["port_queries_total", ("", "unserved")] == 1
+    assert values["port_settlements_dollars_total", ("small",)] == 1.0
 
 
 def test_gauges_equal_the_cluster_summary():
-    found = samples(make_metrics())
+    values = samples(make_metrics())
 
-    assert found["port_budget_dollars", ("vendor/large",)] == 20
-    assert found["port_left_dollars", ("small",)] == 6
-    assert found["port_plan_version", ()] == 7
-    assert found["port_period_progress_ratio", ()] == pytest.approx(0.41)
-    assert found["port_lag_queries", ()] == 45
-    assert found["port_lag_worst_queries", ()] == 40
-    assert found["port_dead_letters", ("queries",)] == 3
-    assert found["port_cost_error_ratio", ("small",)] == pytest.approx(-1 / 3)
-    assert found["port_unanswered_queries", ("small",)] == 18
-    assert found["port_oldest_unanswered_seconds", ("vendor/large",)] == 0
-    assert found["port_up_ratio", ()] == 1
+    assert values["port_budget_dollars", ("vendor/large",)] == 20
+    assert values["port_left_dollars", ("small",)] == 6
+    assert values["port_plan_version", ()] == 7
+    assert values["port_period_progress_ratio", ()] == pytest.approx(0.41)
+    assert values["port_lag_queries", ()] == 45
+    assert values["port_lag_worst_queries", ()] == 40
+    assert values["port_dead_letters", ("queries",)] == 3
+    assert values["port_cost_error_ratio", ("small",)] == pytest.approx(-1 / 3)
+    assert values["port_unanswered_queries", ("small",)] == 18
+    assert values["port_oldest_unanswered_seconds", ("vendor/large",)] == 0
+    assert values["port_up_ratio", ()] == 1
 
 
 class LaneWithOpenReservations:
@@ -180,10 +182,10 @@ def test_oldest_unanswered_covers_the_lanes_of_this_worker():
     }
     made_up: Any = SimpleNamespace(all=lanes, events={})
     overview = lambda: summarise_cluster(make_plan(), make_ledgers(), 1100.0)  # noqa: E731
-    found = samples(Metrics(Sources(overview, Lag, lambda: made_up, lambda: True, lambda: 0.0)))
+    values = samples(Metrics(Sources(overview, Lag, lambda: made_up, lambda: True, lambda: 0.0)))
 
-    assert 400 <= found["port_oldest_unanswered_seconds", ("small",)] < 9000
-    assert found["port_oldest_unanswered_seconds", ("vendor/large",)] == 0
+    assert 400 <= values["port_oldest_unanswered_seconds", ("small",)] < 9000
+    assert values["port_oldest_unanswered_seconds", ("vendor/large",)] == 0
 
 
 def test_histograms_record_stages_latencies_and_solves():
@@ -193,13 +195,13 @@ def test_histograms_record_stages_latencies_and_solves():
     metrics.stage("commit", 0.02, 0)  # nothing was in it
     metrics.stage("solve", 0.5, 0)
     metrics.latencies(np.array([0.05, 0.5, -0.001]))
-    found = samples(metrics)
+    values = samples(metrics)
 
-    assert found["port_stage_seconds_count", ("commit",)] == 1
-    assert found["port_batch_queries_sum", ()] == 10
-    assert found["port_planner_solves_total", ()] == 1
-    assert found["port_latency_seconds_count", ()] == 3
-    assert found["port_latency_seconds_bucket", ("0.1",)] == 2
+    assert values["port_stage_seconds_count", ("commit",)] == 1
+    assert values["port_batch_queries_sum", ()] == 10
+    assert values["port_planner_solves_total", ()] == 1
+    assert values["port_latency_seconds_count", ()] == 3
+    assert values["port_latency_seconds_bucket", ("0.1",)] == 2
 
 
 def test_labels_are_bounded():
@@ -222,6 +224,6 @@ def test_lane_unreadable_marks_an_unreadable_lane():
             lambda: {("queries", 1): Unreadable(40, 44, "damaged")},
         )
     )
-    found = samples(metrics)
-    marked = {labels: found[name, labels] for name, labels in found if name == "port_lane_unreadable_ratio"}
+    values = samples(metrics)
+    marked = {labels: values[name, labels] for name, labels in values if name == "port_lane_unreadable_ratio"}
     assert marked == {("queries:0",): 0, ("queries:1",): 1}

@@ -34,9 +34,9 @@ def test_timeline_of_weeks_is_small_and_coarser_with_age():
     assert len(topic) <= sum(count for _, count in RINGS)
     recent = timeline.since(end - 1000, limit=10_000)
     assert len(recent) >= 100
-    whole = timeline.since(0, limit=10_000)
-    assert whole[0]["at"] <= 1e9 + 3600
-    assert [p["at"] for p in whole] == sorted({p["at"] for p in whole})
+    points = timeline.since(0, limit=10_000)
+    assert points[0]["at"] <= 1e9 + 3600
+    assert [p["at"] for p in points] == sorted({p["at"] for p in points})
 
 
 def test_since_with_a_limit_thins_out_and_keeps_both_ends():
@@ -50,9 +50,9 @@ def test_since_with_a_limit_thins_out_and_keeps_both_ends():
 
 
 def test_point_has_the_fields_of_the_page():
-    found = point(summarise_cluster(make_plan(), make_ledgers(), 1100.0), 1100.0, lag=5)
+    newest = point(summarise_cluster(make_plan(), make_ledgers(), 1100.0), 1100.0, lag=5)
 
-    assert found["served"] == [30, 8]
-    assert found["charged"] == [4, 6]
-    assert (found["arrived"], found["unserved"], found["lag"]) == (41, 3, 5)
-    assert found["quality_reported"][1] is None
+    assert newest["served"] == [30, 8]
+    assert newest["charged"] == [4, 6]
+    assert (newest["arrived"], newest["unserved"], newest["lag"]) == (41, 3, 5)
+    assert newest["quality_reported"][1] is None

@@ -73,11 +73,11 @@ def spans(batch: DecidedBatch):
 
 def test_span_of_a_traced_query_has_the_clients_span_as_parent():
     parent = [("traceparent", f"00-{TRACE}-{SPAN}-01".encode()), ("other", b"x")]
-    found = spans(decided(parent, parent, parent))
+    created = spans(decided(parent, parent, parent))
 
-    assert {f"{span.context.trace_id:032x}" for span in found} == {TRACE}
-    assert {f"{span.parent.span_id:016x}" for span in found} == {SPAN}
-    served, deferred, unserved = found
+    assert {f"{span.context.trace_id:032x}" for span in created} == {TRACE}
+    assert {f"{span.parent.span_id:016x}" for span in created} == {SPAN}
+    served, deferred, unserved = created
     assert (served.attributes["port.model"], served.attributes["port.cost_dollars"]) == ("small", 0.5)
     assert served.attributes["messaging.message.id"] == "q0"
     assert (served.start_time, served.end_time) == (1_700_000_000 * 10**9, 1_700_000_000_500_000_000)
@@ -106,11 +106,11 @@ def test_tracing_with_a_missing_exporter_is_off_and_logged():
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bytes]]]:
     """Something that takes what is sent to OpenTelemetry's endpoint: paths and bodies."""
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="extra `tracing` is not installed")
-    taken: list[tuple[str, bytes]] = []
+    requests: list[tuple[str, bytes]] = []
 
     class Collector(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            taken.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            requests.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
             self.end_headers()
 
@@ -121,7 +121,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bytes
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        yield taken
+        yield requests
         server.shutdown()
 
 

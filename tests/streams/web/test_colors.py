@@ -40,9 +40,9 @@ Floats = NDArray[np.float64]
 
 def colour(theme: str, name: str) -> Floats:
     """Linear RGB of a variable of the style sheet."""
-    found = re.search(rf"--{name}: #([0-9a-f]{{6}})", theme)
-    assert found, name
-    value = np.array([int(found[1][i : i + 2], 16) for i in (0, 2, 4)]) / 255
+    match = re.search(rf"--{name}: #([0-9a-f]{{6}})", theme)
+    assert match, name
+    value = np.array([int(match[1][i : i + 2], 16) for i in (0, 2, 4)]) / 255
     return np.asarray(np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4))
 
 
@@ -55,8 +55,10 @@ def lab(linear: Floats) -> Floats:
 @pytest.mark.parametrize("sight", SIGHT)
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_colours_of_one_chart_differ(theme: str, sight: str):
-    seen = [lab(np.array(SIGHT[sight]) @ colour(theme, f"c{i}")) for i in range(DISTINCT)]
-    apart = {(i, j): float(np.linalg.norm(seen[i] - seen[j])) for i in range(DISTINCT) for j in range(i)}
+    colours = [lab(np.array(SIGHT[sight]) @ colour(theme, f"c{i}")) for i in range(DISTINCT)]
+    apart = {
+        (i, j): float(np.linalg.norm(colours[i] - colours[j])) for i in range(DISTINCT) for j in range(i)
+    }
     assert {pair: distance for pair, distance in apart.items() if distance < FURTHER_APART} == {}
 
 

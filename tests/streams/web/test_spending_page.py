@@ -122,8 +122,8 @@ async def test_rates_between_points_include_all_queries(
     def look() -> None:
         with browse() as driver:
             opened(driver, url)
-            found = driver.execute_script(RATES, points, bills)
-            assert [row["served"]["m"] for row in found] == served
+            rows = driver.execute_script(RATES, points, bills)
+            assert [row["served"]["m"] for row in rows] == served
 
     await in_browser(look)
 

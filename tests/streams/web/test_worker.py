@@ -175,7 +175,7 @@ def test_pages_of_two_workers_show_the_whole_cluster(router: Router, browse: Any
         assert ask(urls[0], path)[0] == 404
 
     # traceparent is where it was
-    (landing,) = [found[0] for place, found in router.landed.items() if router.sent[place] == name]
+    (landing,) = [outputs[0] for place, outputs in router.landed.items() if router.sent[place] == name]
     assert ("traceparent", TRACE) in list(landing.entry.headers)
 
     with browse(1280, 1000) as driver:

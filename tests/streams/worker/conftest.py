@@ -27,10 +27,10 @@ def no_variables(monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def check(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ConfigReport]:
     def run(connect: bool = False, **variables: object) -> ConfigReport:
-        given = {f"PORT_{name.upper()}": str(value) for name, value in variables.items()}
-        for name, value in given.items():
+        environment = {f"PORT_{name.upper()}": str(value) for name, value in variables.items()}
+        for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        return check_config(given, connect=connect)
+        return check_config(environment, connect=connect)
 
     return run
 

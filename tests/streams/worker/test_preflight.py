@@ -19,11 +19,11 @@ def test_check_config_with_fitting_settings_reports_values_and_sources(
     report = check(**fitting(folder), horizon=77)
 
     assert report.mistakes == []
-    found = sources(report)
-    assert found["horizon"] == ("77", "PORT_HORIZON")
-    assert found["eps"] == ("0.5", str(folder / "catalogue.yaml"))
-    assert found["k"] == ("5", "default")
-    assert list(found) == list(Settings.model_fields)
+    in_force = sources(report)
+    assert in_force["horizon"] == ("77", "PORT_HORIZON")
+    assert in_force["eps"] == ("0.5", str(folder / "catalogue.yaml"))
+    assert in_force["k"] == ("5", "default")
+    assert list(in_force) == list(Settings.model_fields)
 
 
 def test_check_config_with_a_preset_applies_its_defaults_to_unset_settings(
@@ -31,10 +31,10 @@ def test_check_config_with_a_preset_applies_its_defaults_to_unset_settings(
 ):
     assert sources(check(**fitting(folder), preset="paper"))["resolve"] == ("once", "preset paper")
 
-    found = sources(check(**fitting(folder), preset="static", resolve_every=9))
+    in_force = sources(check(**fitting(folder), preset="static", resolve_every=9))
 
-    assert found["resolve"] == ("every", "preset static")
-    assert found["resolve_every"] == ("9", "PORT_RESOLVE_EVERY")
+    assert in_force["resolve"] == ("every", "preset static")
+    assert in_force["resolve_every"] == ("9", "PORT_RESOLVE_EVERY")
     (mistake,) = check(**fitting(folder), preset="fast").mistakes
     assert mistake.startswith("preset: 'fast' needs a history of")
 
@@ -108,11 +108,11 @@ def test_check_config_with_a_malformed_settings_section_reports_it(
     capsys: pytest.CaptureFixture[str],
 ):
     (folder / "catalogue.yaml").write_text(f"budget_usd: 1\nmodels: [a, b]\nsettings: {section}\n")
-    given = fitting(folder)
+    variables = fitting(folder)
     if "history" in section:
-        del given["history"]
+        del variables["history"]
 
-    mistakes = check(**given).mistakes
+    mistakes = check(**variables).mistakes
 
     assert any(text.startswith(reported) for text in mistakes)
     assert "hunter2" not in repr(mistakes)
@@ -151,9 +151,9 @@ def test_check_config_with_missing_topics_adds_a_note(
     unique: Callable[[str], str],
 ):
     prefix = unique("check") + "."
-    given = fitting(folder) | {"bootstrap_servers": bootstrap_servers, "topic_prefix": prefix}
+    variables = fitting(folder) | {"bootstrap_servers": bootstrap_servers, "topic_prefix": prefix}
 
-    report = check(connect=True, **given)
+    report = check(connect=True, **variables)
 
     assert report.mistakes == []
     (note,) = report.notes
@@ -161,7 +161,7 @@ def test_check_config_with_missing_topics_adds_a_note(
     assert note.endswith("not created yet; run `python -m streams topics create`")
 
     create_topic(admin, f"{prefix}queries", 3, {})
-    (mistake,) = check(connect=True, **given).mistakes
+    (mistake,) = check(connect=True, **variables).mistakes
     assert f"{prefix}queries" in mistake
     assert "3" in mistake
 

@@ -30,8 +30,8 @@ def test_check_config_with_an_unfitted_history_tops_up_samples_unless_the_preset
     check: Callable[..., ConfigReport], folder: Path, preset: str, in_force: str
 ):
     """A history that was not fitted takes the paper's estimator, and tops few samples up all the same."""
-    found = sources(check(**fitting(folder), preset=preset))["top_up_samples"]
-    assert found == (in_force, "preset paper" if preset == "paper" else "default")
+    top_up_samples = sources(check(**fitting(folder), preset=preset))["top_up_samples"]
+    assert top_up_samples == (in_force, "preset paper" if preset == "paper" else "default")
     assert sources(check(**fitting(folder), preset=preset, top_up_samples=True))["top_up_samples"] == (
         "True",
         "PORT_TOP_UP_SAMPLES",
@@ -55,9 +55,9 @@ def test_check_config_with_a_modified_history_reports_it(check: Callable[..., Co
 def test_check_config_with_a_missing_embedder_reports_it(
     check: Callable[..., ConfigReport], folder: Path, history: str
 ):
-    given = fitting(folder) | ({} if history == "there" else {"history": folder / "none"})
+    variables = fitting(folder) | ({} if history == "there" else {"history": folder / "none"})
 
-    mistakes = check(**given, embedder="/nope").mistakes
+    mistakes = check(**variables, embedder="/nope").mistakes
 
     assert [text for text in mistakes if text.startswith("embedder: model: '/nope' is no folder")]
     assert len(mistakes) == 1 + (history != "there")
