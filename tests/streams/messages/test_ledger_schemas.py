@@ -18,7 +18,7 @@ from streams.ledger.account_format import account_from_dict
 from streams.ledger.changes import LedgerChanges
 from streams.ledger.quality_residuals import QualityResiduals
 from streams.ledger.record import LedgerRecord
-from streams.ledger.reservations import decode_reserved, encode_reserved
+from streams.ledger.reservations import decode_reservations, encode_reservations
 from streams.ledger.sample_batch import SampleBatch
 from streams.messages.json_schemas import message_schema
 from streams.messages.rejection import RejectedMessage
@@ -139,14 +139,14 @@ def test_reservations_schema_accepts_every_batch_and_needs_the_decoders_fields(
         "tokens": np.ones(count, dtype=np.int64),
         "returns": np.array([[7, 1, 5]], dtype=np.int64),
     }
-    value = encode_reserved(batch(offsets, 7.5, **(drawn if shared else {})))
+    value = encode_reservations(batch(offsets, 7.5, **(drawn if shared else {})))
     assert_fits("reservations", value)
-    assert_need_the_same_fields("reservations", orjson.loads(value), decode_reserved)
+    assert_need_the_same_fields("reservations", orjson.loads(value), decode_reservations)
 
 
 def columns_of(count: int) -> dict[str, st.SearchStrategy[str]]:
     """Return the columns of the same number of queries, with the bytes of any numbers."""
-    good = orjson.loads(encode_reserved(batch(list(range(count)))))
+    good = orjson.loads(encode_reservations(batch(list(range(count)))))
     schema = message_schema("reservations")
     columns = [name for name in schema["required"] if "contentEncoding" in schema["properties"][name]]
     return {name: st.just(good[name]) for name in columns}
@@ -169,7 +169,7 @@ def reservations(draw: st.DrawFn) -> dict[str, Any]:
 @EXAMPLES
 @given(reservations())
 def test_reservations_of_the_schema_are_decoded(fields: dict[str, Any]):
-    assert_accepted("reservations", fields, decode_reserved)
+    assert_accepted("reservations", fields, decode_reservations)
 
 
 # ---- samples -----------------------------------------------------------------------------------------------
