@@ -7,6 +7,8 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linprog
+from scipy.sparse import csc_array
 
 from routing.arrays import FloatArray, IntArray
 from routing.budgets.counters import UNKNOWN, Counters
@@ -184,12 +186,6 @@ class ProgramSolution:
     prices: FloatArray
 
 
-def load_solver() -> None:
-    """Load the modules of the first solve, which would otherwise take a second longer than the next."""
-    import scipy.optimize
-    import scipy.sparse.linalg  # noqa: F401
-
-
 def solve_program(program: RoutingProgram) -> ProgramSolution:
     """Solve a program by HiGHS.
 
@@ -209,10 +205,6 @@ def solve_program(program: RoutingProgram) -> ProgramSolution:
     >>> round(solution.objective, 6), bool(0.4 <= solution.prices[0] <= 0.9)
     (0.9, True)
     """
-    # loaded here: of a router's workers only the planner's needs them
-    from scipy.optimize import linprog
-    from scipy.sparse import csc_array
-
     n, models = program.quality.shape
     size = len(program.counters)
     assignment, prices = np.zeros((n, models)), np.zeros(size)

@@ -7,7 +7,6 @@ from confluent_kafka import KafkaError, KafkaException
 from routing.budgets.cost_quantile import quantile_level
 from routing.estimators.base import Estimates
 from routing.planning.planner import Planner
-from routing.planning.program import load_solver
 from routing.policy.alignment import Alignment
 from streams.config.planning_settings import planning_settings
 from streams.config.settings import Settings
@@ -138,7 +137,6 @@ class ProcessorFactory:
 
     def _make_planner(self) -> Planner:
         """Return a planner for the catalogue in force, before its first period."""
-        load_solver()
         settings, catalogue = self._context.settings, self._context.catalogue
         if not catalogue.wait(CATALOGUE_SECONDS):
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the catalogue's topic was not read"))
