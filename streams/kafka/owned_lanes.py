@@ -19,13 +19,13 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streams.config.settings import Settings
+from streams.kafka.alternating_producer import AlternatingProducer
 from streams.kafka.bounded_clients import Consumer
 from streams.kafka.clients import reader_config, transactional_config
 from streams.kafka.complete_reading import BLOCKED_SECONDS, GIVE_UP_SECONDS, read_completely
 from streams.kafka.offsets import PASSING_ERRORS, Place
 from streams.kafka.rounds import LaneProducer, Rounds, record_digest
 from streams.kafka.topic_access import TopicAccess
-from streams.kafka.transactions import FencedProducer
 
 log = structlog.get_logger(__name__)
 
@@ -238,7 +238,7 @@ class OwnedLanes(TopicAccess):
         log.info("former_owner_fenced", topic=place[0], partition=place[1], id=transactional_id)
         own: dict[str, Any] = {"transactional.id": transactional_id}
         with suppress(KafkaException):
-            FencedProducer(transactional_config(self._settings, "") | own)
+            AlternatingProducer(transactional_config(self._settings, "") | own)
 
     @contextmanager
     def _client(self, isolation: str) -> Iterator[Consumer]:

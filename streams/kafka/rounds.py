@@ -17,9 +17,10 @@ from hashlib import blake2b
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from streams.kafka.alternating_producer import AlternatingProducer
 from streams.kafka.group_membership import GroupMembership
 from streams.kafka.offsets import Place
-from streams.kafka.transactions import FencedProducer, Transaction
+from streams.kafka.transactions import Transaction
 from streams.messages.headers import Headers
 
 log = structlog.get_logger(__name__)
@@ -28,7 +29,7 @@ MAX_ROUND_MESSAGES = 20_000
 """A round takes no further lane once it has this many messages."""
 
 Message = tuple[str, bytes | None, bytes | None, Headers | None, int, Callable[[int], None] | None]
-"""Arguments of `FencedProducer.produce`."""
+"""Arguments of `AlternatingProducer.produce`."""
 
 
 def record_digest(value: bytes) -> str:
@@ -155,10 +156,10 @@ class Rounds:
         Opens the producer of that id, and fences its former owner.
     """
 
-    def __init__(self, transactional_id: str, open_producer: Callable[[], FencedProducer]) -> None:
+    def __init__(self, transactional_id: str, open_producer: Callable[[], AlternatingProducer]) -> None:
         self.transactional_id = transactional_id
         self._open_producer = open_producer
-        self._producer: FencedProducer | None = None
+        self._producer: AlternatingProducer | None = None
         self._opening, self._lock = threading.Lock(), threading.Lock()
         self._membership: GroupMembership | None = None
         self._lanes: dict[Place, LaneProducer] = {}
@@ -198,7 +199,7 @@ class Rounds:
             self._lanes[place] = lane
         return lane
 
-    def producer(self) -> FencedProducer:
+    def producer(self) -> AlternatingProducer:
         """Return the open producer. Opening it ends what a former one of the same id had begun.
 
         Raises

@@ -15,6 +15,7 @@ from faust.types import TP, StreamT
 
 from routing.policy.plan import Plan
 from streams.config.settings import Settings
+from streams.kafka.alternating_producer import AlternatingProducer
 from streams.kafka.clients import outcome_consumer, round_config
 from streams.kafka.follower import FOLLOW_WAIT_MS
 from streams.kafka.group_membership import GroupMembership
@@ -22,7 +23,6 @@ from streams.kafka.owned_lanes import OwnedLanes
 from streams.kafka.rounds import Rounds
 from streams.kafka.topic_access import TopicAccess
 from streams.kafka.topics import input_partitions
-from streams.kafka.transactions import FencedProducer
 from streams.lanes.faust_app import FetchTopic, RouterApp
 from streams.lanes.faust_clients import faust_brokers, faust_credentials
 from streams.lanes.lanes import REST_SHARE, Lanes
@@ -136,7 +136,7 @@ class Worker:
             return TopicAccess(settings)
         name = f"worker-{settings.instance_id or secrets.token_hex(8)}"
         self.rounds = Rounds(
-            f"{settings.app_id}-{name}", lambda: FencedProducer(round_config(settings, name))
+            f"{settings.app_id}-{name}", lambda: AlternatingProducer(round_config(settings, name))
         )
         return OwnedLanes(settings, self.rounds)
 

@@ -10,12 +10,12 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.config.settings import Settings
 from streams.kafka import complete_reading, owned_lanes
+from streams.kafka.alternating_producer import AlternatingProducer
 from streams.kafka.bounded_clients import Consumer
 from streams.kafka.clients import client_config, reader_config, transactional_config
 from streams.kafka.group_membership import GroupMembership
 from streams.kafka.owned_lanes import LastCommit, OwnedLanes, lane_topics
 from streams.kafka.rounds import Rounds
-from streams.kafka.transactions import FencedProducer
 
 MakeWorker = Callable[[str], "LaneWorker"]
 
@@ -26,7 +26,7 @@ class LaneWorker:
     def __init__(self, settings: Settings, name: str, member: GroupMembership) -> None:
         self.settings = settings
         self.rounds = Rounds(
-            f"{settings.app_id}-{name}", lambda: FencedProducer(transactional_config(settings, name))
+            f"{settings.app_id}-{name}", lambda: AlternatingProducer(transactional_config(settings, name))
         )
         self.rounds.assign(member, set())
         self.access = OwnedLanes(settings, self.rounds)
@@ -37,12 +37,12 @@ class LaneWorker:
             transaction.produce(self.settings.topics.ledger, value, partition=lane)
             transaction.commit(next_offset)
 
-    def begin(self, lane: int, value: bytes, next_offset: int, *, send: bool) -> FencedProducer:
+    def begin(self, lane: int, value: bytes, next_offset: int, *, send: bool) -> AlternatingProducer:
         """Begin a round as a worker does, and leave it open."""
         producer = self.rounds.producer()
         producer.begin()
         producer.produce(self.settings.topics.ledger, value, partition=lane)
-        producer._producer.flush(10)
+        producer._producers[0]._producer.flush(10)
         if send:
             membership = self.rounds._membership
             assert membership is not None
@@ -94,11 +94,14 @@ def make_worker(bootstrap_servers: str, unique: Callable[[str], str]) -> Iterato
     admin.delete_topics(names)
 
 
+@pytest.mark.parametrize("rounds_before", [0, 1], ids=["one producer", "the other"])
 def test_next_owner_ends_the_round_of_a_dead_one_and_reads_the_last_record(
-    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+    make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch, rounds_before: int
 ) -> None:
     monkeypatch.setattr(owned_lanes, "BLOCKED_SECONDS", 0.3)
     dead, heir = make_worker("dead"), make_worker("heir")
+    for _ in range(rounds_before):
+        dead.commit(1, b"elsewhere", 1)
     dead.commit(0, b"first", 1)
     left_open = dead.begin(0, b"second", 2, send=True)
     producer = heir.access.open_producer("lane-0")
