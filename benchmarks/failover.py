@@ -81,17 +81,9 @@ def endpoint() -> Iterator[tuple[str, ThreadingHTTPServer]]:
 @contextmanager
 def fleet(run: Run, model: str, url: str, log: Path) -> Iterator[None]:
     """Run `python -m producers.fleet` of an LLM."""
-    command = [
-        sys.executable,
-        "-m",
-        "producers.fleet",
-        "--llm",
-        model,
-        "--base-url",
-        url,
-        "--concurrency",
-        "4",
-    ]
+    command = [sys.executable, "-m", "producers.fleet", "--llm", model, "--base-url", url]
+    # the demo's catalogue has no prices
+    command += ["--concurrency", "4", "--cost", "reserved"]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -101,6 +93,8 @@ def fleet(run: Run, model: str, url: str, log: Path) -> Iterator[None]:
         )
         try:
             yield
+            if process.poll() is not None:
+                raise RuntimeError(f"the fleet ended: {log.read_text()}")
         finally:
             process.terminate()
             process.wait(60)

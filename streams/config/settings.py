@@ -146,7 +146,7 @@ class Settings(FailureSettings):
         default=10_000,
         ge=0,
         le=10_000_000,
-        description="Queries whose estimates a worker keeps for when the same prompt comes again; 0: none.",
+        description="Prompts whose estimates a worker keeps, unless they carry an embedding; 0: none.",
     )
 
     decision_log: bool = Field(

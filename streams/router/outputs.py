@@ -28,7 +28,7 @@ from streams.messages.headers import headers_of
 from streams.messages.query import encode_routed, encode_unserved
 from streams.messages.record import Record
 from streams.messages.rejection import RejectedMessage
-from streams.messages.routing_info import RoutingInfo
+from streams.messages.routing_info import FIRST_ATTEMPT, RoutingInfo
 from streams.messages.samples import encode_samples
 from streams.messages.unserved import UnservedReason
 from streams.router.batch import DecidedBatch
@@ -83,15 +83,16 @@ def produce_queries(
     cost, choice = to_usd(decisions.charge).tolist(), decisions.choice.tolist()
     prices = prices_per_dollar(batch)
     probability = None if decisions.probability is None else decisions.probability.tolist()
-    limits = batch.answer_tokens
+    limits, reserve, attempts = batch.answer_tokens, None, arrivals.attempts
     if answer_limit is not None:
+        reserve = answer_limit.reserve
         limits = answer_limit.tokens([plan.models[i] for i in served_by.tolist()], cost, plan)
     for row, (source, query) in enumerate(zip(arrivals.records, arrivals.queries, strict=True)):
         i = choice[row]
         origin = None if sources is None else sources[row]
         lane = batch.lane if origin is None else origin[0]
         headers = list(source.headers) if source.headers else None
-        attempt = arrivals.attempt(row)
+        attempt = FIRST_ATTEMPT if attempts is None else attempts[row]
         position = batch.lane, source.offset, attempt.number
         number, tried = attempt.number, attempt.tried or None
         if i >= 0:
@@ -110,10 +111,13 @@ def produce_queries(
                 limits[row],
                 number,
                 tried,
-                probability=None if probability is None else probability[row],
-                reserve=None if answer_limit is None else answer_limit.reserve,
+                None,
+                None,
+                None if probability is None else probability[row],
+                reserve,
             )
-            headers = event_headers(headers, EventType.ROUTED, events_from, position, now)
+            if headers:
+                headers = event_headers(headers, EventType.ROUTED, events_from, position, now)
             partition = lane % llm_partitions
             out(llm_topics[i], encode_routed(query, routing), source.key, headers, partition=partition)
         elif i == DEFERRED:

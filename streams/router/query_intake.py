@@ -10,9 +10,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from routing.arrays import (
-    FloatArray,
-)
+from routing.arrays import FloatArray, IntArray
 from routing.embedding.embedder import Embedder
 from routing.embedding.missing_embedder import MissingEmbedderError
 from routing.embedding.query_batch import (
@@ -35,7 +33,7 @@ from streams.messages.record import (
 )
 from streams.messages.rejection import RejectedMessage, RejectionReason
 from streams.router.batch import IntakeBatch
-from streams.router.estimate_cache import EstimateCache
+from streams.router.estimate_cache import EstimateCache, unpack
 from streams.router.field_notes import FieldNotes
 
 log = structlog.get_logger(__name__)
@@ -129,30 +127,38 @@ class QueryIntake:
         models = len(self.estimator.models)
         quality, cost = np.zeros((len(queries), models)), np.ones((len(queries), models))
         cluster = np.full(len(queries), UNKNOWN_CLUSTER)
-        unknown: list[int] = []
-        keys: list[bytes] = []
-        for row, (record, query) in enumerate(zip(records, queries, strict=True)):
-            estimates = self._remembered.pop(record.offset, None) if self._remembered else None
-            if estimates is None:
-                key, estimates = self._cache.get(query)
-                if estimates is None:
-                    unknown.append(row)
-                    keys.append(key)
-                    continue
-            quality[row], cost[row], cluster[row] = estimates
+        rows = np.arange(len(queries))
+        if self._remembered:
+            rows = self._recall(records, quality, cost, cluster)
+        unestimated = queries if len(rows) == len(queries) else [queries[row] for row in rows]
+        keys, known = self._cache.find(unestimated)
+        if known:
+            cached = rows[list(known)]
+            quality[cached], cost[cached], cluster[cached] = unpack(list(known.values()))
+            fresh = [number for number in range(len(rows)) if number not in known]
+            rows, keys = rows[fresh], [keys[number] for number in fresh]
         bad = {}
-        if unknown:
-            rows = np.array(unknown, dtype=np.intp)
-            batch, refused = self._embed([queries[row] for row in unknown])
-            bad = {unknown[row]: error for row, error in refused.items()}
-            fresh = self._estimate(batch)
-            quality[rows], cost[rows] = fresh.quality, fresh.cost
-            if fresh.cluster is not None:
-                cluster[rows] = fresh.cluster
-            for number, (row, key) in enumerate(zip(unknown, keys, strict=True)):
-                if number not in refused:
-                    self._cache.put(key, (quality[row], cost[row], int(cluster[row])))
+        if len(rows):
+            batch, refused = self._embed([queries[row] for row in rows])
+            bad = {int(rows[number]): error for number, error in refused.items()}
+            estimates = self._estimate(batch)
+            quality[rows], cost[rows] = estimates.quality, estimates.cost
+            if estimates.cluster is not None:
+                cluster[rows] = estimates.cluster
+            self._cache.put(keys, estimates, cluster[rows], refused)
         return Estimates(quality, cost, None if self._clusters is None else cluster), bad
+
+    def _recall(
+        self, records: list[Record], quality: FloatArray, cost: FloatArray, cluster: IntArray
+    ) -> NDArray[np.intp]:
+        """Fill in the estimates that are remembered, and return the rows of the other queries."""
+        unknown = []
+        for row, record in enumerate(records):
+            if (estimates := self._remembered.pop(record.offset, None)) is None:
+                unknown.append(row)
+            else:
+                quality[row], cost[row], cluster[row] = estimates
+        return np.array(unknown, dtype=np.intp)
 
     def _estimate(self, batch: QueryBatch) -> Estimates:
         """Return the estimates of a batch, with its clusters."""

@@ -59,3 +59,10 @@ def test_decode_rejected_prompt_is_not_kept():
     batch = make_intake(cache).decode(records("one", "break"))
     assert len(batch.refused) == 1
     assert len(cache) == 1
+
+
+def test_decode_queries_with_embeddings_are_not_kept():
+    cache = EstimateCache(10)
+    plain, own = records("p", carried(9, 0, 0, 0))
+    make_intake(cache).decode([plain, own])
+    assert (len(cache), cache.misses) == (1, 1)
