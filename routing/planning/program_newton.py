@@ -59,8 +59,8 @@ def newton_program_prices(
     >>> from routing.budgets.terms import QueryTerms
     >>> from routing.estimators.base import Estimates
     >>> counters = Counters.of((Budget("total", limit=1.0),), ("a", "b"))
-    >>> made = Estimates(np.array([[0.9, 0.2], [0.4, 0.3]]), np.ones((2, 2)))
-    >>> prices = newton_program_prices(RoutingProgram.of(counters, made, QueryTerms(), np.array([1.0])))
+    >>> estimates = Estimates(np.array([[0.9, 0.2], [0.4, 0.3]]), np.ones((2, 2)))
+    >>> prices = newton_program_prices(RoutingProgram.of(counters, estimates, QueryTerms(), np.array([1.0])))
     >>> bool(0.4 <= prices[0] <= 0.9)
     True
     """
