@@ -19,7 +19,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streams.config.settings import Settings
-from streams.kafka.alternating_producer import AlternatingProducer
+from streams.kafka.alternating_producers import AlternatingProducers
 from streams.kafka.bounded_clients import Consumer
 from streams.kafka.clients import reader_config, transactional_config
 from streams.kafka.complete_reading import BLOCKED_SECONDS, GIVE_UP_SECONDS, read_completely
@@ -134,7 +134,7 @@ class OwnedLanes(TopicAccess):
         """
         topics = self._lanes[name]
         # what an earlier process of this transactional id has left open
-        self._rounds.producer()
+        self._rounds.producers()
         last = self._stable_commit(topics.input)
         if not last.transactional_id:
             # fence a worker with a transaction per lane, which no offset fences
@@ -238,7 +238,7 @@ class OwnedLanes(TopicAccess):
         log.info("former_owner_fenced", topic=place[0], partition=place[1], id=transactional_id)
         own: dict[str, Any] = {"transactional.id": transactional_id}
         with suppress(KafkaException):
-            AlternatingProducer(transactional_config(self._settings, "") | own)
+            AlternatingProducers(transactional_config(self._settings, "") | own)
 
     @contextmanager
     def _client(self, isolation: str) -> Iterator[Consumer]:

@@ -17,7 +17,7 @@ from hashlib import blake2b
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from streams.kafka.alternating_producer import AlternatingProducer
+from streams.kafka.alternating_producers import AlternatingProducers
 from streams.kafka.group_membership import GroupMembership
 from streams.kafka.offsets import Place
 from streams.kafka.transactions import Transaction
@@ -29,7 +29,7 @@ MAX_ROUND_MESSAGES = 20_000
 """A round takes no further lane once it has this many messages."""
 
 Message = tuple[str, bytes | None, bytes | None, Headers | None, int, Callable[[int], None] | None]
-"""Arguments of `AlternatingProducer.produce`."""
+"""Arguments of `FencedProducer.produce`."""
 
 
 def record_digest(value: bytes) -> str:
@@ -152,14 +152,14 @@ class Rounds:
     Parameters
     ----------
     transactional_id : str
-    open_producer : callable
-        Opens the producer of that id, and fences its former owner.
+    open_producers : callable
+        Opens the producers of that id, and fences their former owner.
     """
 
-    def __init__(self, transactional_id: str, open_producer: Callable[[], AlternatingProducer]) -> None:
+    def __init__(self, transactional_id: str, open_producers: Callable[[], AlternatingProducers]) -> None:
         self.transactional_id = transactional_id
-        self._open_producer = open_producer
-        self._producer: AlternatingProducer | None = None
+        self._open_producers = open_producers
+        self._producers: AlternatingProducers | None = None
         self._opening, self._lock = threading.Lock(), threading.Lock()
         self._membership: GroupMembership | None = None
         self._lanes: dict[Place, LaneProducer] = {}
@@ -199,18 +199,18 @@ class Rounds:
             self._lanes[place] = lane
         return lane
 
-    def producer(self) -> AlternatingProducer:
-        """Return the open producer. Opening it ends what a former one of the same id had begun.
+    def producers(self) -> AlternatingProducers:
+        """Return the open producers. Opening them ends what former ones of the same ids had begun.
 
         Raises
         ------
         KafkaException
-            The broker does not open it.
+            The broker does not open them.
         """
         with self._opening:
-            if self._producer is None:
-                self._producer = self._open_producer()
-            return self._producer
+            if self._producers is None:
+                self._producers = self._open_producers()
+            return self._producers
 
     def commit(self, batch: LaneBatch) -> None:
         """Put a batch into the next round, and return when that has ended.
@@ -238,7 +238,7 @@ class Rounds:
     def close(self) -> None:
         """Release the producer."""
         with self._opening:
-            self._producer = None
+            self._producers = None
 
     # ---- a round -----------------------------------------------------------------------------------------
 
@@ -292,7 +292,7 @@ class Rounds:
         KafkaException
             The transaction was rolled back, or its end is unknown. In that case the next producer ends it.
         """
-        producer = self.producer()
+        producer = self.producers().next()
         committed = False
         try:
             producer.begin()
@@ -305,7 +305,7 @@ class Rounds:
         finally:
             if not committed and not producer.close():
                 with self._opening:
-                    self._producer = None
+                    self._producers = None
 
     def _offset(self, batch: LaneBatch) -> TopicPartition:
         """Return a lane's offset, with the digest of its record and the transactional id."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,7 +97,11 @@ class Estimation:
         log.info("embedder_loaded", seconds=round(time.monotonic() - began, 1))
 
     def leave_one_out(self) -> Estimates:
-        """Return estimates for the history's own rows, [H, M], with their clusters."""
+        """Return estimates for the history's own rows, [H, M], with their clusters; computed once."""
+        return self._leave_one_out
+
+    @cached_property
+    def _leave_one_out(self) -> Estimates:
         own = self.estimator.leave_one_out()
         if self.clusters is None:
             return own
@@ -104,7 +109,7 @@ class Estimation:
 
     def cost_quantile(self, level: float) -> CostQuantile:
         """Return a quantile of the true cost over its leave-one-out estimate, by LLM."""
-        own, actual = self.estimator.leave_one_out(), self.history.history.cost
+        own, actual = self.leave_one_out(), self.history.history.cost
         return CostQuantile.fit(level, self.estimator.models, own.cost, actual)
 
     def budgets(self, catalogue: Catalogue) -> tuple[Budget, ...]:

@@ -95,7 +95,6 @@ class ProcessorFactory:
         self._view, self._overflow = view, overflow
         self._notes = FieldNotes()
         self._cache = EstimateCache(context.settings.estimate_cache)
-        self._leave_one_out: Estimates | None = None
 
     def create(self, topic: str, partition: int) -> LaneProcessor:
         """Return the processor of an input partition: a router, or the planner for the samples.
@@ -144,9 +143,7 @@ class ProcessorFactory:
         names = version.catalogue.names
 
         def history() -> Estimates:
-            if self._leave_one_out is None:
-                self._leave_one_out = self._estimation.leave_one_out()
-            return Alignment(self._estimation.estimator.models, names).apply(self._leave_one_out)
+            return Alignment(self._estimation.estimator.models, names).apply(self._estimation.leave_one_out())
 
         needed_now = settings.warmup == "history" or settings.resolve == "every"
         return Planner(

@@ -15,7 +15,7 @@ from faust.types import TP, StreamT
 
 from routing.policy.plan import Plan
 from streams.config.settings import Settings
-from streams.kafka.alternating_producer import AlternatingProducer
+from streams.kafka.alternating_producers import AlternatingProducers
 from streams.kafka.clients import outcome_consumer, round_config
 from streams.kafka.follower import FOLLOW_WAIT_MS
 from streams.kafka.group_membership import GroupMembership
@@ -136,7 +136,7 @@ class Worker:
             return TopicAccess(settings)
         name = f"worker-{settings.instance_id or secrets.token_hex(8)}"
         self.rounds = Rounds(
-            f"{settings.app_id}-{name}", lambda: AlternatingProducer(round_config(settings, name))
+            f"{settings.app_id}-{name}", lambda: AlternatingProducers(round_config(settings, name))
         )
         return OwnedLanes(settings, self.rounds)
 

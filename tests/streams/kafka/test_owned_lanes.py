@@ -10,12 +10,13 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.config.settings import Settings
 from streams.kafka import complete_reading, owned_lanes
-from streams.kafka.alternating_producer import AlternatingProducer
+from streams.kafka.alternating_producers import AlternatingProducers
 from streams.kafka.bounded_clients import Consumer
 from streams.kafka.clients import client_config, reader_config, transactional_config
 from streams.kafka.group_membership import GroupMembership
 from streams.kafka.owned_lanes import LastCommit, OwnedLanes, lane_topics
 from streams.kafka.rounds import Rounds
+from streams.kafka.transactions import FencedProducer
 
 MakeWorker = Callable[[str], "LaneWorker"]
 
@@ -26,7 +27,7 @@ class LaneWorker:
     def __init__(self, settings: Settings, name: str, member: GroupMembership) -> None:
         self.settings = settings
         self.rounds = Rounds(
-            f"{settings.app_id}-{name}", lambda: AlternatingProducer(transactional_config(settings, name))
+            f"{settings.app_id}-{name}", lambda: AlternatingProducers(transactional_config(settings, name))
         )
         self.rounds.assign(member, set())
         self.access = OwnedLanes(settings, self.rounds)
@@ -37,12 +38,12 @@ class LaneWorker:
             transaction.produce(self.settings.topics.ledger, value, partition=lane)
             transaction.commit(next_offset)
 
-    def begin(self, lane: int, value: bytes, next_offset: int, *, send: bool) -> AlternatingProducer:
+    def begin(self, lane: int, value: bytes, next_offset: int, *, send: bool) -> FencedProducer:
         """Begin a round as a worker does, and leave it open."""
-        producer = self.rounds.producer()
+        producer = self.rounds.producers().next()
         producer.begin()
         producer.produce(self.settings.topics.ledger, value, partition=lane)
-        producer._producers[0]._producer.flush(10)
+        producer._producer.flush(10)
         if send:
             membership = self.rounds._membership
             assert membership is not None

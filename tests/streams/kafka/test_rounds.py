@@ -24,6 +24,9 @@ class RoundProducer:
         self.closes = True
         self._open: list[bytes] = []
 
+    def next(self) -> "RoundProducer":
+        return self
+
     def begin(self) -> None:
         self._open = []
 
@@ -57,7 +60,7 @@ class Cluster:
 
     @property
     def producer(self) -> RoundProducer:
-        self.rounds.producer()
+        self.rounds.producers()
         return self.producers[-1]
 
 
