@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -20,24 +19,24 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import count
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import orjson
 from confluent_kafka import Message, Producer
 
-from benchmarks import presets
-from benchmarks.latency import raw_prompts
+from benchmarks import presets, synthetic_queries
 from benchmarks.machine import describe
+from benchmarks.program import running
 from benchmarks.result_file import save
 from benchmarks.stream_run import Run
 from infra.broker.native import native_cluster
-from producers.evaluation.prepared_data import QUERIES
 from streams.kafka.clients import reader_config
 from streams.kafka.reading import read_to_end
+from streams.messages.headers import headers_of
 from streams.messages.plan import decode_plan
-from streams.messages.returned import REASON_HEADER
+from streams.messages.returned import decode_returned
 from streams.messages.routing_info import RoutingInfo
 
 ANSWER = {
@@ -81,49 +80,22 @@ def endpoint() -> Iterator[tuple[str, ThreadingHTTPServer]]:
 @contextmanager
 def fleet(run: Run, model: str, url: str, log: Path) -> Iterator[None]:
     """Run `python -m producers.fleet` of an LLM."""
-    command = [sys.executable, "-m", "producers.fleet", "--llm", model, "--base-url", url]
     # the demo's catalogue has no prices
-    command += ["--concurrency", "4", "--cost", "reserved"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            env=os.environ | run.variables | {"OPENAI_API_KEY": "none"},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            yield
-            if process.poll() is not None:
-                raise RuntimeError(f"the fleet ended: {log.read_text()}")
-        finally:
-            process.terminate()
-            process.wait(60)
+    options = ["--llm", model, "--base-url", url, "--concurrency", 4, "--cost", "reserved"]
+    environment = os.environ | run.variables | {"OPENAI_API_KEY": "none"}
+    with running(["producers.fleet", *options], environment, log) as process:
+        yield
+        if process.poll() is not None:
+            raise RuntimeError(f"the fleet ended: {log.read_text()}")
 
 
-class Traffic:
-    """Prompts of the demo, sent one after the other.
-
-    Parameters
-    ----------
-    run : Run
-    prompts : list of bytes
-        The messages, as many as will be sent at most.
-    """
-
-    def __init__(self, run: Run, prompts: list[bytes]) -> None:
-        self._topic, self._partitions = run.settings.topics.queries, run.settings.partitions
-        self._producer = Producer({"bootstrap.servers": run.settings.brokers()})
-        self._prompts, self._numbers = prompts, count()
-
-    def send(self, queries: int, rate: float) -> None:
-        """Send so many queries at a rate in queries/s."""
-        began = time.monotonic()
-        for sent in range(queries):
-            time.sleep(max(0.0, began + sent / rate - time.monotonic()))
-            number = next(self._numbers)
-            self._producer.produce(self._topic, self._prompts[number], partition=number % self._partitions)
-            self._producer.poll(0)
-        self._producer.flush(30)
+def send(run: Run, prompts: Iterator[bytes], queries: int, rate: float) -> None:
+    """Send the next prompts at a rate in queries/s."""
+    settings = run.settings
+    producer = Producer({"bootstrap.servers": settings.brokers()})
+    values = list(islice(prompts, queries))
+    for _ in synthetic_queries.paced(producer, settings.topics.queries, values, settings.partitions, rate):
+        pass
 
 
 def messages_of(run: Run, topic: str, partitions: int) -> list[Message]:
@@ -144,11 +116,11 @@ def most_used(run: Run) -> str:
     return used.most_common(1)[0][0]
 
 
-def measure(run: Run, traffic: Traffic, rate: float, seconds: float) -> dict[str, Any]:
+def measure(run: Run, prompts: Iterator[bytes], rate: float, seconds: float) -> dict[str, Any]:
     """Let the endpoint of the most used LLM end, and return the times of what follows."""
     settings, topics = run.settings, run.settings.topics
     with run.worker("fast", 0):
-        traffic.send(200, 200.0)
+        send(run, prompts, 200, 200.0)
         run.wait_until_decided(200, 120)
         model = most_used(run)
         slug = dict(zip(settings.read_catalogue().names, settings.read_catalogue().slugs, strict=True))[model]
@@ -156,11 +128,11 @@ def measure(run: Run, traffic: Traffic, rate: float, seconds: float) -> dict[str
             endpoint() as (url, server),
             fleet(run, model, url, run.folder / f"{run.name}-fleet.log"),
         ):
-            traffic.send(int(15 * rate), rate)
+            send(run, prompts, int(15 * rate), rate)
             server.shutdown()
             server.server_close()
             ended = 1000 * time.time()
-            traffic.send(int(seconds * rate), rate)
+            send(run, prompts, int(seconds * rate), rate)
     routed = messages_of(run, topics.llm(slug), settings.llm_topic_partitions)
     returns = messages_of(run, topics.returned, settings.partitions + 1)
     answers = messages_of(run, topics.answers, settings.partitions)
@@ -194,8 +166,7 @@ def attempt(message: Message) -> int:
 
 def reason_of(message: Message) -> str:
     """Return why a query was returned."""
-    reason = dict(message.headers() or [])[REASON_HEADER]
-    return reason.decode() if isinstance(reason, bytes) else str(reason)
+    return decode_returned(message.value(), headers_of(message)).reason
 
 
 def after(moment: float, messages: list[Message]) -> list[float]:
@@ -214,8 +185,9 @@ def main() -> int:
         folder = Path(name)
         prepared = presets.fitted("demo", None, "fast", folder, 1000)
         run = Run(cluster.bootstrap_servers, folder, 4, 10**7, presets.history_of(prepared))
-        prompts = raw_prompts(prepared / QUERIES)(int((20 + arguments.seconds) * arguments.rate) + 200, 1)
-        figures = measure(run, Traffic(run, prompts), arguments.rate, arguments.seconds)
+        count = 200 + int((15 + arguments.seconds) * arguments.rate) + 1
+        prompts = iter(presets.raw_messages(prepared, count))
+        figures = measure(run, prompts, arguments.rate, arguments.seconds)
     command = "python -m benchmarks.failover " + " ".join(sys.argv[1:])
     result = {"command": command.strip(), "machine": describe(), **figures}
     print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())

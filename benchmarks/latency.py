@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import orjson
@@ -13,7 +12,6 @@ from confluent_kafka import Producer, TopicPartition
 
 from benchmarks import synthetic_queries
 from benchmarks.stream_run import Run
-from routing.datasets.load import load_dataset
 from streams.kafka.bounded_clients import Consumer
 from streams.kafka.clients import reader_config
 from streams.kafka.follower import consume_available
@@ -23,18 +21,6 @@ WARM_RATE, WARM_SECONDS = 500, 20
 
 Messages = Callable[[int, int], list[bytes]]
 """Returns a number of messages, by a seed; their ids are `q<seed>-<number>`."""
-
-
-def raw_prompts(queries: Path) -> Messages:
-    """Return the maker of messages with the prompts of a data set, in its order, and no embeddings."""
-    prompts = load_dataset(queries).prompts
-
-    def messages(count: int, seed: int) -> list[bytes]:
-        return [
-            orjson.dumps({"id": f"q{seed}-{i}", "prompt": prompts[i % len(prompts)]}) for i in range(count)
-        ]
-
-    return messages
 
 
 def latency(

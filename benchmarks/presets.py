@@ -38,10 +38,10 @@ def fitted(dataset: str, embeddings: Path | None, preset: str, folder: Path, que
     return out
 
 
-def raw_messages(prepared: Path, count: int) -> list[bytes]:
-    """Return queries without embeddings, repeating the prompts of the data set."""
+def raw_messages(prepared: Path, count: int, prefix: str = "r") -> list[bytes]:
+    """Return queries without embeddings, repeating the prompts of the data set; ids begin with the prefix."""
     prompts = load_dataset(prepared / QUERIES).prompts
-    return [orjson.dumps({"id": f"r{i}", "prompt": prompts[i % len(prompts)]}) for i in range(count)]
+    return [orjson.dumps({"id": f"{prefix}{i}", "prompt": prompts[i % len(prompts)]}) for i in range(count)]
 
 
 def embedded_messages(prepared: Path, count: int) -> list[bytes]:

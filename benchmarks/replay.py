@@ -18,11 +18,11 @@ from typing import Any
 
 import orjson
 
+from benchmarks.program import ROOT, running
 from benchmarks.result_file import save
 from infra.broker.native import native_cluster
 from routing.arguments import positive_int
 
-ROOT = Path(__file__).resolve().parents[1]
 QUERIES = {"open_llm_v2": 8000, "routerbench_subset": 1500}
 """Number of rows of each data set that are queries; the others are the history."""
 
@@ -128,24 +128,13 @@ def run(
 @contextmanager
 def worker(module: Sequence[object], environment: dict[str, str], log: Path) -> Iterator[None]:
     """Run a worker with lanes for the length of a block."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *map(str, module)],
-            cwd=ROOT,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
+    with running(module, environment, log) as process:
         deadline = time.monotonic() + 120
         while b'"lanes_assigned"' not in log.read_bytes():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the worker has no lanes; see {log}")
             time.sleep(0.1)
         yield
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 if __name__ == "__main__":

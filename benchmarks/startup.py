@@ -11,6 +11,7 @@ from http.client import HTTPConnection, HTTPException
 
 import psutil
 
+from benchmarks.program import running
 from benchmarks.stream_run import Run
 from infra.broker.ports import free_ports
 
@@ -32,29 +33,19 @@ def start_of_worker(run: Run) -> dict[str, float]:
     """
     (port,) = free_ports(1)
     log_file = run.folder / f"{run.name}-start.log"
-    with open(log_file, "w") as log:
-        began = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streams", "worker"],
-            env=os.environ | run.variables | {"PORT_WEB_PORT": str(port)},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            while not _is_ready(port):
-                if process.poll() is not None or time.monotonic() - began > LIMIT_SECONDS:
-                    raise RuntimeError(f"the worker is not ready: {log_file.read_text()}")
-                time.sleep(0.02)
-            seconds = time.monotonic() - began
-            state = psutil.Process(process.pid)
-            return {
-                "seconds": round(seconds, 2),
-                "rss_mb": round(state.memory_info().rss / 1e6),
-                "threads": state.num_threads(),
-            }
-        finally:
-            process.terminate()
-            process.wait(60)
+    environment, began = os.environ | run.variables | {"PORT_WEB_PORT": str(port)}, time.monotonic()
+    with running(["streams", "worker"], environment, log_file) as process:
+        while not _is_ready(port):
+            if process.poll() is not None or time.monotonic() - began > LIMIT_SECONDS:
+                raise RuntimeError(f"the worker is not ready: {log_file.read_text()}")
+            time.sleep(0.02)
+        seconds = time.monotonic() - began
+        state = psutil.Process(process.pid)
+        return {
+            "seconds": round(seconds, 2),
+            "rss_mb": round(state.memory_info().rss / 1e6),
+            "threads": state.num_threads(),
+        }
 
 
 def time_of_help() -> float:

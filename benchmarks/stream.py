@@ -19,13 +19,12 @@ import orjson
 from confluent_kafka import Producer
 
 from benchmarks import bare_loop, presets, startup, synthetic_queries
-from benchmarks.latency import latency, raw_prompts
+from benchmarks.latency import latency
 from benchmarks.machine import describe
 from benchmarks.memory import decisions_per_second
 from benchmarks.result_file import save
 from benchmarks.stream_run import Run, throughput
 from infra.broker.native import native_cluster
-from producers.evaluation.prepared_data import QUERIES
 
 ROUTERS = ("constant", "knn5", "knn50")
 
@@ -163,7 +162,7 @@ def measure(servers: str, folder: Path, arguments: argparse.Namespace) -> dict[s
         0,
         numbers(arguments.fast_rates),
         arguments.seconds,
-        raw_prompts(prepared / QUERIES),
+        lambda count, seed: presets.raw_messages(prepared, count, f"q{seed}-"),
     )
     started = [
         startup.start_of_worker(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -17,6 +14,7 @@ import orjson
 import yaml
 
 from benchmarks import bare_loop, synthetic_queries
+from benchmarks.program import running
 from routing.history.history import EmbeddedHistory
 from streams.config.settings import Settings
 from streams.kafka.clients import reach_broker, reader_config
@@ -75,23 +73,9 @@ class Run:
     def worker(self, estimator: str, rows: int) -> Iterator[Path]:
         """A worker process; the path is where it writes its stages when it ends."""
         stages = self.folder / f"{self.name}-stages.json"
-        command = [sys.executable, "-m", "benchmarks.worker_process", "--estimator", estimator]
-        command += ["--rows", str(rows), "--stages", str(stages)]
-        log = open(self.folder / f"{self.name}.log", "w")  # noqa: SIM115 - the process writes on
-        process = subprocess.Popen(
-            command, env=os.environ | self.variables, stdout=log, stderr=subprocess.STDOUT
-        )
-        self.process = process
-        try:
+        module = ["benchmarks.worker_process", "--estimator", estimator, "--rows", rows, "--stages", stages]
+        with running(module, os.environ | self.variables, self.folder / f"{self.name}.log") as self.process:
             yield stages
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            log.close()
 
     def wait_until_decided(self, total: int, seconds: float) -> None:
         """Wait until the ledgers count this number of queries; reading them costs almost nothing."""
