@@ -175,12 +175,13 @@ def _pack(column: NDArray[Any]) -> str:
 
 def id_digest(text: str) -> int:
     """Return a 64-bit digest of a query id, to detect the outcome of another query."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    return int(id_digests([text])[0])
 
 
 def id_digests(ids: Sequence[str]) -> NDArray[np.uint64]:
     """Return the digests of query ids."""
-    return np.fromiter(map(id_digest, ids), dtype=np.uint64, count=len(ids))
+    digest = hashlib.blake2b
+    return np.frombuffer(b"".join([digest(text.encode(), digest_size=8).digest() for text in ids]), "<u8")
 
 
 class OpenReservations:

@@ -175,7 +175,12 @@ def encode_routed(query: Query, routing: RoutingInfo) -> bytes:
     >>> encode_routed(query, RoutingInfo(plan=3, period=1, partition=0, routed_at=None, offset=7))
     b'{"id":"a","prompt":"Why?","routing":{"plan":3,"period":1,"partition":0,"offset":7,"attempt":1}}'
     """
-    return query.value.rstrip()[:-1] + b',"routing":' + routing.encode() + b"}"
+    return append_routing(query, routing.encode())
+
+
+def append_routing(query: Query, routing: bytes) -> bytes:
+    """Return the query's bytes with an encoded `routing` added."""
+    return query.value.rstrip()[:-1] + b',"routing":' + routing + b"}"
 
 
 def encode_unserved(query: Query, reason: UnservedReason, routing: RoutingInfo) -> bytes:

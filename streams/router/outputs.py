@@ -25,9 +25,10 @@ from streams.messages.cloud_events import EventType, event_headers, event_source
 from streams.messages.dead_letter import dead_letter_headers
 from streams.messages.deferred import overflow_headers
 from streams.messages.headers import headers_of
-from streams.messages.query import encode_routed, encode_unserved
+from streams.messages.query import append_routing, encode_unserved
 from streams.messages.record import Record
 from streams.messages.rejection import RejectedMessage
+from streams.messages.routing_columns import Column, encode_rows
 from streams.messages.routing_info import FIRST_ATTEMPT, RoutingInfo
 from streams.messages.samples import encode_samples
 from streams.messages.unserved import UnservedReason
@@ -77,16 +78,8 @@ def produce_queries(
     plan, arrivals, decisions = batch.plan, batch.arrivals, batch.decisions
     sources, lanes = arrivals.sources, plan.lanes - plan.overflow
     events_from = event_source(topics.prefix)
-    # converted as a whole: one conversion per query costs more than the decision
-    served_by = np.maximum(decisions.choice, 0)
-    quality = np.take_along_axis(batch.estimates.quality, served_by[:, None], 1)[:, 0].tolist()
-    cost, choice = to_usd(decisions.charge).tolist(), decisions.choice.tolist()
-    prices = prices_per_dollar(batch)
-    probability = None if decisions.probability is None else decisions.probability.tolist()
-    limits, reserve, attempts = batch.answer_tokens, None, arrivals.attempts
-    if answer_limit is not None:
-        reserve = answer_limit.reserve
-        limits = answer_limit.tokens([plan.models[i] for i in served_by.tolist()], cost, plan)
+    choice, attempts = decisions.choice.tolist(), arrivals.attempts
+    routings = _encode_routings(batch, now, answer_limit) if arrivals.records else []
     for row, (source, query) in enumerate(zip(arrivals.records, arrivals.queries, strict=True)):
         i = choice[row]
         origin = None if sources is None else sources[row]
@@ -94,32 +87,11 @@ def produce_queries(
         headers = list(source.headers) if source.headers else None
         attempt = FIRST_ATTEMPT if attempts is None else attempts[row]
         position = batch.lane, source.offset, attempt.number
-        number, tried = attempt.number, attempt.tried or None
         if i >= 0:
-            routing = RoutingInfo(
-                plan.version,
-                plan.period,
-                batch.lane,
-                now,
-                source.offset,
-                origin,
-                plan.models[i],
-                quality[row],
-                cost[row],
-                prices[row],
-                # the fleet must not ask for more
-                limits[row],
-                number,
-                tried,
-                None,
-                None,
-                None if probability is None else probability[row],
-                reserve,
-            )
             if headers:
                 headers = event_headers(headers, EventType.ROUTED, events_from, position, now)
-            partition = lane % llm_partitions
-            out(llm_topics[i], encode_routed(query, routing), source.key, headers, partition=partition)
+            value = append_routing(query, routings[row])
+            out(llm_topics[i], value, source.key, headers, lane % llm_partitions)
         elif i == DEFERRED:
             own = overflow_headers(
                 batch.lane,
@@ -133,6 +105,7 @@ def produce_queries(
             out(topics.overflow, query.value, source.key, (headers or []) + own, partition=0)
         else:
             reason = unserved_reason(batch, row)
+            probability = decisions.probability
             routing = RoutingInfo(
                 plan.version,
                 plan.period,
@@ -140,15 +113,44 @@ def produce_queries(
                 now,
                 source.offset,
                 origin,
-                attempt=number,
-                tried=tried,
+                attempt=attempt.number,
+                tried=attempt.tried or None,
                 exhausted=_exhausted(batch, row),
                 excluded=(batch.terms.excluded(row) if reason is UnservedReason.NO_ELIGIBLE_LLM else None),
-                probability=None if probability is None else probability[row],
+                probability=None if probability is None else float(probability[row]),
             )
             headers = event_headers(headers, EventType.UNSERVED, events_from, position, now)
             value = encode_unserved(query, reason, routing)
             out(topics.unserved, value, source.key, headers, partition=lane % lanes)
+
+
+def _encode_routings(batch: DecidedBatch, now: float, answer_limit: AnswerLimit | None) -> list[bytes]:
+    """Return `routing` of every query as if it was served; those of other queries have no meaning."""
+    plan, arrivals, decisions = batch.plan, batch.arrivals, batch.decisions
+    served_by = np.maximum(decisions.choice, 0)
+    cost, models = to_usd(decisions.charge), [plan.models[i] for i in served_by.tolist()]
+    # the fleet must not ask for more tokens
+    limits, reserve = batch.answer_tokens, None
+    if answer_limit is not None:
+        reserve = answer_limit.reserve
+        limits = answer_limit.tokens(models, cost.tolist(), plan)
+    columns: dict[str, Column] = {
+        "offset": batch.offsets,
+        "model": models,
+        "quality": np.take_along_axis(batch.estimates.quality, served_by[:, None], 1)[:, 0],
+        "cost": cost,
+        "price": np.array(prices_per_dollar(batch)),
+        "max_tokens": limits,
+    }
+    if arrivals.sources is not None:
+        columns["source"] = arrivals.sources
+    if arrivals.attempts is not None:
+        columns["attempt"] = [attempt.number for attempt in arrivals.attempts]
+        columns["tried"] = [attempt.tried or None for attempt in arrivals.attempts]
+    if decisions.probability is not None:
+        columns["probability"] = decisions.probability
+    common = RoutingInfo(plan.version, plan.period, batch.lane, now, 0, reserve=reserve)
+    return encode_rows(common, columns)
 
 
 def unserved_reason(batch: DecidedBatch, row: int) -> UnservedReason:
