@@ -17,6 +17,7 @@ from streams.kafka.clients import reader_config
 from streams.kafka.follower import consume_available
 from streams.kafka.topics import end_offsets
 from streams.messages.dead_letter import split_dead_letter_headers
+from streams.messages.fields import shown_id
 from streams.messages.headers import headers_of
 from streams.messages.routing_info import RoutingInfo
 
@@ -183,8 +184,8 @@ class ResultCollector:
         _, errors = split_dead_letter_headers(headers_of(message))
         position = int(errors.get("partition", -1)), int(errors.get("offset", -1))
         try:
-            identity = str(orjson.loads(message.value() or b"")["id"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+            identity = shown_id(orjson.loads(message.value() or b"")["id"])
+        except (ValueError, KeyError, TypeError):
             identity = self._positions.get(position, f"partition {position[0]} offset {position[1]}")
         reason, written_at = errors.get("exception.message"), message.timestamp()[1] / 1000
         return CollectedResult(identity, DEAD, *position, None, reason, written_at, read_at)

@@ -24,6 +24,7 @@ from streams.commands.program import add_env_file, apply_env_file, program_name,
 from streams.config.settings import Settings
 from streams.kafka.clients import reach_broker
 from streams.kafka.topics import existing_partitions
+from streams.messages.fields import shown_id
 from streams.messages.json_bytes import remove_members
 from streams.messages.message_text import MessagesError, message_text
 
@@ -240,10 +241,7 @@ def _from_json(text: str, where: str, max_tokens: int | None) -> tuple[str, byte
         value = remove_members(value, nulls)
     if added:
         value = value[:-1] + (b"," if len(fields) > len(nulls) else b"") + orjson.dumps(added)[1:]
-    try:
-        return str(added.get("id", fields.get("id"))), value
-    except RecursionError:
-        raise ValueError(f"{where}: id: is nested too deeply; give a string") from None
+    return shown_id(added.get("id", fields.get("id"))), value
 
 
 def _utf8(text: str, where: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import math
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,17 @@ def text_id(fields: dict[str, Any]) -> str:
     if len(text) > MAX_ID_CHARACTERS:
         raise RejectedMessage(RejectionReason.ID_TOO_LONG, "id", size=len(text), limit=MAX_ID_CHARACTERS)
     return text
+
+
+def shown_id(value: object) -> str:
+    """Return an id of any type as people see it; lists and objects, which are invalid, are shortened.
+
+    Examples
+    --------
+    >>> shown_id(7), shown_id([[[[[[[[]]]]]]]])
+    ('7', '[[[[[[[...]]]]]]]')
+    """
+    return reprlib.repr(value) if isinstance(value, dict | list) else str(value)
 
 
 def number_field(fields: dict[str, Any], name: str, maximum: float) -> float | None:

@@ -108,11 +108,12 @@ def test_read_queries_json_text_is_preserved(monkeypatch: pytest.MonkeyPatch):
     assert [first, *others] == [orjson.loads(value)["id"] for value in values]
 
 
-def test_read_queries_deeply_nested_id_is_reported(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO('{"id": ' + "[" * 1010 + "]" * 1010 + ', "prompt": "Why?"}'))
+def test_read_queries_deeply_nested_id_is_left_to_the_router(monkeypatch: pytest.MonkeyPatch):
+    text = '{"id": ' + "[" * 1010 + "]" * 1010 + ', "prompt": "Why?"}'
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
 
-    with pytest.raises(ValueError, match="line 1: id: is nested too deeply"):
-        queries("--jsonl")
+    arguments = parser().parse_args(["--jsonl"])
+    assert list(read_queries(arguments)) == [("[[[[[[[...]]]]]]]", text.encode())]
 
 
 def test_read_queries_without_arguments_reads_standard_input(monkeypatch: pytest.MonkeyPatch):
