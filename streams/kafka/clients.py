@@ -57,6 +57,10 @@ def producer_config(settings: Settings) -> dict[str, Any]:
     return client_config(settings) | {"enable.idempotence": True, "message.max.bytes": MAX_REQUEST_BYTES}
 
 
+MAX_LINGER_MS = 50
+"""Longest wait of a transaction's messages for more of them. A commit does not wait."""
+
+
 def transactional_config(settings: Settings, name: str) -> dict[str, Any]:
     """Return the settings of a transactional producer.
 
@@ -70,8 +74,8 @@ def transactional_config(settings: Settings, name: str) -> dict[str, Any]:
     return producer_config(settings) | {
         "transactional.id": f"{settings.app_id}-{name}",
         "transaction.timeout.ms": int(settings.transaction_timeout_seconds * 1000),
-        # a batch is complete at once, so waiting for more messages would be useless
-        "linger.ms": 0,
+        # a commit flushes, which ends the wait at once; without one, messages go out in requests of a few
+        "linger.ms": MAX_LINGER_MS,
     }
 
 
