@@ -84,9 +84,9 @@ def round_config(settings: Settings, name: str) -> dict[str, Any]:
 
     The coordinator refuses the offsets of a transaction until it has completed the one before, which takes a
     few milliseconds. The client asks again after this backoff, which doubles each time; the default of 100 ms
-    would be most of a round.
+    would be most of a round. The messages are on their way while the offsets are sent, before the commit.
     """
-    return transactional_config(settings, name) | {"retry.backoff.ms": 5}
+    return transactional_config(settings, name) | {"retry.backoff.ms": 5, "linger.ms": 2}
 
 
 def reader_config(settings: Settings, group: str | None = None) -> dict[str, Any]:
