@@ -117,9 +117,6 @@ class FencedProducer:
         on_offset: Callable[[int], None] | None = None,
     ) -> None:
         """Add a message to the open transaction; `on_offset` gets its offset before `commit` returns."""
-        if not headers and on_offset is None:
-            self._producer.produce(topic, value, key, partition)
-            return
         options: dict[str, Any] = {}
         if headers:
             options["headers"] = headers

@@ -175,13 +175,16 @@ def _pack(column: NDArray[Any]) -> str:
 
 def id_digest(text: str) -> int:
     """Return a 64-bit digest of a query id, to detect the outcome of another query."""
-    return int(id_digests([text])[0])
+    return int.from_bytes(_digest(text), "little")
 
 
 def id_digests(ids: Sequence[str]) -> NDArray[np.uint64]:
     """Return the digests of query ids."""
-    digest = hashlib.blake2b
-    return np.frombuffer(b"".join([digest(text.encode(), digest_size=8).digest() for text in ids]), "<u8")
+    return np.frombuffer(b"".join(map(_digest, ids)), "<u8")
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
 class OpenReservations:
