@@ -110,7 +110,7 @@ class MadeUp:
                     price=1.0,
                 )
                 query = decode_query(made_up(offset, lane), None)
-                yield TopicRecord(topic, lane, offset, b"key", encode_routed(query, routing))
+                yield TopicRecord(topic, lane, offset, b"key", encode_routed(query, routing.encode()))
 
     def _reservations(self, topic: str) -> Iterator[TopicRecord]:
         for lane in range(self.lanes):

@@ -31,6 +31,7 @@ from streams.messages.query import (
     decode_query,
     encode_routed,
 )
+from streams.messages.routing_columns import encode_rows
 from streams.messages.routing_info import RoutingInfo
 from streams.messages.samples import (
     decode_samples,
@@ -91,7 +92,14 @@ def query_costs(rows: int) -> dict[str, float]:
         cost=1.2345e-05,
         price=123.456,
     )
+    numbers = ("offset", "quality", "cost", "price")
+    columns: dict[str, Any] = {name: np.full(BATCH, getattr(routing, name)) for name in numbers}
+    columns["model"] = [routing.model] * BATCH
     queries = [decode_query(value, synthetic_queries.DIMENSION) for value in values]
+
+    def encode() -> list[bytes]:
+        return list(map(encode_routed, queries, encode_rows(routing, columns)))
+
     sample = encode_samples({"models": MODELS}, arrivals.estimates.quality, arrivals.estimates.cost, "<f8")
     reservation = encode_reservations(
         ReservationBatch(
@@ -116,9 +124,9 @@ def query_costs(rows: int) -> dict[str, float]:
         "intake_us": intake_us,
         "neighbours_us": max(0.0, cpu(lambda: intake.decode(records)) * unit - intake_us),
         "decide_us": cpu(lambda: route(account, plan, 0, arrivals.estimates, offsets)) * unit,
-        "encode_us": cpu(lambda: [encode_routed(query, routing) for query in queries]) * unit,
+        "encode_us": cpu(encode) * unit,
         "query_bytes": float(np.mean([len(value) for value in values])),
-        "routed_bytes": float(np.mean([len(encode_routed(query, routing)) for query in queries])),
+        "routed_bytes": float(np.mean([len(value) for value in encode()])),
         "reservation_bytes": len(reservation) / BATCH,
         "sample_bytes": len(sample) / BATCH,
         "sample_observe_us": cpu(lambda: observe(sample)) * unit,

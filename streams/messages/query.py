@@ -166,20 +166,16 @@ def stack_embeddings(queries: Sequence[Query], dimension: int) -> CarriedEmbeddi
     return CarriedEmbeddings(matrix, missing, refused)
 
 
-def encode_routed(query: Query, routing: RoutingInfo) -> bytes:
-    """Return the query's bytes with `routing` added.
+def encode_routed(query: Query, routing: bytes) -> bytes:
+    """Return the query's bytes with an encoded `routing` added.
 
     Examples
     --------
     >>> query = decode_query(b'{"id":"a","prompt":"Why?"}', None)
-    >>> encode_routed(query, RoutingInfo(plan=3, period=1, partition=0, routed_at=None, offset=7))
+    >>> routing = RoutingInfo(plan=3, period=1, partition=0, routed_at=None, offset=7)
+    >>> encode_routed(query, routing.encode())
     b'{"id":"a","prompt":"Why?","routing":{"plan":3,"period":1,"partition":0,"offset":7,"attempt":1}}'
     """
-    return append_routing(query, routing.encode())
-
-
-def append_routing(query: Query, routing: bytes) -> bytes:
-    """Return the query's bytes with an encoded `routing` added."""
     return query.value.rstrip()[:-1] + b',"routing":' + routing + b"}"
 
 

@@ -9,7 +9,7 @@ import structlog
 from confluent_kafka import Message
 from numpy.typing import NDArray
 
-from routing.arrays import IntArray
+from routing.arrays import FloatArray, IntArray
 from routing.budgets.counters import CounterKey
 from routing.budgets.money import to_usd
 from routing.budgets.terms import QueryTerms
@@ -25,7 +25,7 @@ from streams.messages.cloud_events import EventType, event_headers, event_source
 from streams.messages.dead_letter import dead_letter_headers
 from streams.messages.deferred import overflow_headers
 from streams.messages.headers import headers_of
-from streams.messages.query import append_routing, encode_unserved
+from streams.messages.query import encode_routed, encode_unserved
 from streams.messages.record import Record
 from streams.messages.rejection import RejectedMessage
 from streams.messages.routing_columns import Column, encode_rows
@@ -79,7 +79,7 @@ def produce_queries(
     sources, lanes = arrivals.sources, plan.lanes - plan.overflow
     events_from = event_source(topics.prefix)
     choice, attempts = decisions.choice.tolist(), arrivals.attempts
-    routings = _encode_routings(batch, now, answer_limit) if arrivals.records else []
+    routings = _encode_routings(batch, now, answer_limit)
     for row, (source, query) in enumerate(zip(arrivals.records, arrivals.queries, strict=True)):
         i = choice[row]
         origin = None if sources is None else sources[row]
@@ -90,7 +90,7 @@ def produce_queries(
         if i >= 0:
             if headers:
                 headers = event_headers(headers, EventType.ROUTED, events_from, position, now)
-            value = append_routing(query, routings[row])
+            value = encode_routed(query, routings[row])
             out(llm_topics[i], value, source.key, headers, lane % llm_partitions)
         elif i == DEFERRED:
             own = overflow_headers(
@@ -139,7 +139,7 @@ def _encode_routings(batch: DecidedBatch, now: float, answer_limit: AnswerLimit 
         "model": models,
         "quality": np.take_along_axis(batch.estimates.quality, served_by[:, None], 1)[:, 0],
         "cost": cost,
-        "price": np.array(prices_per_dollar(batch)),
+        "price": prices_per_dollar(batch),
         "max_tokens": limits,
     }
     if arrivals.sources is not None:
@@ -159,17 +159,18 @@ def unserved_reason(batch: DecidedBatch, row: int) -> UnservedReason:
     return UnservedReason.EXPIRED if is_expired else _REASONS[int(batch.decisions.why[row])]
 
 
-def prices_per_dollar(batch: DecidedBatch) -> list[float]:
-    """Return the quality that each query's LLM has to be worth for a dollar, over all budgets, length n."""
+def prices_per_dollar(batch: DecidedBatch) -> FloatArray:
+    """Return the quality that each query's LLM has to be worth for a dollar, over all budgets, shape [n]."""
     plan, decisions = batch.plan, batch.decisions
     account = decisions.account
     if account.counters is None or decisions.columns is None:
-        return [float(plan.prices[i]) if i >= 0 else 0.0 for i in decisions.choice.tolist()]
+        choice = decisions.choice
+        return np.where(choice >= 0, plan.prices[np.maximum(choice, 0)], 0.0)
     prices = plan.lane_columns(batch.lane, account.counters).prices
     usd = [number for number, budget in enumerate(account.counters.budgets) if budget.unit == "usd"]
     columns = decisions.columns[:, usd]
-    total = np.where(columns >= 0, prices[np.maximum(columns, 0)], 0.0).sum(1)
-    return [float(price) for price in total]
+    total: FloatArray = np.where(columns >= 0, prices[np.maximum(columns, 0)], 0.0).sum(1)
+    return total
 
 
 def _exhausted(batch: DecidedBatch, row: int) -> list[str] | None:

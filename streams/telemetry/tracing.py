@@ -100,7 +100,7 @@ def _attributes(batch: DecidedBatch, row: int) -> dict[str, str | int | float]:
         "port.model": plan.models[i],
         "port.quality": float(batch.estimates.quality[row, i]),
         "port.cost_dollars": float(to_usd(batch.decisions.charge[row])),
-        "port.price_quality_per_dollar": prices_per_dollar(batch)[row],
+        "port.price_quality_per_dollar": float(prices_per_dollar(batch)[row]),
     }
 
 

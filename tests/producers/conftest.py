@@ -122,7 +122,7 @@ class TurnRouter:
             return
         for _ in range(2 if query.id in self.twice else 1):
             topic = topics.llm(self.catalogue.slugs[model])
-            self._producer.produce(topic, encode_routed(query, routing), message.key())
+            self._producer.produce(topic, encode_routed(query, routing.encode()), message.key())
         if self.paid is not None:
             outcome = Outcome(query.id, name, self.paid, None, *where)
             self._producer.produce(topics.outcomes, encode_outcome(outcome), partition=where[0])

@@ -204,7 +204,7 @@ def test_decode_query_any_json_is_accepted_or_rejected(fields: dict[str, object]
 def test_encode_routed_keeps_all_other_fields(fields: dict[str, object]):
     query = decode_query(orjson.dumps(fields), DIMENSION)
 
-    routed = orjson.loads(encode_routed(query, ROUTING))
+    routed = orjson.loads(encode_routed(query, ROUTING.encode()))
 
     assert routed.pop("routing") == {"partition": 0, "offset": 3, "attempt": 1}
     assert routed == {key: content for key, content in fields.items() if key not in ("routing", "reason")}

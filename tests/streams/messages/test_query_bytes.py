@@ -12,7 +12,7 @@ from tests.streams.messages.query_values import DIMENSION, JSON_VALUES, ROUTING,
 def test_encode_routed_appends_routing_to_the_original_bytes():
     value = b' { "id" : "a", "prompt": "\\u00e9", "n": 123456789012345678901234567890, "n": 1.0 } \n'
 
-    routed = encode_routed(decode_query(value, DIMENSION), ROUTING)
+    routed = encode_routed(decode_query(value, DIMENSION), ROUTING.encode())
 
     assert routed == value.rstrip()[:-1] + b',"routing":{"partition":0,"offset":3,"attempt":1}}'
     assert json.loads(routed)["n"] == 1.0
@@ -30,7 +30,7 @@ def test_encode_unserved_adds_reason_and_routing():
 def test_encode_routed_replaces_fields_named_like_added_ones():
     value = b'{"id":"a","routing":1,"prompt":"b","reason":2,"routing":3,"x":4}'
 
-    routed = encode_routed(decode_query(value, DIMENSION), ROUTING)
+    routed = encode_routed(decode_query(value, DIMENSION), ROUTING.encode())
 
     assert routed == b'{"id":"a","prompt":"b","x":4,"routing":{"partition":0,"offset":3,"attempt":1}}'
 
