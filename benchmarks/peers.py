@@ -27,11 +27,9 @@ from benchmarks.machine import describe
 from benchmarks.peer_programs.measured import PeerInput
 from benchmarks.program import ROOT
 from benchmarks.result_file import save
-from experiments.cases import Case, Split
+from experiments.cases import Split
 from experiments.policies.registry import Context, make_policy
-from experiments.studies.paretobandit import rows_of, targets_of
-from routing.budgets.budget import Budget
-from routing.budgets.catalogue import TOTAL
+from experiments.studies.paretobandit import rows_of, targets_of, with_one_total
 from routing.datasets.load import load_dataset
 from routing.embedding.unit_vectors import as_stored
 
@@ -195,13 +193,9 @@ def outcome_of(split: Split, choice: np.ndarray, target: float) -> dict[str, flo
 
 def port_at(split: Split, policy: str, mean_budget: float, target: float) -> dict[str, float]:
     """Return the same of this project's policy with one total of so many USD per query."""
-    n, models = len(split.test), len(split.data.models)
-    total = mean_budget * n
-    budgets = np.full(models, total / models)
-    case = Case(split, np.arange(n), budgets, n, 0, (Budget(TOTAL, limit=total),))
-    outcome = case.account(make_policy(policy, Context(len(split.past))).decide(case).choice)
-    spent = float(outcome.cost) / n / target
-    return {"reward": round(outcome.performance / n, 4), "spend_over_target": round(spent, 4)}
+    chosen, order = make_policy(policy, Context(len(split.past))), np.arange(len(split.test))
+    result = with_one_total(split, chosen, mean_budget, order, seed=0)
+    return {"reward": round(result["reward"], 4), "spend_over_target": round(result["cost"] / target, 4)}
 
 
 if __name__ == "__main__":

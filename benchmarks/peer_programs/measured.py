@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,6 +59,16 @@ class PeerInput(NamedTuple):
                 **{name: arrays[name] for name in arrays.files if name != "target"},
                 target=float(arrays["target"]),
             )
+
+
+def report_each(decide: Callable[[int], object], count: int) -> None:
+    """Make `count` decisions one after the other, and print their figures."""
+    seconds, begun = [], time.perf_counter()
+    for number in range(count):
+        decided = time.perf_counter()
+        decide(number)
+        seconds.append(time.perf_counter() - decided)
+    report(seconds, time.perf_counter() - begun)
 
 
 def report(decisions: Sequence[float], total_seconds: float, choice: Sequence[int] | None = None) -> None:

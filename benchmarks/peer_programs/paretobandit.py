@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from pathlib import Path
 
-import joblib
 import numpy as np
-import pareto_bandit
 from pareto_bandit import demo
 from pareto_bandit.budget_pacer import BudgetPacer, PacingMode
 
 from benchmarks.peer_programs.measured import PeerInput, report
-
-SEED = 42
-"""Of the first trial of its demo."""
-
-
-def features_of(embeddings: np.ndarray) -> np.ndarray:
-    """Return its features of MiniLM embeddings: whitened principal components, and 1."""
-    pca = joblib.load(Path(pareto_bandit.__file__).parent / "data" / "artifacts" / "pca_25.joblib")
-    components = pca.transform(np.asarray(embeddings, np.float64))
-    if not pca.whiten:
-        components = components / np.sqrt(pca.explained_variance_)
-    return np.hstack([components, np.ones((len(components), 1))])
+from experiments.studies.paretobandit_features import FIRST_SEED, features_of
 
 
 def main() -> None:
@@ -33,8 +19,8 @@ def main() -> None:
     past, queries = features_of(data.past_embeddings), features_of(data.embeddings)
     pacer = BudgetPacer(target_avg_spend_usd=data.target, mode=PacingMode.ADAPTIVE)
     pacer.reset()
-    router = demo._create_router(past.shape[1], cost_penalty=0.0, budget_pacer=pacer, seed=SEED)
-    for row in np.random.default_rng(SEED).permutation(len(past)):
+    router = demo._create_router(past.shape[1], cost_penalty=0.0, budget_pacer=pacer, seed=FIRST_SEED)
+    for row in np.random.default_rng(FIRST_SEED).permutation(len(past)):
         model, log = router.route(past[row])
         column = data.models.index(model)
         log.cost_usd = float(data.past_cost[row, column])

@@ -13,12 +13,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from experiments.cases import Case, Split
+from experiments.policies.base import Policy
 from experiments.policies.port import Port
 from experiments.policies.registry import Context, make_policy
 from experiments.reports.tables import Cells, markdown_cells, print_cells
 from experiments.runs.results import Row, write_rows
 from experiments.runs.runner import ExperimentData
-from routing.arrays import FloatArray
+from experiments.studies.paretobandit_features import FIRST_SEED, features_of
+from routing.arrays import FloatArray, IntArray
 from routing.budgets.budget import Budget
 from routing.budgets.catalogue import TOTAL
 from routing.extras import missing_module
@@ -28,8 +30,6 @@ from routing.progress import tracked
 SUMMARY = "ParetoBandit 0.1.1 and one shared total on ParetoBandit's data, at seven budgets"
 TARGETS = 7
 PARETO = "paretobandit"
-FIRST_SEED = 42
-"""Seed of ParetoBandit's first trial; its demo uses 42, 43, ..."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -58,19 +58,6 @@ def targets_of(data: History, past: NDArray[np.int64], test: NDArray[np.int64]) 
     """
     means = data.cost[np.concatenate([past, test])].mean(0)
     return [float(target) for target in np.geomspace(means.min(), means.max(), TARGETS)]
-
-
-def features_of(embeddings: NDArray[np.float32]) -> FloatArray:
-    """Return ParetoBandit's features of MiniLM embeddings: 25 whitened principal components, and 1."""
-    import joblib
-    import pareto_bandit
-
-    artifact = Path(pareto_bandit.__file__).parent / "data" / "artifacts" / "pca_25.joblib"
-    pca = joblib.load(artifact)
-    components = pca.transform(np.asarray(embeddings, np.float64))
-    if not pca.whiten:
-        components = components / np.sqrt(pca.explained_variance_)
-    return np.hstack([components, np.ones((len(components), 1))])
 
 
 def trial(data: History, features: FloatArray, past: Any, test: Any, target: float, seed: int) -> Row:
@@ -125,22 +112,23 @@ def run(
     for target, seed in tracked(runs, PARETO, "budgets"):
         own = trial(data, features, past, test, target, FIRST_SEED + seed)
         place = {"target": target, "seed": seed}
+        order = np.random.default_rng(FIRST_SEED + seed).permutation(len(test))
         rows.append({"policy": PARETO, "budget": "target", **place, **own})
         for name in options.policies.split(","):
             policy = make_policy(name, Context(len(past)))
             if not isinstance(policy, Port):
                 raise ValueError(f"policies: {name!r} has no planner; give port policies")
             for kind, amount in (("target", target), ("spent", own["cost"])):
-                rows.append({"policy": name, "budget": kind, **place, **_route(split, policy, amount, seed)})
+                result = with_one_total(split, policy, amount, order, seed)
+                rows.append({"policy": name, "budget": kind, **place, **result})
         write_rows(options.json, config, rows)
     return rows
 
 
-def _route(split: Split, policy: Port, mean_budget: float, seed: int) -> Row:
-    """Route the queries with one total of so many USD per query, in an order drawn by the seed."""
+def with_one_total(split: Split, policy: Policy, mean_budget: float, order: IntArray, seed: int) -> Row:
+    """Return mean reward and cost of the queries in this order, with one total of so many USD a query."""
     n = len(split.test)
     total = mean_budget * n
-    order = np.random.default_rng(FIRST_SEED + seed).permutation(n)
     per_llm = np.full(len(split.data.models), total / len(split.data.models))
     case = Case(split, order, per_llm, n, seed, (Budget(TOTAL, limit=total),))
     outcome = case.account(policy.decide(case).choice)

@@ -14,7 +14,8 @@ from experiments.cases import Split
 from experiments.reports.tables import Cells, markdown_cells, print_cells
 from experiments.runs.results import Row, write_rows
 from experiments.runs.runner import ExperimentData
-from experiments.studies.paretobandit import FIRST_SEED, PARETO, features_of, rows_of
+from experiments.studies.paretobandit import PARETO, rows_of
+from experiments.studies.paretobandit_features import FIRST_SEED, features_of
 from experiments.studies.quality_change import shared_total
 from routing.arrays import FloatArray, IntArray
 from routing.extras import missing_module
