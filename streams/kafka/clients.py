@@ -61,6 +61,16 @@ MAX_LINGER_MS = 50
 """Longest wait of a transaction's messages for more of them. A commit does not wait."""
 
 
+BATCH_BYTES = 6 * 2**20
+"""Largest batch of a transaction's messages for one partition (docs/decisions/027).
+
+It is more than the queries of a lane's transaction have (`streams.lanes.backlog.MAX_BATCH_BYTES`) with what the
+router adds to them, and less than every topic takes (`streams.kafka.topic_config.MIN_BATCH_BYTES`)."""
+
+MAX_BATCH_MESSAGES = 1_000_000
+"""Most messages of a batch: only their bytes count."""
+
+
 def transactional_config(settings: Settings, name: str) -> dict[str, Any]:
     """Return the settings of a transactional producer.
 
@@ -76,6 +86,10 @@ def transactional_config(settings: Settings, name: str) -> dict[str, Any]:
         "transaction.timeout.ms": int(settings.transaction_timeout_seconds * 1000),
         # a commit flushes, which ends the wait at once; without one, messages go out in requests of a few
         "linger.ms": MAX_LINGER_MS,
+        # while a partition waits for the answer to a first request with the messages of a second one, the
+        # client's thread polls without a pause: with a dozen producers, the broker gets no processor
+        "batch.size": BATCH_BYTES,
+        "batch.num.messages": MAX_BATCH_MESSAGES,
     }
 
 

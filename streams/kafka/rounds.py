@@ -25,8 +25,11 @@ from streams.messages.headers import Headers
 
 log = structlog.get_logger(__name__)
 
-MAX_ROUND_MESSAGES = 20_000
-"""A round takes no further lane once it has this many messages."""
+MAX_ROUND_BYTES = 5 * 2**20
+"""A round takes no further lane with which its messages would have more bytes than this.
+
+Lanes share partitions of LLMs' topics, and a round's messages for a partition go out in one request
+(`streams.kafka.clients.BATCH_BYTES`)."""
 
 Message = tuple[str, bytes | None, bytes | None, Headers | None, int, Callable[[int], None] | None]
 """Arguments of `FencedProducer.produce`."""
@@ -55,6 +58,11 @@ class LaneBatch:
         Next input offset of the lane after the batch.
     digest : str
         Of the lane's record after the batch.
+
+    Attributes
+    ----------
+    size : int
+        Bytes of the messages' values.
     """
 
     lane: LaneProducer
@@ -65,6 +73,10 @@ class LaneBatch:
     done: bool = False
     wake: threading.Event = field(default_factory=threading.Event)
     """Set when the batch is done, or when its thread is to run the next round."""
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.size = sum([len(value or b"") for _, value, *_ in self.messages])
 
 
 class LaneProducer:
@@ -272,14 +284,12 @@ class Rounds:
     def _pop_round(self) -> list[LaneBatch]:
         """Remove the batches of the next round from those that wait."""
         first = self._waiting[0]
-        batches, messages = [first], len(first.messages)
+        batches, size = [first], first.size
         if first.lane.place not in self._alone:
             for batch in self._waiting[1:]:
-                if messages >= MAX_ROUND_MESSAGES:
-                    break
-                if batch.lane.place not in self._alone:
+                if batch.lane.place not in self._alone and size + batch.size <= MAX_ROUND_BYTES:
                     batches.append(batch)
-                    messages += len(batch.messages)
+                    size += batch.size
         batch_ids = set(map(id, batches))
         self._waiting = [batch for batch in self._waiting if id(batch) not in batch_ids]
         return batches

@@ -23,12 +23,17 @@ STREAM_DAYS = 7
 
 log = structlog.get_logger(__name__)
 
-COMPRESSION = {"compression.type": "producer"}
-"""Records keep their producers' compression, because not every client reads every codec."""
+MIN_BATCH_BYTES = 2 * MAX_VALUE_BYTES
+"""Smallest `max.message.bytes` of a topic: a whole query with what the router adds to it must fit, and a
+transaction's messages for a partition, which go out as one batch (`streams.kafka.clients.BATCH_BYTES`)."""
+
+# Records keep their producers' compression, because not every client reads every codec. Topics take more than
+# a query may have, so that those which are refused arrive, to be refused with a reason.
+EVERY_TOPIC = {"compression.type": "producer", "max.message.bytes": str(3 * MAX_VALUE_BYTES)}
 
 # Changelogs are read to their end whenever a partition changes hands, and grow by a record a transaction:
 # small segments let the compaction keep them short. No time retention: an old record may be the only one.
-COMPACTED = COMPRESSION | {
+COMPACTED = EVERY_TOPIC | {
     "cleanup.policy": "compact",
     "message.timestamp.type": "CreateTime",
     "segment.bytes": str(16 * 2**20),
@@ -54,7 +59,7 @@ def kept_for(days: int, *, clock: str = "CreateTime") -> dict[str, str]:
         The time by which the broker deletes: the writer's own, or the broker's where anybody may write, for a
         timestamp in seconds instead of milliseconds would delete a record at once.
     """
-    return COMPRESSION | {
+    return EVERY_TOPIC | {
         "cleanup.policy": "delete",
         "message.timestamp.type": clock,
         "retention.ms": str(days * DAY_MS),
@@ -62,8 +67,6 @@ def kept_for(days: int, *, clock: str = "CreateTime") -> dict[str, str]:
     }
 
 
-# Larger than what a query may be, so that those which are refused arrive, to be refused with a reason.
-LARGE = {"max.message.bytes": str(3 * MAX_VALUE_BYTES)}
 # A dead letter may be anything that a compressed batch brought in.
 LARGEST = {"max.message.bytes": str(64 * 2**20)}
 
@@ -71,7 +74,7 @@ MUST_BE = ("cleanup.policy",)
 """Settings that prevent the loss of records. A topic with another value is rejected."""
 
 SHOULD_BE = ("message.timestamp.type", "compression.type")
-"""Settings that `topics create` also sets on existing topics."""
+"""Settings that `topics create` also sets on existing topics. It raises `max.message.bytes`, too."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,29 @@ def config_problems(specs: Iterable[TopicSpec], configs: Mapping[str, Mapping[st
     ]
 
 
+def size_problems(specs: Iterable[TopicSpec], configs: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return a text for each topic that would refuse a transaction's messages, so that its lane stands still.
+
+    Parameters
+    ----------
+    specs : iterable of TopicSpec
+    configs : mapping of str to mapping
+        From `read_topic_configs`.
+    """
+    return [
+        f"topic {spec.name}: max.message.bytes is {size} and must be at least {MIN_BATCH_BYTES}; "
+        "run `python -m streams topics create`, or alter it"
+        for spec in specs
+        if (size := _max_message_bytes(configs.get(spec.name, {}))) is not None and size < MIN_BATCH_BYTES
+    ]
+
+
+def _max_message_bytes(config: Mapping[str, str]) -> int | None:
+    """Return the size of the largest batch that a topic takes; None where it is not known."""
+    text = config.get("max.message.bytes", "")
+    return int(text) if text.isdigit() else None
+
+
 def outdated_settings(
     specs: Iterable[TopicSpec], configs: Mapping[str, Mapping[str, str]]
 ) -> dict[str, dict[str, tuple[str, str]]]:
@@ -140,6 +166,9 @@ def outdated_settings(
             value = configs.get(spec.name, {}).get(key)
             if value is not None and value != spec.config[key]:
                 outdated.setdefault(spec.name, {})[key] = value, spec.config[key]
+        size, wanted = (_max_message_bytes(config) for config in (configs.get(spec.name, {}), spec.config))
+        if size is not None and wanted is not None and size < wanted:
+            outdated.setdefault(spec.name, {})["max.message.bytes"] = str(size), str(wanted)
     return outdated
 
 

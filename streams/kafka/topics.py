@@ -18,7 +18,6 @@ from streams.kafka.topic_config import (
     COMPACTED,
     COMPACTED_DAYS,
     KEPT_DAYS,
-    LARGE,
     LARGEST,
     STREAM_DAYS,
     TopicSpec,
@@ -27,6 +26,7 @@ from streams.kafka.topic_config import (
     outdated_settings,
     read_topic_configs,
     set_config,
+    size_problems,
 )
 
 VISIBLE_SECONDS = 30.0
@@ -53,36 +53,36 @@ def topic_specs(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
     history, stream = kept_for(KEPT_DAYS), kept_for(STREAM_DAYS)
     foreign = kept_for(STREAM_DAYS, clock="LogAppendTime")
     specs = [
-        TopicSpec(names.queries, count, LARGE | foreign),
-        TopicSpec(names.unserved, count, LARGE | history),
-        TopicSpec(names.dlq, 1, LARGEST | history),
+        TopicSpec(names.queries, count, foreign),
+        TopicSpec(names.unserved, count, history),
+        TopicSpec(names.dlq, 1, history | LARGEST),
         TopicSpec(names.outcomes, count + 1, foreign),
-        TopicSpec(names.returned, count + 1, LARGE | foreign),
-        TopicSpec(names.outcomes_dlq, 1, LARGEST | history),
-        TopicSpec(names.answers, count, LARGE | foreign),
-        TopicSpec(names.samples, 1, LARGE | history),
-        TopicSpec(names.overflow, 1, LARGE | stream),
+        TopicSpec(names.returned, count + 1, foreign),
+        TopicSpec(names.outcomes_dlq, 1, history | LARGEST),
+        TopicSpec(names.answers, count, foreign),
+        TopicSpec(names.samples, 1, history),
+        TopicSpec(names.overflow, 1, stream),
         TopicSpec(names.plans, 1, COMPACTED),
-        TopicSpec(names.plan_log, 1, LARGE | history),
+        TopicSpec(names.plan_log, 1, history),
         TopicSpec(names.ledger, count, COMPACTED),
         TopicSpec(names.overflow_ledger, 1, COMPACTED),
-        TopicSpec(names.reservations, count + 1, LARGE | history),
+        TopicSpec(names.reservations, count + 1, history),
         TopicSpec(names.periods, 1, COMPACTED),
         TopicSpec(names.budget_events, 1, history),
         TopicSpec(names.catalogue, 1, COMPACTED),
         TopicSpec(names.status, 1, COMPACTED),
-        TopicSpec(names.shadow, 1, LARGE | history),
+        TopicSpec(names.shadow, 1, history),
         TopicSpec(names.replayed, 1, COMPACTED),
         TopicSpec(names.batches, 1, COMPACTED),
         TopicSpec(names.gateway_objects, 1, COMPACTED_DAYS),
-        TopicSpec(names.gateway_files, count, LARGE | history),
+        TopicSpec(names.gateway_files, count, history),
     ]
     if settings.decision_log:
-        specs.append(TopicSpec(names.decisions, count, LARGE | history))
+        specs.append(TopicSpec(names.decisions, count, history))
     llm_count = settings.llm_topic_partitions
     # fleets read all partitions, so more of them do no harm
     return specs + [
-        TopicSpec(names.llm(slug), llm_count, LARGE | stream, more_allowed=True) for slug in catalogue.slugs
+        TopicSpec(names.llm(slug), llm_count, stream, more_allowed=True) for slug in catalogue.slugs
     ]
 
 
@@ -151,7 +151,7 @@ def partition_mismatches(specs: Iterable[TopicSpec], existing: dict[str, int]) -
 def topic_problems(
     specs: Sequence[TopicSpec], existing: dict[str, int], configs: Mapping[str, Mapping[str, str]]
 ) -> list[str]:
-    """Return a text for each existing topic that has too few partitions or would lose records.
+    """Return a text for each existing topic that has too few partitions, or would lose or refuse records.
 
     Parameters
     ----------
@@ -161,7 +161,11 @@ def topic_problems(
     configs : mapping of str to mapping
         From `read_topic_configs`.
     """
-    return partition_mismatches(specs, existing) + config_problems(specs, configs)
+    return (
+        partition_mismatches(specs, existing)
+        + config_problems(specs, configs)
+        + size_problems(specs, configs)
+    )
 
 
 def added_partitions(specs: Iterable[TopicSpec], existing: dict[str, int]) -> list[str]:
@@ -195,14 +199,18 @@ def create_topics(
     Raises
     ------
     TopicMismatch
-        A topic is there with too few partitions, or forgets what must be kept; nothing is created then.
+        A topic is there with too few partitions, forgets what must be kept, or refuses large batches and
+        cannot be altered; nothing is created then.
     """
     specs = list(specs)
     existing = existing_partitions(admin)
     configs = read_topic_configs(admin, [spec.name for spec in specs if spec.name in existing])
-    if problems := topic_problems(specs, existing, configs):
+    if problems := partition_mismatches(specs, existing) + config_problems(specs, configs):
         raise TopicMismatch(problems)
-    set_config(admin, outdated_settings(specs, configs))
+    if outdated := outdated_settings(specs, configs):
+        set_config(admin, outdated)
+        if problems := size_problems(specs, read_topic_configs(admin, outdated)):
+            raise TopicMismatch(problems)
     missing = [spec for spec in specs if spec.name not in existing]
     if missing:
         replicas = {"min.insync.replicas": "2"} if replication_factor >= 3 else {}

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from streams.messages.record import Record
 
-MAX_BATCH_BYTES = 16 * 2**20
-"""A batch gets no further record once its records have this many bytes."""
+MAX_BATCH_BYTES = 4 * 2**20
+"""A batch gets no further record once its records have this many bytes.
+
+With what the router adds to them, they fit one request for a partition (`streams.kafka.clients.BATCH_BYTES`)."""
 
 
 @dataclass(frozen=True)

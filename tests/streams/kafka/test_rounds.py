@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from streams.kafka import rounds as rounds_module
 from streams.kafka.group_membership import GroupMembership, MembershipFormatError, check_membership_format
 from streams.kafka.rounds import LaneProducer, Rounds, record_digest
 
@@ -97,6 +98,15 @@ def together(cluster: Cluster, numbers: list[int]) -> list[BaseException | None]
         release.set()
         first.result(10)
         return [future.exception(10) for future in futures]
+
+
+def test_round_takes_no_lane_with_which_its_bytes_exceed_the_limit(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rounds_module, "MAX_ROUND_BYTES", 2)
+    cluster = Cluster(5)
+    assert together(cluster, [1, 2, 3]) == [None] * 3
+    first, *others = cluster.producer.committed
+    assert first == [b"first"]
+    assert sorted(map(len, others)) == [1, 2]
 
 
 def test_commit_sends_messages_offset_and_membership():

@@ -22,15 +22,20 @@ from routing.budgets.model import Model
 from streams.__main__ import main
 from streams.config.settings import Settings
 from streams.config.topic_names import Topics
+from streams.kafka.clients import BATCH_BYTES
+from streams.kafka.topic_config import MIN_BATCH_BYTES, read_topic_configs
 from streams.kafka.topics import (
     TopicMismatch,
     TopicSpec,
     count_leaderless,
     create_topics,
     existing_partitions,
+    topic_problems,
     topic_specs,
     wait_for_leaders,
 )
+from streams.lanes.backlog import MAX_BATCH_BYTES
+from tests.end_to_end.worker_process import wait_for
 
 CATALOGUE = Catalogue((Model("a/b"), Model("c")), budget_usd=1.0)
 
@@ -158,6 +163,31 @@ def test_create_topics_ledger_without_compaction_raises(admin: AdminClient, pref
 
     with pytest.raises(TopicMismatch, match=r"cleanup\.policy is delete and must be compact"):
         create_topics(admin, specs(prefix))
+
+
+def test_create_topics_raises_the_batch_size_of_an_existing_topic(admin: AdminClient, prefix: str):
+    name = prefix + "llm.a-b"
+    small = {"cleanup.policy": "delete", "max.message.bytes": "1048588"}
+    admin.create_topics([NewTopic(name, 3, config=small)])[name].result(10)
+    all_specs = [spec for spec in specs(prefix) if spec.name == name]
+    (problem,) = topic_problems(all_specs, {name: 3}, read_topic_configs(admin, [name]))
+    assert f"topic {name}: max.message.bytes is 1048588 and must be at least 8388608" in problem
+    assert "topics create" in problem
+
+    create_topics(admin, all_specs)
+
+    def size() -> str | None:
+        return read_topic_configs(admin, [name])[name]["max.message.bytes"]
+
+    wait_for(lambda: size() == "12582912", 30, "the broker applies the new setting")
+    assert topic_problems(all_specs, {name: 3}, read_topic_configs(admin, [name])) == []
+
+
+def test_topic_specs_every_topic_takes_the_largest_batch_of_a_transaction():
+    sizes = {spec.name: int(spec.config["max.message.bytes"]) for spec in specs("")}
+
+    assert MAX_BATCH_BYTES < BATCH_BYTES < MIN_BATCH_BYTES <= min(sizes.values())
+    assert sizes["queries.dlq"] == 64 * 2**20
 
 
 def test_topics_command_creates_and_lists_topics(

@@ -1,17 +1,24 @@
 """Fenced producers: commits, roll-backs, errors of the client, and transactions in turn."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import orjson
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from streams.config.settings import Settings
 from streams.kafka import transactions
+from streams.kafka.clients import transactional_config
+from streams.kafka.topic_config import MIN_BATCH_BYTES
 from streams.kafka.transactions import (
     FencedProducer,
 )
+from tests.conftest import TopicMaker
+from tests.end_to_end.worker_process import wait_for
 
 FENCED = KafkaException(KafkaError(KafkaError._FENCED, "an old epoch"))
 
@@ -185,3 +192,26 @@ def test_begin_in_turn_times_out_while_another_is_open(monkeypatch):
     first.close()
     second.begin()
     second.commit()
+
+
+def test_transaction_of_many_bytes_is_one_request_for_a_partition(
+    bootstrap_servers: str, make_topic: TopicMaker
+) -> None:
+    topic = make_topic("large", max_message_bytes=str(MIN_BATCH_BYTES))
+    requests: list[int] = []
+
+    def count(statistics: str) -> None:
+        brokers = orjson.loads(statistics)["brokers"].values()
+        requests.append(sum(broker["req"].get("Produce", 0) for broker in brokers))
+
+    settings = Settings(bootstrap_servers=bootstrap_servers, app_id=topic)
+    own = {"statistics.interval.ms": 50, "stats_cb": count}
+    producer = FencedProducer(transactional_config(settings, "0") | own)
+    with producer.transaction() as transaction:
+        for _ in range(1000):
+            transaction.produce(topic, os.urandom(5000), partition=0)
+        transaction.commit()
+    wait_for(lambda: producer._producer.poll(0.1) >= 0 and len(requests) >= 3, 30, "statistics of the client")
+
+    # in requests of the client's default size they would be five, between which it polls without a pause
+    assert max(requests) == 1
