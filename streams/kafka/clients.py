@@ -64,8 +64,9 @@ MAX_LINGER_MS = 50
 BATCH_BYTES = 6 * 2**20
 """Largest batch of a transaction's messages for one partition (docs/decisions/027).
 
-It is more than the queries of a lane's transaction have (`streams.lanes.backlog.MAX_BATCH_BYTES`) with what the
-router adds to them, and less than every topic takes (`streams.kafka.topic_config.MIN_BATCH_BYTES`)."""
+It is more than the queries of a lane's transaction have (`streams.lanes.backlog.MAX_BATCH_BYTES`) with what
+the router adds to them, and less than every topic takes (`streams.kafka.topic_config.MIN_BATCH_BYTES`).
+"""
 
 MAX_BATCH_MESSAGES = 1_000_000
 """Most messages of a batch: only their bytes count."""

@@ -10,7 +10,9 @@ from streams.messages.record import Record
 MAX_BATCH_BYTES = 4 * 2**20
 """A batch gets no further record once its records have this many bytes.
 
-With what the router adds to them, they fit one request for a partition (`streams.kafka.clients.BATCH_BYTES`)."""
+With what the router adds to them, they fit one request for a partition
+(`streams.kafka.clients.BATCH_BYTES`).
+"""
 
 
 @dataclass(frozen=True)
