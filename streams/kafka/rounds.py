@@ -9,6 +9,7 @@ group has continued in another generation, so a worker that lost a lane cannot c
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,8 +26,11 @@ from streams.messages.headers import Headers
 
 log = structlog.get_logger(__name__)
 
-MAX_ROUND_BYTES = 5 * 2**20
-"""A round takes no further lane with which its messages would have more bytes than this.
+MAX_ROUND_MESSAGES = 20_000
+"""A round takes no further lane once it has this many messages."""
+
+MAX_PARTITION_BYTES = 5 * 2**20
+"""A round takes no further lane with which its messages for a partition would have more bytes than this.
 
 Lanes share partitions of LLMs' topics, and a round's messages for a partition go out in one request
 (`streams.kafka.clients.BATCH_BYTES`)."""
@@ -61,8 +65,8 @@ class LaneBatch:
 
     Attributes
     ----------
-    size : int
-        Bytes of the messages' values.
+    sizes : Counter of (topic, partition)
+        Bytes of the messages' values by partition.
     """
 
     lane: LaneProducer
@@ -73,10 +77,15 @@ class LaneBatch:
     done: bool = False
     wake: threading.Event = field(default_factory=threading.Event)
     """Set when the batch is done, or when its thread is to run the next round."""
-    size: int = field(init=False)
+    sizes: Counter[Place] = field(init=False, default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.size = sum([len(value or b"") for _, value, *_ in self.messages])
+        for topic, value, _, _, partition, _ in self.messages:
+            self.sizes[topic, partition] += len(value or b"")
+
+    def fits(self, sizes: Counter[Place]) -> bool:
+        """Return whether a round whose partitions have these bytes may take the batch."""
+        return all(sizes[place] + size <= MAX_PARTITION_BYTES for place, size in self.sizes.items())
 
 
 class LaneProducer:
@@ -284,12 +293,15 @@ class Rounds:
     def _pop_round(self) -> list[LaneBatch]:
         """Remove the batches of the next round from those that wait."""
         first = self._waiting[0]
-        batches, size = [first], first.size
+        batches, messages, sizes = [first], len(first.messages), Counter(first.sizes)
         if first.lane.place not in self._alone:
             for batch in self._waiting[1:]:
-                if batch.lane.place not in self._alone and size + batch.size <= MAX_ROUND_BYTES:
+                if messages >= MAX_ROUND_MESSAGES:
+                    break
+                if batch.lane.place not in self._alone and batch.fits(sizes):
                     batches.append(batch)
-                    size += batch.size
+                    messages += len(batch.messages)
+                    sizes += batch.sizes
         batch_ids = set(map(id, batches))
         self._waiting = [batch for batch in self._waiting if id(batch) not in batch_ids]
         return batches

@@ -100,8 +100,8 @@ def together(cluster: Cluster, numbers: list[int]) -> list[BaseException | None]
         return [future.exception(10) for future in futures]
 
 
-def test_round_takes_no_lane_with_which_its_bytes_exceed_the_limit(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(rounds_module, "MAX_ROUND_BYTES", 2)
+def test_round_takes_no_lane_with_which_a_partition_has_too_many_bytes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rounds_module, "MAX_PARTITION_BYTES", 2)
     cluster = Cluster(5)
     assert together(cluster, [1, 2, 3]) == [None] * 3
     first, *others = cluster.producer.committed
