@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
 import orjson
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
+from streams.kafka.clients import BATCH_BYTES, MAX_LINGER_MS
+
 BATCH = 1000
 WARM = 2000
 """Messages that are not timed: connections and caches are warm after them."""
 
+LARGE_BATCHES = {"linger.ms": MAX_LINGER_MS, "batch.size": BATCH_BYTES}
+"""Options of the router's own producers: a transaction's messages for a partition are one request."""
+
 
 def _loop(
-    servers: str, topics: dict[str, str], partitions: list[int], name: str, total: int, times: list[Any]
+    servers: str,
+    topics: dict[str, str],
+    partitions: list[int],
+    name: str,
+    total: int,
+    times: list[Any],
+    options: Mapping[str, Any],
 ) -> None:
     """Consume batches of up to `BATCH` messages, partition by partition, with one transaction per batch."""
     producer = Producer(
         {"bootstrap.servers": servers, "transactional.id": f"floor-{name}", "linger.ms": 0}
         | {"queue.buffering.max.messages": 1_000_000, "transaction.timeout.ms": 30000}
+        | dict(options)
     )
     producer.init_transactions(30)
     config = {
@@ -74,13 +88,35 @@ def _usable(message: Any) -> bool:
     return error is None
 
 
-def measure(servers: str, topics: dict[str, str], partitions: int, total: int, *, threads: bool) -> float:
-    """Return queries/s of the bare loop, sequential or with one thread per partition."""
+def measure(
+    servers: str,
+    topics: dict[str, str],
+    partitions: int,
+    total: int,
+    *,
+    threads: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> float:
+    """Return queries/s of the bare loop, sequential or with one thread per partition.
+
+    Parameters
+    ----------
+    servers : str
+    topics : dict of str to str
+        Topics `queries`, `out`, `ledger` and `reservations`.
+    partitions, total : int
+    threads : bool
+    options : mapping, optional
+        Of the producer, such as `LARGE_BATCHES`; by default, the client's own.
+    """
     times: list[Any] = []
     groups = [[p] for p in range(partitions)] if threads else [list(range(partitions))]
     share = total // len(groups)
+    name = uuid.uuid4().hex[:8]
     workers = [
-        threading.Thread(target=_loop, args=(servers, topics, group, f"{threads}-{i}", share, times))
+        threading.Thread(
+            target=_loop, args=(servers, topics, group, f"{name}-{i}", share, times, options or {})
+        )
         for i, group in enumerate(groups)
     ]
     for worker in workers:

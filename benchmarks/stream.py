@@ -27,6 +27,12 @@ from benchmarks.stream_run import Run, throughput
 from infra.broker.native import native_cluster
 
 ROUTERS = ("constant", "knn5", "knn50")
+FLOORS: dict[str, dict[str, Any]] = {
+    "floor_qps": {},
+    "floor_threaded_qps": {"threads": True},
+    "floor_large_batches_qps": {"options": bare_loop.LARGE_BATCHES},
+}
+"""Arguments of the bare loops, by the name of their figure."""
 
 
 def preset_rows(servers: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -122,7 +128,7 @@ def measure(servers: str, folder: Path, arguments: argparse.Namespace) -> dict[s
         producer = Producer({"bootstrap.servers": servers, "linger.ms": 20})
         values = synthetic_queries.messages(arguments.queries)
         synthetic_queries.produce(producer, run.settings.topics.queries, values, arguments.partitions)
-        for threads in (False, True):
+        for name, options in FLOORS.items():
             names = Run(servers, folder, arguments.partitions, 10**7).settings.topics
             topics = {
                 "queries": run.settings.topics.queries,
@@ -130,8 +136,7 @@ def measure(servers: str, folder: Path, arguments: argparse.Namespace) -> dict[s
                 "ledger": names.ledger,
                 "reservations": names.reservations,
             }
-            name = "floor_threaded_qps" if threads else "floor_qps"
-            figure = bare_loop.measure(servers, topics, arguments.partitions, len(values), threads=threads)
+            figure = bare_loop.measure(servers, topics, arguments.partitions, len(values), **options)
             figures.setdefault(name, []).append(figure)
             print(f"round {round_}: {name} {figure:.0f}", file=sys.stderr, flush=True)
         for estimator in ROUTERS:
@@ -175,6 +180,7 @@ def measure(servers: str, folder: Path, arguments: argparse.Namespace) -> dict[s
         "machine": describe(),
         "floor_qps": round(middle["floor_qps"]),
         "floor_threaded_qps": round(middle["floor_threaded_qps"]),
+        "floor_large_batches_qps": round(middle["floor_large_batches_qps"]),
         "transport_qps": round(middle["constant"]),
         "transport_ratio": round(middle["constant"] / middle["floor_qps"], 3),
         "router_qps": {name: round(middle[name]) for name in ROUTERS[1:]},

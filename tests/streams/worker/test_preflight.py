@@ -161,9 +161,9 @@ def test_check_config_with_missing_topics_adds_a_note(
     assert note.endswith("not created yet; run `python -m streams topics create`")
 
     create_topic(admin, f"{prefix}queries", 3, {})
-    (mistake,) = check(connect=True, **variables).mistakes
-    assert f"{prefix}queries" in mistake
-    assert "3" in mistake
+    partitions, size = check(connect=True, **variables).mistakes
+    assert f"{prefix}queries: has 3 partitions" in partitions
+    assert f"{prefix}queries: max.message.bytes is 1048588 and must be at least 8388608" in size
 
 
 def test_check_config_with_an_unreachable_broker_reports_it(check: Callable[..., ConfigReport], folder: Path):
