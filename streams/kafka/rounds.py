@@ -33,7 +33,8 @@ MAX_PARTITION_BYTES = 5 * 2**20
 """A round takes no further lane with which its messages for a partition would have more bytes than this.
 
 Lanes share partitions of LLMs' topics, and a round's messages for a partition go out in one request
-(`streams.kafka.clients.BATCH_BYTES`)."""
+(`streams.kafka.clients.BATCH_BYTES`).
+"""
 
 Message = tuple[str, bytes | None, bytes | None, Headers | None, int, Callable[[int], None] | None]
 """Arguments of `FencedProducer.produce`."""
