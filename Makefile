@@ -26,8 +26,8 @@ $(SLIM)/.installed: setup.cfg constraints.txt infra/install.sh
 demo: $(DEMO)/.installed ## broker, topics, a worker, a replay, a report in build/demo.json; PRESET=fast in a small .venv-slim (BROKER=native|docker|embedded, DATASET=path, QUERIES=n, PRESET=paper|best|fast, SPLIT=weighted: the paper's, FACTOR=budget factor, RATE=queries a second)
 	@$(DEMO)/bin/python -m infra.demo $(if $(BROKER),--broker $(BROKER)) $(if $(DATASET),--dataset "$(DATASET)") $(if $(QUERIES),--queries $(QUERIES)) $(if $(PRESET),--preset $(PRESET)) $(if $(SPLIT),--split $(SPLIT)) $(if $(FACTOR),--budget-factor $(FACTOR)) $(if $(RATE),--rate $(RATE))
 
-test: lint ## everything that must hold: `make lint`, and the whole suite on a real Apache Kafka (PROCESSES=2 share it, 0: one)
-	$(BIN)/python -m pytest --numprocesses $(or $(PROCESSES),2) --dist loadfile --no-loadscope-reorder $(ARGS)
+test: lint ## everything that must hold: `make lint`, and the whole suite on a real Apache Kafka (PROCESSES=3 share it, 0: one)
+	$(BIN)/python -m pytest --numprocesses $(or $(PROCESSES),3) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy, import-linter and the style check only
 	$(BIN)/ruff check $(PACKAGES) tests
