@@ -12,14 +12,9 @@ from typing import Any
 import orjson
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
-from streams.kafka.clients import BATCH_BYTES, MAX_LINGER_MS
-
 BATCH = 1000
 WARM = 2000
 """Messages that are not timed: connections and caches are warm after them."""
-
-LARGE_BATCHES = {"linger.ms": MAX_LINGER_MS, "batch.size": BATCH_BYTES}
-"""Options of the router's own producers: a transaction's messages for a partition are one request."""
 
 
 def _loop(
@@ -107,7 +102,7 @@ def measure(
     partitions, total : int
     threads : bool
     options : mapping, optional
-        Of the producer, such as `LARGE_BATCHES`; by default, the client's own.
+        Of the producer, such as `streams.kafka.clients.ONE_REQUEST`; by default, the client's own.
     """
     times: list[Any] = []
     groups = [[p] for p in range(partitions)] if threads else [list(range(partitions))]

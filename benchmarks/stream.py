@@ -25,12 +25,13 @@ from benchmarks.memory import decisions_per_second
 from benchmarks.result_file import save
 from benchmarks.stream_run import Run, throughput
 from infra.broker.native import native_cluster
+from streams.kafka.clients import ONE_REQUEST
 
 ROUTERS = ("constant", "knn5", "knn50")
 FLOORS: dict[str, dict[str, Any]] = {
     "floor_qps": {},
     "floor_threaded_qps": {"threads": True},
-    "floor_large_batches_qps": {"options": bare_loop.LARGE_BATCHES},
+    "floor_large_batches_qps": {"options": ONE_REQUEST},
 }
 """Arguments of the bare loops, by the name of their figure."""
 

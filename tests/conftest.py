@@ -21,6 +21,8 @@ from infra.broker.native import JVM_VARIABLE, NativeCluster, native_cluster
 from infra.broker.ports import free_ports
 from infra.broker.readiness import wait_until_answers
 from infra.broker.state_file import BrokerState
+from streams.kafka.topic_config import read_topic_configs
+from tests.end_to_end.worker_process import wait_for
 from tests.read_topics import read_to_end
 from tests.require_broker import no_broker
 
@@ -153,7 +155,9 @@ def make_topic(admin: AdminClient, unique: Callable[[str], str]) -> Iterator[Top
 
 
 def create_topic(admin: AdminClient, name: str, partitions: int, config: dict[str, str]) -> None:
+    """Create a topic, and wait until the broker knows its settings: it answers a moment earlier."""
     admin.create_topics([NewTopic(name, partitions, config=config)])[name].result(30)
+    wait_for(lambda: read_topic_configs(admin, [name]), 30, f"the broker knows {name}")
 
 
 @pytest.fixture

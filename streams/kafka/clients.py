@@ -68,8 +68,15 @@ It is more than the queries of a lane's transaction have (`streams.lanes.backlog
 the router adds to them, and less than every topic takes (`streams.kafka.topic_config.MIN_BATCH_BYTES`).
 """
 
-MAX_BATCH_MESSAGES = 1_000_000
-"""Most messages of a batch: only their bytes count."""
+ONE_REQUEST = {
+    # a commit flushes, which ends the wait at once; without one, messages go out in requests of a few
+    "linger.ms": MAX_LINGER_MS,
+    # while a partition waits for the answer to a first request with the messages of a second one, the
+    # client's thread polls without a pause: with a dozen producers, the broker gets no processor
+    "batch.size": BATCH_BYTES,
+    "batch.num.messages": 1_000_000,
+}
+"""Options of a producer whose transactions have one request for a partition."""
 
 
 def transactional_config(settings: Settings, name: str) -> dict[str, Any]:
@@ -85,12 +92,7 @@ def transactional_config(settings: Settings, name: str) -> dict[str, Any]:
     return producer_config(settings) | {
         "transactional.id": f"{settings.app_id}-{name}",
         "transaction.timeout.ms": int(settings.transaction_timeout_seconds * 1000),
-        # a commit flushes, which ends the wait at once; without one, messages go out in requests of a few
-        "linger.ms": MAX_LINGER_MS,
-        # while a partition waits for the answer to a first request with the messages of a second one, the
-        # client's thread polls without a pause: with a dozen producers, the broker gets no processor
-        "batch.size": BATCH_BYTES,
-        "batch.num.messages": MAX_BATCH_MESSAGES,
+        **ONE_REQUEST,
     }
 
 

@@ -172,10 +172,11 @@ def outdated_settings(
     return outdated
 
 
-def set_config(admin: AdminClient, changes: Mapping[str, Mapping[str, tuple[str, str]]]) -> None:
-    """Change settings of topics; one that may not be changed is logged and stays."""
+def set_config(admin: AdminClient, changes: Mapping[str, Mapping[str, tuple[str, str]]]) -> set[str]:
+    """Change settings of topics; return those topics that may not be changed, which are logged and stay."""
+    unchanged: set[str] = set()
     if not changes:
-        return
+        return unchanged
     resources = [
         ConfigResource(
             ConfigResource.Type.TOPIC,
@@ -195,3 +196,5 @@ def set_config(admin: AdminClient, changes: Mapping[str, Mapping[str, tuple[str,
         except (KafkaException, TimeoutError) as error:
             reason = repr(error)[:200]
             log.warning("topic_config_not_set", topic=resource.name, settings=entries, reason=reason)
+            unchanged.add(resource.name)
+    return unchanged

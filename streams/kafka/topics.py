@@ -207,10 +207,10 @@ def create_topics(
     configs = read_topic_configs(admin, [spec.name for spec in specs if spec.name in existing])
     if problems := partition_mismatches(specs, existing) + config_problems(specs, configs):
         raise TopicMismatch(problems)
-    if outdated := outdated_settings(specs, configs):
-        set_config(admin, outdated)
-        if problems := size_problems(specs, read_topic_configs(admin, outdated)):
-            raise TopicMismatch(problems)
+    # not read again: a broker may show the former settings for a moment
+    unchanged = set_config(admin, outdated_settings(specs, configs))
+    if problems := size_problems(specs, {name: configs[name] for name in unchanged}):
+        raise TopicMismatch(problems)
     missing = [spec for spec in specs if spec.name not in existing]
     if missing:
         replicas = {"min.insync.replicas": "2"} if replication_factor >= 3 else {}

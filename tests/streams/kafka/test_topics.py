@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from confluent_kafka.admin import (
     AdminClient,
     ClusterMetadata,
     ConfigResource,
-    NewTopic,
     PartitionMetadata,
     TopicMetadata,
 )
@@ -35,6 +35,7 @@ from streams.kafka.topics import (
     wait_for_leaders,
 )
 from streams.lanes.backlog import MAX_BATCH_BYTES
+from tests.conftest import create_topic
 from tests.end_to_end.worker_process import wait_for
 
 CATALOGUE = Catalogue((Model("a/b"), Model("c")), budget_usd=1.0)
@@ -159,7 +160,7 @@ def test_create_topics_other_partition_count_raises_and_creates_none(admin: Admi
 
 def test_create_topics_ledger_without_compaction_raises(admin: AdminClient, prefix: str):
     name = prefix + "router.ledger"
-    admin.create_topics([NewTopic(name, 3)])[name].result(10)
+    create_topic(admin, name, 3, {})
 
     with pytest.raises(TopicMismatch, match=r"cleanup\.policy is delete and must be compact"):
         create_topics(admin, specs(prefix))
@@ -168,7 +169,7 @@ def test_create_topics_ledger_without_compaction_raises(admin: AdminClient, pref
 def test_create_topics_raises_the_batch_size_of_an_existing_topic(admin: AdminClient, prefix: str):
     name = prefix + "llm.a-b"
     small = {"cleanup.policy": "delete", "max.message.bytes": "1048588"}
-    admin.create_topics([NewTopic(name, 3, config=small)])[name].result(10)
+    create_topic(admin, name, 3, small)
     all_specs = [spec for spec in specs(prefix) if spec.name == name]
     (problem,) = topic_problems(all_specs, {name: 3}, read_topic_configs(admin, [name]))
     assert f"topic {name}: max.message.bytes is 1048588 and must be at least 8388608" in problem
@@ -181,6 +182,30 @@ def test_create_topics_raises_the_batch_size_of_an_existing_topic(admin: AdminCl
 
     wait_for(lambda: size() == "12582912", 30, "the broker applies the new setting")
     assert topic_problems(all_specs, {name: 3}, read_topic_configs(admin, [name])) == []
+
+
+class Unalterable(AdminClient):
+    """An admin client without the permission to alter topics."""
+
+    def incremental_alter_configs(
+        self, resources: list[ConfigResource], **options: object
+    ) -> dict[ConfigResource, "Future[None]"]:
+        future: Future[None] = Future()
+        future.set_exception(KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)))
+        return dict.fromkeys(resources, future)
+
+
+def test_create_topics_small_batch_size_that_cannot_be_altered_raises(bootstrap_servers: str, prefix: str):
+    admin = Unalterable({"bootstrap.servers": bootstrap_servers})
+    name = prefix + "llm.a-b"
+    small = {"cleanup.policy": "delete", "max.message.bytes": "1048588"}
+    create_topic(admin, name, 3, small)
+
+    with pytest.raises(TopicMismatch, match=r"max\.message\.bytes is 1048588"):
+        create_topics(admin, specs(prefix))
+
+    assert [topic for topic in existing_partitions(admin) if topic.startswith(prefix)] == [name]
+    admin.delete_topics([name])[name].result(30)
 
 
 def test_topic_specs_every_topic_takes_the_largest_batch_of_a_transaction():
