@@ -75,12 +75,14 @@ def paced(run: Run, producer: Producer, rate: int, values: list[bytes], seed: in
         A query had no output a minute after the last was due.
     """
     settings, count = run.settings, len(values)
-    names = [settings.topics.llm(slug) for slug in settings.read_catalogue().slugs]
-    names.append(settings.topics.unserved)
+    outputs = {
+        settings.topics.llm(slug): settings.llm_topic_partitions for slug in settings.read_catalogue().slugs
+    }
+    outputs[settings.topics.unserved] = settings.partitions
     consumer = Consumer(reader_config(settings) | {"fetch.wait.max.ms": 25, "enable.partition.eof": False})
     ends = []
-    for name in names:
-        for partition in range(settings.partitions):
+    for name, partitions in outputs.items():
+        for partition in range(partitions):
             end = consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=10)[1]
             ends.append(TopicPartition(name, partition, end))
     consumer.assign(ends)

@@ -92,8 +92,8 @@ class Settings(FailureSettings):
         default=None,
         ge=1,
         le=1000,
-        description="Partitions of each LLM's topic. Default: as many as `partitions`; a quarter with "
-        "`transactions=worker`.",
+        description="Partitions of each LLM's topic. Default: a quarter of `partitions`, but at least 4 "
+        "(fewer if `partitions` is less).",
     )
     replication_factor: int = Field(default=1, ge=1, le=10, description="Replicas of each partition.")
 
@@ -257,11 +257,6 @@ class Settings(FailureSettings):
         default=2000, ge=1, description="Queries buffered per partition before fetching from it pauses."
     )
     dlq_limit: float = Field(default=1.0, ge=0, le=1, description="Share of dead letters that halts.")
-    transactions: Literal["auto", "overlapping", "in-turn", "worker"] = Field(
-        default="auto",
-        description="One transaction for all lanes of a `worker`, or one per lane: `overlapping` in time or "
-        "`in-turn`. `auto`: overlapping; in-turn on the embedded broker, which mishandles overlapping ones.",
-    )
     instance_id: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9._-]{1,100}$",
@@ -337,8 +332,7 @@ class Settings(FailureSettings):
     @property
     def llm_topic_partitions(self) -> int:
         """Partitions of each LLM's topic. A transaction costs what the partitions that it touches cost."""
-        fewer = max(1, self.partitions // 4) if self.transactions == "worker" else self.partitions
-        return self.llm_partitions or fewer
+        return self.llm_partitions or min(self.partitions, max(4, self.partitions // 4))
 
     def brokers(self) -> str:
         """Return the brokers, separated by commas.

@@ -8,6 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+import confluent_kafka
+
 from streams.kafka.bounded_clients import Consumer
 
 
@@ -59,7 +61,7 @@ class GroupMembership:
         )
 
 
-class MembershipFormatError(RuntimeError):
+class MembershipFormatError(ValueError):
     """The installed client writes the membership of a group in another format than `GroupMembership`."""
 
 
@@ -83,7 +85,7 @@ def check_membership_format(config: Mapping[str, Any]) -> None:
             actual = consumer.consumer_group_metadata()
         if actual != expected:
             raise MembershipFormatError(
-                f"transactions: worker does not work with this version of confluent-kafka, whose consumers "
-                f"write {actual!r} where {expected!r} was expected; install the version in "
-                "constraints.txt, or set PORT_TRANSACTIONS=auto"
+                f"confluent-kafka {confluent_kafka.__version__}: its consumers write {actual!r} where "
+                f"{expected!r} was expected, so brokers would refuse the router's transactions; install the "
+                "version in constraints.txt"
             )

@@ -176,11 +176,18 @@ class Rounds:
     transactional_id : str
     open_producers : callable
         Opens the producers of that id, and fences their former owner.
+    on_wait : callable
+        Called in the thread of a batch before it waits for its round.
     """
 
-    def __init__(self, transactional_id: str, open_producers: Callable[[], AlternatingProducers]) -> None:
+    def __init__(
+        self,
+        transactional_id: str,
+        open_producers: Callable[[], AlternatingProducers],
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> None:
         self.transactional_id = transactional_id
-        self._open_producers = open_producers
+        self._open_producers, self._on_wait = open_producers, on_wait
         self._producers: AlternatingProducers | None = None
         self._opening, self._lock = threading.Lock(), threading.Lock()
         self._membership: GroupMembership | None = None
@@ -244,6 +251,7 @@ class Rounds:
         KafkaException
             The round failed.
         """
+        self._on_wait()
         with self._lock:
             self._waiting.append(batch)
             leads, self._running = not self._running, True

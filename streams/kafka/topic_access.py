@@ -16,16 +16,18 @@ from streams.kafka.transactions import FencedProducer, TransactionalProducer
 class TopicAccess:
     """Producers and readers of the cluster that the settings name.
 
-    Processors get their producers and read back their topics through one object of this class. Tests pass an
-    object with the same methods.
+    Processors get their producers and read back their topics through one object of this class, or of
+    `streams.kafka.owned_lanes.OwnedLanes`. Tests pass an object with the same methods.
 
     Parameters
     ----------
     settings : Settings
+    in_turn : bool
+        The producers' transactions follow each other (`FencedProducer`).
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, *, in_turn: bool = False) -> None:
+        self._settings, self._in_turn = settings, in_turn
 
     def open_producer(self, name: str) -> TransactionalProducer:
         """Open the producer of a transactional id and fence its former owner.
@@ -35,9 +37,7 @@ class TopicAccess:
         name : str
             Identifies the owner among those of this router, for example `lane-3`.
         """
-        return FencedProducer(
-            transactional_config(self._settings, name), in_turn=self._settings.transactions == "in-turn"
-        )
+        return FencedProducer(transactional_config(self._settings, name), in_turn=self._in_turn)
 
     def read(
         self, topic: str, partition: int = 0, start: int = 0, stop: int | None = None

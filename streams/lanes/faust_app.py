@@ -1,4 +1,4 @@
-"""The Faust app whose consumer passes whole fetches to lanes: one event per fetch and partition.
+"""The Faust app whose consumer passes whole fetches to lanes: one event per fetch and topic.
 
 The classes override Faust's aiokafka driver as little as possible. Seeks and fetches happen in the consumer's
 own thread, one after the other, so they cannot interleave.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import faust
@@ -29,13 +31,35 @@ POLL_SECONDS = 0.1
 """Longest wait of one fetch, and so the longest delay of a seek."""
 
 
+@dataclass(frozen=True)
+class PartitionFetch:
+    """The records of one partition from one fetch.
+
+    Parameters
+    ----------
+    partition : int
+    begin : int
+        Offset at which the fetch began; the first record may be a later one.
+    records : list
+        At least one.
+    """
+
+    partition: int
+    begin: int
+    records: list[Any]
+
+
 class FetchEvent(ConsumerMessage):
-    """All records of one partition from one fetch. Faust takes it for one message, the last record."""
+    """All records of one topic from one fetch. Faust takes it for one message, the last record.
 
-    __slots__ = ("begin", "records")
+    One event per partition would cost more than the decisions: a fetch has few records of each of many
+    partitions.
+    """
 
-    def __init__(self, tp: TP, begin: int, records: list[Any], generation: int) -> None:
-        last = records[-1]
+    __slots__ = ("partitions",)
+
+    def __init__(self, tp: TP, partitions: list[PartitionFetch], generation: int) -> None:
+        last = partitions[-1].records[-1]
         super().__init__(
             tp.topic,
             tp.partition,
@@ -49,7 +73,7 @@ class FetchEvent(ConsumerMessage):
             tp=tp,
             generation_id=generation,
         )
-        self.begin, self.records = begin, records
+        self.partitions = partitions
 
 
 class FetchTopic(faust.Topic):
@@ -97,12 +121,16 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         for tp in fetched:
             self.app.unreadable.succeeded(tuple(tp))
         self._report_resets(lanes)
+        by_topic: defaultdict[str, list[PartitionFetch]] = defaultdict(list)
         for tp in [tp for tp in fetched if tp.topic in lanes.topics]:
             records, begin = fetched.pop(tp), self.cursor.get(tp)
             if begin is not None and not self.app.drops_fetch(tp):
-                fetched[tp] = [FetchEvent(TP(*tp), begin, records, self.app.consumer_generation_id)]
+                by_topic[tp.topic].append(PartitionFetch(tp.partition, begin, records))
             if begin is not None:
                 self.cursor[tp] = records[-1].offset + 1
+        for topic, partitions in by_topic.items():
+            last = TP(topic, partitions[-1].partition)
+            fetched[last] = [FetchEvent(last, partitions, self.app.consumer_generation_id)]
         for tp, cursor in self.cursor.items():
             position = position_of(self._ensure_consumer(), tp)
             if position is not None and position > cursor:

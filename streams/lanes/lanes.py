@@ -18,6 +18,7 @@ from streams.lanes.backlog import (
 )
 from streams.lanes.batch_pace import BatchPace
 from streams.lanes.processor import LaneProcessor
+from streams.lanes.thread_slots import ThreadSlots
 from streams.messages.record import (
     Record,
 )
@@ -188,9 +189,9 @@ class Lane:
         began = time.monotonic()
         self.busy = True
         try:
-            await self.lanes.call(call, argument)
+            seconds = await self.lanes.call(self.lanes.slots.run, call, argument)
             if isinstance(argument, list):
-                self._pace.record(time.monotonic() - began, len(argument))
+                self._pace.record(seconds, len(argument))
         except KafkaException as error:
             # fenced, timed out or broker gone: read from the log what was committed
             self.lanes.events["reload"] += 1
@@ -228,6 +229,8 @@ class Lanes:
         Makes the processor of a topic's partition.
     executor : Executor
         Runs the processors' methods.
+    slots : ThreadSlots
+        For processing records.
     generation : callable
         The consumer group's current generation.
     crash : callable
@@ -247,6 +250,7 @@ class Lanes:
         make_processor: Callable[[str, int], LaneProcessor[object]],
         topics: Iterable[str],
         executor: Executor,
+        slots: ThreadSlots,
         generation: Callable[[], int],
         crash: Callable[[BaseException], None],
         *,
@@ -268,7 +272,7 @@ class Lanes:
         """Why all lanes are stopped until an operator acts; None while they run."""
         self.halted_by = ""
         """The check that stopped them: "topics" or "dead letters"."""
-        self._make_processor, self._executor = make_processor, executor
+        self._make_processor, self._executor, self.slots = make_processor, executor, slots
         self._partitions = dict(partitions or {})
 
     def has_lane(self, topic: str, partition: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,13 +46,14 @@ class Histogram:
 
     def __init__(self, edges: Sequence[float] = SECONDS) -> None:
         self.edges = np.asarray(edges, dtype=np.float64)
+        self._ends: list[float] = self.edges.tolist()
         self._counts: IntArray = np.zeros(len(edges) + 1, dtype=np.int64)
         self._sum = 0.0
         self._lock = threading.Lock()
 
     def observe(self, value: float, count: int = 1) -> None:
         """Add a value, or several of the same size."""
-        bucket = int(np.searchsorted(self.edges, value, side="left"))
+        bucket = bisect_left(self._ends, value)
         with self._lock:
             self._counts[bucket] += count
             self._sum += value * count

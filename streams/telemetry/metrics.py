@@ -229,11 +229,13 @@ class Metrics(Collector):
         served = after.served - before.served
         reserved, settled = after.reserved - before.reserved, after.settled - before.settled
         released = reserved - (after.charged_by_llm - before.charged_by_llm) + settled
-        lapsed = after.lapsed - before.lapsed
-        for i, model in enumerate(models):
+        lapsed, settlements = after.lapsed - before.lapsed, after.settlements - before.settlements
+        # a small batch changes the figures of a few LLMs only
+        for i in np.flatnonzero(np.any([served, reserved, settled, released, lapsed, settlements], axis=0)):
+            model = models[i]
             self._count("queries", ("served", model), int(served[i]))
             self._count("reservations_dollars", (model,), float(to_usd(reserved[i])))
-            self._count("settlements", (model,), int(after.settlements[i] - before.settlements[i]))
+            self._count("settlements", (model,), int(settlements[i]))
             self._count("settlements_dollars", (model,), float(to_usd(settled[i])))
             self._count("settled_reservations_dollars", (model,), float(to_usd(released[i])))
             self._count("lapsed_reservations", (model,), int(lapsed[i]))

@@ -14,7 +14,6 @@ from routing.policy.plan import Plan
 from streams.config.log_setup import configure_logs
 from streams.config.settings import Settings
 from streams.kafka.acls import grants, log_missing_permissions
-from streams.kafka.bounded_clients import AdminClient
 from streams.kafka.clients import client_config, mishandles_overlapping_transactions, wait_for_broker
 from streams.kafka.group_membership import check_membership_format
 from streams.kafka.time_limits import exit_after
@@ -59,7 +58,11 @@ def main(settings: Settings) -> int:
     if llms and (problems := unusable_llms(catalogue.names, llms, settings.exploration)):
         raise CatalogueError(problems)
     admin = wait_for_broker(settings)
-    settings = _with_transactions(settings, admin)
+    in_turn = mishandles_overlapping_transactions(admin)
+    if in_turn:
+        log.info("transactions_in_turn", reason="this broker mishandles overlapping transactions")
+    else:
+        check_membership_format(client_config(settings))
     existing = existing_partitions(admin)
     specs = topic_specs(settings, catalogue)
     # a worker needs no permission on topics that it never uses
@@ -79,30 +82,7 @@ def main(settings: Settings) -> int:
     if settings.embedder_loads == "start":
         # before the app starts: imports hold the interpreter lock, which would delay heartbeats
         estimating.warm_up()
-    return run(Worker(settings.with_preset(estimating.planning), estimating), added)
-
-
-def _with_transactions(settings: Settings, admin: AdminClient) -> Settings:
-    """Return the settings with `transactions=auto` resolved for this broker.
-
-    Raises
-    ------
-    ValueError
-        The broker, or the installed client, has no transactions for all lanes of a worker.
-    """
-    if settings.transactions == "worker":
-        check_membership_format(client_config(settings))
-        if mishandles_overlapping_transactions(admin):
-            raise ValueError(
-                "transactions: worker is not supported by the embedded broker; use Apache Kafka, or set "
-                "PORT_TRANSACTIONS=auto"
-            )
-    if settings.transactions != "auto":
-        return settings
-    in_turn = mishandles_overlapping_transactions(admin)
-    if in_turn:
-        log.info("transactions_in_turn", reason="this broker mishandles overlapping transactions")
-    return settings.model_copy(update={"transactions": "in-turn" if in_turn else "overlapping"})
+    return run(Worker(settings.with_preset(estimating.planning), estimating, in_turn=in_turn), added)
 
 
 def _exit_at_once(number: int, frame: object) -> None:

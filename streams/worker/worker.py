@@ -14,6 +14,7 @@ import structlog
 from faust.types import TP, StreamT
 
 from routing.policy.plan import Plan
+from streams.config.cpus import usable_cpus
 from streams.config.settings import Settings
 from streams.kafka.alternating_producers import AlternatingProducers
 from streams.kafka.clients import outcome_consumer, round_config
@@ -28,6 +29,7 @@ from streams.lanes.faust_clients import faust_brokers, faust_credentials
 from streams.lanes.lanes import REST_SHARE, Lanes
 from streams.lanes.ledger_table import LedgerTable
 from streams.lanes.stage_timers import Stages
+from streams.lanes.thread_slots import ThreadSlots
 from streams.ledger.inbox_reader import MAX_QUEUED_RETURNS, InboxReader
 from streams.ledger.record import LedgerRecord
 from streams.ledger.view import LedgerView
@@ -68,9 +70,12 @@ class Worker:
     ----------
     settings : Settings
     estimating : Estimation
+    in_turn : bool
+        Each lane has transactions of its own, one of all lanes at a time, instead of one transaction for all:
+        for a broker that mishandles overlapping transactions, or a router without a consumer group.
     """
 
-    def __init__(self, settings: Settings, estimating: Estimation) -> None:
+    def __init__(self, settings: Settings, estimating: Estimation, *, in_turn: bool = False) -> None:
         self.settings, self.estimating = settings, estimating
         self.topics = settings.topics
         self.catalogue = CatalogueReader(settings, self._catalogue_changed)
@@ -82,6 +87,7 @@ class Worker:
             initializer=limit_threads,
             initargs=(settings.partitions,),
         )
+        self.slots = ThreadSlots(max(2, usable_cpus()))
         self.loop: asyncio.AbstractEventLoop | None = None
         self.rounds: Rounds | None = None
         """Transactions of all lanes; None if each lane has its own."""
@@ -107,7 +113,7 @@ class Worker:
             self.returned,
             self.stages,
             self._record_written,
-            self._access(),
+            self._access(in_turn),
             answer_limit=make_answer_limit(settings, self.catalogue, estimating),
         )
         self.processors = ProcessorFactory(self.shared, estimating, self.view, self.overflow)
@@ -129,14 +135,16 @@ class Worker:
         self.overflow_ledger = self._table("overflow-ledger", self.topics.overflow_ledger, 1)
         self._agents()
 
-    def _access(self) -> TopicAccess:
+    def _access(self, in_turn: bool) -> TopicAccess:
         """Return the lanes' access to topics: with one producer for all, or with one each."""
         settings = self.settings
-        if settings.transactions != "worker":
-            return TopicAccess(settings)
+        if in_turn:
+            return TopicAccess(settings, in_turn=True)
         name = f"worker-{settings.instance_id or secrets.token_hex(8)}"
         self.rounds = Rounds(
-            f"{settings.app_id}-{name}", lambda: AlternatingProducers(round_config(settings, name))
+            f"{settings.app_id}-{name}",
+            lambda: AlternatingProducers(round_config(settings, name)),
+            on_wait=self.slots.give_back,
         )
         return OwnedLanes(settings, self.rounds)
 
@@ -186,10 +194,11 @@ class Worker:
     def _agents(self) -> None:
         app = self.app
 
-        async def to_lanes(batches: StreamT) -> None:
-            async for batch in batches:
-                lane = app.lanes.lane(batch.topic, batch.partition)
-                lane.append(batch.generation_id, batch.begin, batch.records)
+        async def to_lanes(fetches: StreamT) -> None:
+            async for fetch in fetches:
+                for one in fetch.partitions:
+                    lane = app.lanes.lane(fetch.topic, one.partition)
+                    lane.append(fetch.generation_id, one.begin, one.records)
 
         names = {self.topics.queries: "route", self.topics.overflow: "overflow", self.topics.samples: "plan"}
         for topic, partitions in input_partitions(self.settings).items():
@@ -253,6 +262,7 @@ class Worker:
             lambda topic, partition: self.monitor.instrument(self.processors.create(topic, partition)),
             input_partitions(self.settings),
             self.executor,
+            self.slots,
             lambda: int(self.app.consumer_generation_id),
             self._crash,
             batch_max=self.settings.batch_max,

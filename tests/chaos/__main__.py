@@ -52,9 +52,6 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--partitions", type=int, default=4)
     top.add_argument("--rate", type=float, default=200.0, help="queries a second [%(default)s]")
     top.add_argument("--seed", type=int, default=0)
-    top.add_argument(
-        "--transactions", default="auto", help="the setting of that name, such as worker [%(default)s]"
-    )
     top.add_argument("--seconds", type=float, default=float("inf"), help="start no round after this time")
     top.add_argument("--kinds", default=",".join(KINDS), help="faults to choose from [%(default)s]")
     top.add_argument("--json", type=Path, metavar="FILE", help="also write the line to this file")
@@ -115,7 +112,6 @@ def campaign(options: argparse.Namespace, total: Result) -> None:
                 rate=options.rate,
                 say=say,
                 partitions=options.partitions,
-                transactions=options.transactions,
                 horizon=2000,
                 eps=0.2,
                 resolve="geometric",

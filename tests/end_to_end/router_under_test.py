@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 import time
@@ -34,9 +33,6 @@ from tests.end_to_end.small_dataset import Small
 from tests.end_to_end.worker_process import Fault, Worker, wait_for
 
 Headers = Sequence[tuple[str, bytes]]
-
-TRANSACTIONS = os.environ.get("TEST_TRANSACTIONS", "auto")
-"""The setting `transactions` where a test does not choose it, to run all tests in another mode."""
 
 
 class Observer:
@@ -127,7 +123,6 @@ class Router:
             "data_dir": folder / "data",
             "embedder_loads": "first",  # queries carry their embeddings
             "warmup_seconds": 60,  # a busy machine must not look like a slow stream
-            "transactions": TRANSACTIONS,
         } | settings
         self.variables = {
             **small.variables,

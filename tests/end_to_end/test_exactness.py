@@ -14,9 +14,6 @@ from tests.end_to_end.faults import DieInCommit, LoseBatches, RaiseInLane, Raise
 from tests.end_to_end.router_under_test import Router, assert_whole
 from tests.end_to_end.worker_process import wait_for
 
-in_both_modes = pytest.mark.parametrize("transactions", ["overlapping", "worker"])
-"""A transaction per lane, and one for all lanes of a worker. `TEST_TRANSACTIONS` sets that of other tests."""
-
 
 def sample_count(router: Router) -> int:
     """Return the number of samples that were sent to the planner."""
@@ -24,12 +21,9 @@ def sample_count(router: Router) -> int:
         return sum(len(decode_samples(entry.value)[1]) for entry in logs.read(router.topics.samples))
 
 
-@in_both_modes
 @pytest.mark.parametrize("moment", ["before", "flushed", "after"])
-def test_worker_killed_while_routing_leaves_no_partial_batch(
-    router: MakeRouter, moment: str, transactions: str
-) -> None:
-    stream = router(batch_max=50, transactions=transactions)
+def test_worker_killed_while_routing_leaves_no_partial_batch(router: MakeRouter, moment: str) -> None:
+    stream = router(batch_max=50)
     dying = stream.start(DieInCommit("route", 4, moment))
     stream.send(range(500))
     assert dying.wait(60) == -9
@@ -54,9 +48,8 @@ def test_worker_killed_in_warmup_loses_no_query_and_no_sample(router: MakeRouter
     assert plans[0].solved_from.observed == 400
 
 
-@in_both_modes
-def test_worker_frozen_and_thawed_does_not_write_again(router: MakeRouter, transactions: str) -> None:
-    stream = router(partitions=2, batch_max=50, transactions=transactions)
+def test_worker_frozen_and_thawed_does_not_write_again(router: MakeRouter) -> None:
+    stream = router(partitions=2, batch_max=50)
     frozen = stream.start(ready=True)
     stream.send(range(300))
     stream.landed_at_least(50)
@@ -133,10 +126,9 @@ def test_worker_restarted_uses_the_plan_in_force_without_solving_again(router: M
     assert not [e for e in second.events("plan_published") if e["plan"] != before.version]
 
 
-@in_both_modes
-def test_workers_joining_and_leaving_under_load_lose_nothing(router: MakeRouter, transactions: str) -> None:
+def test_workers_joining_and_leaving_under_load_lose_nothing(router: MakeRouter) -> None:
     """Rebalances 1 -> 2 -> 3 -> 1 under load."""
-    stream = router(partitions=4, batch_max=50, transactions=transactions)
+    stream = router(partitions=4, batch_max=50)
     first = stream.start(ready=True)
     row = 0
 

@@ -23,7 +23,7 @@ def send_until(stream: Router, worker: Worker, fault: int, count: int) -> None:
 
 
 def test_rebalance_freeze_and_death_in_the_middle_of_a_round_lose_nothing(router: MakeRouter) -> None:
-    stream = router(partitions=4, batch_max=20, transactions="worker")
+    stream = router(partitions=4, batch_max=20)
     first = stream.start(FaultsInRounds(hold_seconds=4.0), ready=True)
     stream.send(range(100), tag="begin-")
     stream.landed_at_least(50)
@@ -52,7 +52,7 @@ def test_rebalance_freeze_and_death_in_the_middle_of_a_round_lose_nothing(router
 
 
 def test_restart_of_a_worker_with_an_id_moves_no_partition(router: MakeRouter) -> None:
-    stream = router(partitions=2, transactions="worker", session_timeout_seconds=20)
+    stream = router(partitions=2, session_timeout_seconds=20)
     stays = stream.start(ready=True, instance_id="a")
     first = stream.start(ready=True, instance_id="b")
     stream.send(range(200), tag="before-")

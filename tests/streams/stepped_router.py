@@ -93,7 +93,8 @@ class SteppedRouter:
         self.topics = self.settings.topics
         create_topics(admin, topic_specs(self.settings, self.settings.read_catalogue()))
         self.estimating = make_estimating(learns=self.settings.quality_correction)
-        self.router = Worker(self.settings, self.estimating)
+        # no consumer group owns the lanes here
+        self.router = Worker(self.settings, self.estimating, in_turn=True)
         self._following = [self.router.catalogue, self.router.view, self.router.plans, self.router.feed]
         self._following.append(self.router.returned)
         for one in self._following:

@@ -9,6 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 
 from streams.lanes.lanes import Lane, Lanes
+from streams.lanes.thread_slots import ThreadSlots
 
 TOPIC, OTHER_TOPIC = "queries", "other"
 
@@ -136,6 +137,7 @@ class Worker:
             lambda topic, partition: self.processor,
             {TOPIC},
             executor or InlineExecutor(),
+            ThreadSlots(2),
             lambda: self.generation,
             self.crashes.append,
             **wiring,
