@@ -35,7 +35,7 @@ def start_of_worker(run: Run) -> dict[str, float]:
     log_file = run.folder / f"{run.name}-start.log"
     environment, began = os.environ | run.variables | {"PORT_WEB_PORT": str(port)}, time.monotonic()
     with running(["streams", "worker"], environment, log_file) as process:
-        while not _is_ready(port):
+        while not is_ready(port):
             if process.poll() is not None or time.monotonic() - began > LIMIT_SECONDS:
                 raise RuntimeError(f"the worker is not ready: {log_file.read_text()}")
             time.sleep(0.02)
@@ -55,7 +55,8 @@ def time_of_help() -> float:
     return round(time.monotonic() - began, 2)
 
 
-def _is_ready(port: int) -> bool:
+def is_ready(port: int) -> bool:
+    """Return whether `/readyz` answers with 200."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=1)) as connection:
         try:
             connection.request("GET", "/readyz")

@@ -1,0 +1,136 @@
+"""Workers at a distance from the brokers: latency and speed of each, and three of them together.
+
+    python -m benchmarks.distance --json docs/results/distance.json
+
+Every worker runs in a network namespace of its own (`unshare`, `ip`), whose connections to the broker take
+the delay in each direction (`benchmarks.distant_host`). Producer and reader are beside the broker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+from confluent_kafka import Producer
+
+from benchmarks import synthetic_queries
+from benchmarks.distant_host import Gate
+from benchmarks.latency import paced
+from benchmarks.machine import describe
+from benchmarks.program import END_SECONDS, ROOT
+from benchmarks.result_file import save
+from benchmarks.stream_run import Run
+from infra.broker.native import native_cluster
+from streams.kafka.clients import reader_config
+from streams.kafka.reading import read_to_end
+
+HORIZON = 10**7
+
+
+@contextmanager
+def distant_worker(run: Run, gate: Path, delay_ms: float, name: str) -> Iterator[None]:
+    """Run a worker on a host of its own for the length of a block."""
+    port = run.settings.brokers().rsplit(":", 1)[1]
+    host = ["unshare", "-r", "-n", sys.executable, "-m", "benchmarks.distant_host"]
+    worker = [sys.executable, "-m", "benchmarks.worker_process", "--estimator", "constant"]
+    stages = run.folder / f"{run.name}-{name}.json"
+    command = [*host, "--socket", str(gate), "--ports", port, "--delay-ms", str(delay_ms), "--", *worker]
+    with (run.folder / f"{run.name}.log").open("ab") as log:
+        run.process = subprocess.Popen(
+            [*command, "--stages", str(stages)],
+            cwd=ROOT,
+            env=os.environ | run.variables,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield
+    finally:
+        run.process.terminate()
+        run.process.wait(END_SECONDS)
+
+
+def measured(run: Run, gate: Path, delay_ms: float, queries: int, seconds: float) -> dict[str, float]:
+    """Return queries/s on a backlog, and milliseconds from production to committed read at 100 queries/s."""
+    producer = Producer({"bootstrap.servers": run.settings.brokers(), "linger.ms": 5})
+    topic, partitions = run.settings.topics.queries, run.settings.partitions
+    with distant_worker(run, gate, delay_ms, "one"):
+        synthetic_queries.produce(producer, topic, synthetic_queries.messages(200, seed=7), partitions)
+        run.wait_until_decided(200, 120)
+        waits = paced(run, producer, 100, synthetic_queries.messages(int(100 * seconds), 8), 8)
+        backlog = synthetic_queries.messages(queries, seed=9)
+        began = time.monotonic()
+        synthetic_queries.produce(producer, topic, backlog, partitions)
+        run.wait_until_decided(200 + int(100 * seconds) + queries, 600)
+        return {"queries_a_second": round(queries / (time.monotonic() - began))} | waits
+
+
+def together(run: Run, gate: Path, delays: list[float], queries: int) -> dict[str, Any]:
+    """Return what three workers at different distances make of a backlog."""
+    producer = Producer({"bootstrap.servers": run.settings.brokers(), "linger.ms": 5})
+    with ExitStack() as hosts:
+        for number, delay in enumerate(delays):
+            hosts.enter_context(distant_worker(run, gate, delay, f"host-{number}"))
+        began = time.monotonic()
+        messages = synthetic_queries.messages(queries, seed=10)
+        synthetic_queries.produce(producer, run.settings.topics.queries, messages, run.settings.partitions)
+        run.wait_until_decided(queries, 600)
+        seconds = time.monotonic() - began
+    routed = [
+        orjson.loads(message.value() or b"")["id"]
+        for slug in run.settings.read_catalogue().slugs
+        for number in range(run.settings.llm_topic_partitions)
+        for message in read_to_end(reader_config(run.settings), run.settings.topics.llm(slug), number)
+    ]
+    return {
+        "delays_ms": delays,
+        "seconds_with_start": round(seconds, 1),
+        "missing": queries - len(set(routed)),
+        "twice": len(routed) - len(set(routed)),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--delays", default="0,1,10,50", help="milliseconds each way [%(default)s]")
+    parser.add_argument("--queries", type=int, default=100_000, help="of a backlog [%(default)s]")
+    parser.add_argument("--seconds", type=float, default=10.0, help="at 100 queries/s [%(default)s]")
+    parser.add_argument(
+        "--partitions", type=int, default=4, help="of one worker; three have three times as many"
+    )
+    arguments = parser.parse_args()
+    delays = [float(delay) for delay in arguments.delays.split(",")]
+    figures: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as name, native_cluster(1) as cluster:
+        socket = Path(name) / "gate"
+        gate = Gate(socket)
+        for delay in [delays[0], *delays]:  # the first run warms the broker
+            run = Run(cluster.bootstrap_servers, Path(name), arguments.partitions, HORIZON)
+            figures[f"{delay:g}"] = measured(run, socket, delay, arguments.queries, arguments.seconds)
+            print(f"{delay:g} ms: {figures[f'{delay:g}']}", file=sys.stderr, flush=True)
+        run = Run(cluster.bootstrap_servers, Path(name), 3 * arguments.partitions, HORIZON)
+        three = together(run, socket, delays[-3:], arguments.queries)
+        gate.close()
+    result = {
+        "command": "python -m benchmarks.distance " + " ".join(sys.argv[1:]),
+        "machine": describe(),
+        "one worker, by delay of each way in ms": figures,
+        "three workers": three,
+    }
+    print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
+    save(arguments.json, result)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
