@@ -42,9 +42,10 @@ class Gate:
 
     async def _serve(self) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        await asyncio.start_unix_server(self._connect, self._socket)
+        server = await asyncio.start_unix_server(self._connect, self._socket)
         self._ready.set()
         await self._end.wait()
+        server.close()
 
     @staticmethod
     async def _connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,8 +61,10 @@ Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 async def _join(one: Ends, other: Ends, seconds: float) -> None:
     """Pass on what comes from each end to the other, after a delay, until both have ended or one breaks."""
     try:
-        await asyncio.gather(_pass_on(one[0], other[1], seconds), _pass_on(other[0], one[1], seconds))
-    except OSError:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(_pass_on(one[0], other[1], seconds))
+            both.create_task(_pass_on(other[0], one[1], seconds))
+    except* OSError:
         pass
     finally:
         one[1].close()
@@ -97,11 +100,13 @@ async def _serve(ports: list[int], socket: str, seconds: float, program: list[st
         gate[1].write(f"{port}\n".encode())
         await _join((reader, writer), gate, seconds)
 
-    for port in ports:
-        await asyncio.start_server(partial(carry, port), "127.0.0.1", port)
+    servers = [await asyncio.start_server(partial(carry, port), "127.0.0.1", port) for port in ports]
     process = await asyncio.create_subprocess_exec(*program)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, process.terminate)
-    return await process.wait()
+    status = await process.wait()
+    for server in servers:
+        server.close()
+    return status
 
 
 def main() -> int:

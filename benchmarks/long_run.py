@@ -110,7 +110,8 @@ def empty(run: Run) -> None:
     }
     # -1: up to the high watermark
     ends = [TopicPartition(name, number, -1) for name, count in counts.items() for number in range(count)]
-    for future in reach_broker(settings).delete_records(ends).values():
+    admin = reach_broker(settings)  # kept: its requests end with it
+    for future in admin.delete_records(ends).values():
         future.result(30)
 
 

@@ -134,10 +134,17 @@ class Neighbours:
         lengths = _lengths(batch.prompts) if self.cost == "per-length" else None
         return self._estimates(similarity, rows, lengths)
 
-    def leave_one_out(self) -> Estimates:
-        """Return quality and cost, [H, M], of the history's rows, each from its neighbours without itself."""
-        similarity, rows = self._index.search_own(self.k)
-        return self._estimates(similarity, rows, self._lengths if self.cost == "per-length" else None)
+    def leave_one_out(self, own: Rows | None = None) -> Estimates:
+        """Return quality and cost of rows of the history, each from its neighbours without itself.
+
+        Parameters
+        ----------
+        own : ndarray of int64, shape [n], optional
+            The rows; all by default. Each costs a pass over the history.
+        """
+        similarity, rows = self._index.search_own(self.k, own)
+        lengths = self._lengths if own is None else self._lengths[own]
+        return self._estimates(similarity, rows, lengths if self.cost == "per-length" else None)
 
     def _estimates(self, similarity: Similarities, rows: Rows, lengths: FloatArray | None) -> Estimates:
         from scipy.sparse import csr_array

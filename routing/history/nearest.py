@@ -119,19 +119,28 @@ class NeighbourIndex:
             )
         return self._search_resolving_ties(np.ascontiguousarray(queries, dtype=np.float32), k, None)
 
-    def search_own(self, k: int) -> tuple[Similarities, Rows]:
-        """Return the k nearest rows of every row of the history, without itself but with its duplicates.
+    def search_own(self, k: int, own: Rows | None = None) -> tuple[Similarities, Rows]:
+        """Return the k nearest rows of rows of the history, without itself but with its duplicates.
+
+        Parameters
+        ----------
+        k : int
+            1 to H - 1.
+        own : ndarray of int64, shape [n], optional
+            The rows; all by default.
 
         Returns
         -------
-        similarity, rows : as `search`, with n = H; k is 1 to H - 1.
+        similarity, rows : as `search`.
 
         Raises
         ------
         ValueError
             k is out of range.
         """
-        return self._search_resolving_ties(self._vectors, k, np.arange(len(self), dtype=np.int64))
+        if own is None:
+            return self._search_resolving_ties(self._vectors, k, np.arange(len(self), dtype=np.int64))
+        return self._search_resolving_ties(self._vectors[own], k, own)
 
     def _search_resolving_ties(
         self, queries: NDArray[np.float32], k: int, own: Rows | None

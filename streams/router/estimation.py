@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import structlog
 
+from routing.arrays import IntArray
 from routing.budgets.budget import Budget
 from routing.budgets.catalogue import Catalogue
 from routing.budgets.cost_quantile import CostQuantile
@@ -38,6 +39,10 @@ from streams.config.settings import Settings
 from streams.planner.catalogue_rules import unusable_llms
 
 log = structlog.get_logger(__name__)
+
+MAX_OWN_SIMILARITIES, MIN_OWN_ROWS = 2**28, 2048
+"""Similarities that neighbours of the history's own rows take at most, a few seconds, and rows that they may
+always have. 2,000 samples price budgets as well as more do (docs/scaling.md)."""
 
 STAND_IN_EFFECT = "queries without an embedding become dead letters"
 
@@ -96,20 +101,32 @@ class Estimation:
         self.embedder.embed(["What is loaded now need not be loaded by the first query."])
         log.info("embedder_loaded", seconds=round(time.monotonic() - began, 1))
 
+    @cached_property
+    def own_rows(self) -> IntArray:
+        """Rows of the history that `leave_one_out` estimates: all, or a sample if neighbours take long."""
+        count = len(self.history)
+        sample = max(MIN_OWN_ROWS, MAX_OWN_SIMILARITIES // count)
+        if not isinstance(self.estimator, Neighbours) or count <= sample:
+            return np.arange(count)
+        return np.sort(np.random.default_rng(0).choice(count, sample, replace=False))
+
     def leave_one_out(self) -> Estimates:
-        """Return estimates for the history's own rows, [H, M], with their clusters; computed once."""
+        """Return estimates for `own_rows`, each without itself, with their clusters; computed once."""
         return self._leave_one_out
 
     @cached_property
     def _leave_one_out(self) -> Estimates:
-        own = self.estimator.leave_one_out()
+        if isinstance(self.estimator, Neighbours):
+            own = self.estimator.leave_one_out(self.own_rows)
+        else:
+            own = self.estimator.leave_one_out()
         if self.clusters is None:
             return own
-        return replace(own, cluster=self.clusters.nearest(self.history.embeddings))
+        return replace(own, cluster=self.clusters.nearest(self.history.embeddings[self.own_rows]))
 
     def cost_quantile(self, level: float) -> CostQuantile:
         """Return a quantile of the true cost over its leave-one-out estimate, by LLM."""
-        own, actual = self.leave_one_out(), self.history.history.cost
+        own, actual = self.leave_one_out(), self.history.history.cost[self.own_rows]
         return CostQuantile.fit(level, self.estimator.models, own.cost, actual)
 
     def budgets(self, catalogue: Catalogue) -> tuple[Budget, ...]:

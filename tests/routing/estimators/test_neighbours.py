@@ -81,6 +81,14 @@ def test_leave_one_out_equals_the_estimate_without_the_row(weights, cost):
         assert estimates.cost[row] == pytest.approx(alone.cost[0], rel=1e-6)
 
 
+@every_kind
+def test_leave_one_out_of_some_rows_equals_those_rows_of_all(weights, cost):
+    estimator, some = Neighbours(a_history(), k=5, weights=weights, cost=cost), np.array([3, 10, 11, 40])
+    estimates, of_all = estimator.leave_one_out(some), estimator.leave_one_out()
+    assert estimates.quality == pytest.approx(of_all.quality[some], abs=1e-6)
+    assert estimates.cost == pytest.approx(of_all.cost[some], rel=1e-6)
+
+
 @settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(1, 60), st.integers(1, 70))
 def test_estimate_batch_equals_one_query_at_a_time(seed, k, n):

@@ -66,3 +66,19 @@ def test_load_history_with_changed_graph_raises(history: EmbeddedHistory, tmp_pa
 
     with pytest.raises(HistoryError, match="digest"):
         load_history(settings(tmp_path, "hnsw"))
+
+
+def test_own_rows_of_a_long_history_are_a_sample_and_estimated_as_among_all(
+    history: EmbeddedHistory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    history.save(tmp_path)
+    everything = load_estimation(settings(tmp_path, "exact"), CATALOGUE)
+    assert np.array_equal(everything.own_rows, np.arange(60))
+    monkeypatch.setattr("streams.router.estimation.MAX_OWN_SIMILARITIES", 60 * 25)
+    monkeypatch.setattr("streams.router.estimation.MIN_OWN_ROWS", 10)
+    sampled = load_estimation(settings(tmp_path, "exact"), CATALOGUE)
+    assert len(np.unique(sampled.own_rows)) == 25
+    assert sampled.leave_one_out().cost == pytest.approx(everything.leave_one_out().cost[sampled.own_rows])
+    assert sampled.cost_quantile(0.9).ratios.keys() == {"a", "b"}
+    monkeypatch.setattr("streams.router.estimation.MIN_OWN_ROWS", 30)
+    assert len(load_estimation(settings(tmp_path, "exact"), CATALOGUE).own_rows) == 30
