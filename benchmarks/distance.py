@@ -45,18 +45,19 @@ def distant_worker(run: Run, gate: Path, delay_ms: float, name: str) -> Iterator
     stages = run.folder / f"{run.name}-{name}.json"
     command = [*host, "--socket", str(gate), "--ports", port, "--delay-ms", str(delay_ms), "--", *worker]
     with (run.folder / f"{run.name}.log").open("ab") as log:
-        run.process = subprocess.Popen(
+        process = subprocess.Popen(
             [*command, "--stages", str(stages)],
             cwd=ROOT,
             env=os.environ | run.variables,
             stdout=log,
             stderr=log,
         )
+    run.process = process
     try:
         yield
     finally:
-        run.process.terminate()
-        run.process.wait(END_SECONDS)
+        process.terminate()
+        process.wait(END_SECONDS)
 
 
 def measured(run: Run, gate: Path, delay_ms: float, queries: int, seconds: float) -> dict[str, float]:
