@@ -154,7 +154,7 @@ class LaneProducer:
         self._digest = digest
 
     def claim(self, next_offset: int) -> None:
-        """Commit the lane's offset as it is, so that the next owner knows the worker to fence.
+        """Commit an offset of the lane without a batch, with the worker that its next owner has to fence.
 
         Raises
         ------
@@ -227,6 +227,19 @@ class Rounds:
                 self._lanes[place].valid = False
             self._lanes[place] = lane
         return lane
+
+    def commit_offset(self, place: Place, next_offset: int) -> None:
+        """Commit the group's offset of a lane that has nothing else to commit, if this worker has the lane.
+
+        Raises
+        ------
+        KafkaException
+            The round failed.
+        """
+        with self._lock:
+            lane = self._lanes.get(place)
+        if lane is not None:
+            lane.claim(next_offset)
 
     def producers(self) -> AlternatingProducers:
         """Return the open producers. Opening them ends what former ones of the same ids had begun.

@@ -353,6 +353,11 @@ class RouterApp(faust.App):
         if thread is not None:
             thread.request_unknown_topics()
 
+    def past_markers(self, place: tuple[str, int], offset: int) -> int:
+        """See `FetchThread.past_markers`."""
+        thread = getattr(self.consumer, "_thread", None)
+        return offset if thread is None else int(thread.past_markers(TP(*place), offset))
+
     def cursor(self, topic: str, partition: int) -> int | None:
         """Return the offset of a partition's next fetch."""
         thread = getattr(self.consumer, "_thread", None)

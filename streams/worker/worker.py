@@ -28,6 +28,7 @@ from streams.lanes.faust_app import FetchTopic, RouterApp
 from streams.lanes.faust_clients import faust_brokers, faust_credentials
 from streams.lanes.lanes import REST_SHARE, Lanes
 from streams.lanes.ledger_table import LedgerTable
+from streams.lanes.marker_commits import MarkerCommits
 from streams.lanes.stage_timers import Stages
 from streams.lanes.thread_slots import ThreadSlots
 from streams.ledger.inbox_reader import MAX_QUEUED_RETURNS, InboxReader
@@ -91,6 +92,8 @@ class Worker:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.rounds: Rounds | None = None
         """Transactions of all lanes; None if each lane has its own."""
+        self.markers: MarkerCommits | None = None
+        """Commits of idle lanes; None if Faust commits."""
         self.view = LedgerView(settings, self.overflow, self._ledger_changed)
         self._planner_wake_due = self._file_compared = False
         self.plans = PlanReader(settings, self._plan_changed)
@@ -225,6 +228,8 @@ class Worker:
             self._check_readers()
             self._compare_catalogue_file()
             app.request_unknown_topics()
+            if self.markers is not None:
+                await self.markers.run()
             app.lanes.detect_lost_tail(app.cursor)
             app.lanes.wake(self.topics.queries, self.topics.overflow)
 
@@ -272,6 +277,8 @@ class Worker:
             rest=REST_SHARE if self.rounds is None else 0.0,
             partitions=input_partitions(self.settings),
         )
+        if self.rounds is not None:
+            self.markers = MarkerCommits(self.app.lanes, self.app.past_markers, self.rounds.commit_offset)
         self.start()
 
     def _check_readers(self) -> None:
