@@ -39,6 +39,12 @@ class MarkerCommits:
     ) -> None:
         self._lanes, self._past_markers, self._commit = lanes, past_markers, commit
         self._committed: dict[Place, int] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Run in the background, unless the last run has not ended: while a broker is away it takes long."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self.run(), name="marker-commits")
 
     async def run(self) -> None:
         """Commit the offsets of all lanes that are idle; their commits share rounds."""

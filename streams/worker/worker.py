@@ -229,7 +229,7 @@ class Worker:
             self._compare_catalogue_file()
             app.request_unknown_topics()
             if self.markers is not None:
-                await self.markers.run()
+                self.markers.start()
             app.lanes.detect_lost_tail(app.cursor)
             app.lanes.wake(self.topics.queries, self.topics.overflow)
 

@@ -37,6 +37,18 @@ async def test_lane_without_markers_or_with_work_commits_nothing():
     assert commits == [9]
 
 
+async def test_start_does_not_wait_and_does_not_run_twice_at_a_time():
+    worker, commits = await settled([0]), []
+    markers = MarkerCommits(worker.lanes, lambda place, offset: 2, lambda place, end: commits.append(end))
+    async with worker.lane.lock:
+        markers.start()
+        markers.start()
+        await worker.settle()
+        assert commits == []
+    await worker.settle()
+    assert commits == [2]
+
+
 async def test_failed_commit_is_repeated():
     worker, commits, errors = await settled([0]), [], [kafka_error()]
 
