@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,47 +23,34 @@ from confluent_kafka import Producer
 
 from benchmarks import synthetic_queries
 from benchmarks.distant_host import Gate
+from benchmarks.failover import messages_of
 from benchmarks.latency import paced
-from benchmarks.machine import describe
-from benchmarks.program import END_SECONDS, ROOT
-from benchmarks.result_file import save
+from benchmarks.program import running
+from benchmarks.result_file import report
 from benchmarks.stream_run import Run
 from infra.broker.native import native_cluster
-from streams.kafka.clients import reader_config
-from streams.kafka.reading import read_to_end
 
 HORIZON = 10**7
 
 
 @contextmanager
 def distant_worker(run: Run, gate: Path, delay_ms: float, name: str) -> Iterator[None]:
-    """Run a worker on a host of its own for the length of a block."""
+    """Run a worker on a host of its own for the length of a block; `name` is part of its files' names."""
     port = run.settings.brokers().rsplit(":", 1)[1]
-    host = ["unshare", "-r", "-n", sys.executable, "-m", "benchmarks.distant_host"]
+    own = run.folder / f"{run.name}{name}"
+    host = ["benchmarks.distant_host", "--socket", gate, "--ports", port, "--delay-ms", delay_ms, "--"]
     worker = [sys.executable, "-m", "benchmarks.worker_process", "--estimator", "constant"]
-    stages = run.folder / f"{run.name}-{name}.json"
-    command = [*host, "--socket", str(gate), "--ports", port, "--delay-ms", str(delay_ms), "--", *worker]
-    with (run.folder / f"{run.name}.log").open("ab") as log:
-        process = subprocess.Popen(
-            [*command, "--stages", str(stages)],
-            cwd=ROOT,
-            env=os.environ | run.variables,
-            stdout=log,
-            stderr=log,
-        )
-    run.process = process
-    try:
+    program = [*host, *worker, "--stages", f"{own}.json"]
+    log, environment = own.with_suffix(".log"), os.environ | run.variables
+    with running(program, environment, log, within=["unshare", "-r", "-n"]) as run.process:
         yield
-    finally:
-        process.terminate()
-        process.wait(END_SECONDS)
 
 
 def measured(run: Run, gate: Path, delay_ms: float, queries: int, seconds: float) -> dict[str, float]:
     """Return queries/s on a backlog, and milliseconds from production to committed read at 100 queries/s."""
     producer = Producer({"bootstrap.servers": run.settings.brokers(), "linger.ms": 5})
     topic, partitions = run.settings.topics.queries, run.settings.partitions
-    with distant_worker(run, gate, delay_ms, "one"):
+    with distant_worker(run, gate, delay_ms, ""):
         synthetic_queries.produce(producer, topic, synthetic_queries.messages(200, seed=7), partitions)
         run.wait_until_decided(200, 120)
         waits = paced(run, producer, 100, synthetic_queries.messages(int(100 * seconds), 8), 8)
@@ -80,7 +66,7 @@ def together(run: Run, gate: Path, delays: list[float], queries: int) -> dict[st
     producer = Producer({"bootstrap.servers": run.settings.brokers(), "linger.ms": 5})
     with ExitStack() as hosts:
         for number, delay in enumerate(delays):
-            hosts.enter_context(distant_worker(run, gate, delay, f"host-{number}"))
+            hosts.enter_context(distant_worker(run, gate, delay, f"-{number}" if number else ""))
         began = time.monotonic()
         messages = synthetic_queries.messages(queries, seed=10)
         synthetic_queries.produce(producer, run.settings.topics.queries, messages, run.settings.partitions)
@@ -89,8 +75,7 @@ def together(run: Run, gate: Path, delays: list[float], queries: int) -> dict[st
     routed = [
         orjson.loads(message.value() or b"")["id"]
         for slug in run.settings.read_catalogue().slugs
-        for number in range(run.settings.llm_topic_partitions)
-        for message in read_to_end(reader_config(run.settings), run.settings.topics.llm(slug), number)
+        for message in messages_of(run, run.settings.topics.llm(slug), run.settings.llm_topic_partitions)
     ]
     return {
         "delays_ms": delays,
@@ -122,14 +107,8 @@ def main() -> int:
         run = Run(cluster.bootstrap_servers, Path(name), 3 * arguments.partitions, HORIZON)
         three = together(run, socket, delays[-3:], arguments.queries)
         gate.close()
-    result = {
-        "command": "python -m benchmarks.distance " + " ".join(sys.argv[1:]),
-        "machine": describe(),
-        "one worker, by delay of each way in ms": figures,
-        "three workers": three,
-    }
-    print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
-    save(arguments.json, result)
+    result = {"one worker, by delay of each way in ms": figures, "three workers": three}
+    report("distance", arguments.json, result)
     return 0
 
 

@@ -15,15 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import orjson
-
 from benchmarks import synthetic_queries
-from benchmarks.machine import describe
-from benchmarks.result_file import save
+from benchmarks.result_file import report
 from benchmarks.startup import start_of_worker
 from benchmarks.stream_run import Run
 from infra.broker.native import native_cluster
@@ -60,13 +56,7 @@ def main() -> int:
                 key: median(start[key] for start in starts) for key in ("seconds", "rss_mb")
             }
             print(f"{rows} rows: {figures[str(rows)]}", file=sys.stderr, flush=True)
-    result: dict[str, Any] = {
-        "command": "python -m benchmarks.history_size " + " ".join(sys.argv[1:]),
-        "machine": describe(),
-        "rows": figures,
-    }
-    print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
-    save(arguments.json, result)
+    report("history_size", arguments.json, {"rows": figures})
     return 0
 
 

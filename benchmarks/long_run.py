@@ -15,13 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import orjson
 import psutil
 from confluent_kafka import Producer, TopicPartition
 
 from benchmarks import synthetic_queries
-from benchmarks.machine import describe
-from benchmarks.result_file import save
+from benchmarks.result_file import report
 from benchmarks.stream_run import Run
 from infra.broker.native import native_cluster
 from streams.kafka.clients import reach_broker
@@ -48,14 +46,7 @@ def main() -> int:
         run = Run(cluster.bootstrap_servers, Path(folder), arguments.partitions, 10**9)
         run.variables["PORT_SETTLE_SECONDS"] = str(SETTLE_SECONDS)
         parts = measured(run, arguments.parts, arguments.queries)
-    result = {
-        "command": "python -m benchmarks.long_run " + " ".join(sys.argv[1:]),
-        "machine": describe(),
-        "settle_seconds": SETTLE_SECONDS,
-        "parts": parts,
-    }
-    print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
-    save(arguments.json, result)
+    report("long_run", arguments.json, {"settle_seconds": SETTLE_SECONDS, "parts": parts})
     return 0
 
 

@@ -14,9 +14,18 @@ END_SECONDS = 60.0
 
 @contextmanager
 def running(
-    module: Sequence[object], environment: Mapping[str, str], log: Path
+    module: Sequence[object], environment: Mapping[str, str], log: Path, within: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `python -m MODULE ARGUMENTS` with its output in a file; end it by SIGTERM.
+
+    Parameters
+    ----------
+    module : sequence
+        The module and its arguments.
+    environment : mapping
+    log : Path
+    within : sequence of str
+        Command that runs the program, such as `unshare -r -n`.
 
     Raises
     ------
@@ -25,7 +34,7 @@ def running(
     """
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", *map(str, module)],
+            [*within, sys.executable, "-m", *map(str, module)],
             cwd=ROOT,
             env=environment,
             stdout=output,

@@ -25,9 +25,8 @@ import orjson
 from confluent_kafka import Producer, TopicPartition
 
 from benchmarks import synthetic_queries
-from benchmarks.machine import describe
 from benchmarks.program import running
-from benchmarks.result_file import save
+from benchmarks.result_file import report
 from benchmarks.startup import is_ready
 from benchmarks.stream_run import Run
 from infra.broker.native import native_cluster
@@ -164,16 +163,13 @@ def main() -> int:
                 print(f"round {round_}: restart {restart}: {figures[-1]}", file=sys.stderr, flush=True)
             timeout = run.settings.session_timeout_seconds
     result = {
-        "command": "python -m benchmarks.recovery " + " ".join(sys.argv[1:]),
-        "machine": describe(),
         "session_timeout_seconds": timeout,
         "taken_over_seconds": median(one["seconds"] for one in taken),
         "restarted_seconds": median(one["seconds"] for one in restarted),
         "restarted_seconds_after_ready": median(one["after_ready"] for one in restarted),
         "rounds": {"taken over": taken, "restarted": restarted},
     }
-    print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
-    save(arguments.json, result)
+    report("recovery", arguments.json, result)
     return 0
 
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from benchmarks.machine import describe
+
+
+def report(program: str, path: Path | None, figures: Mapping[str, Any]) -> None:
+    """Print a benchmark's figures with its command and the machine, and write them to a file."""
+    command = f"python -m benchmarks.{program} " + " ".join(sys.argv[1:])
+    result = {"command": command, "machine": describe(), **figures}
+    print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
+    save(path, result)
 
 
 def save(path: Path | None, result: Mapping[str, Any]) -> None:

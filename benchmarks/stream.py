@@ -15,14 +15,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import orjson
 from confluent_kafka import Producer
 
 from benchmarks import bare_loop, presets, startup, synthetic_queries
 from benchmarks.latency import latency
-from benchmarks.machine import describe
 from benchmarks.memory import decisions_per_second
-from benchmarks.result_file import save
+from benchmarks.result_file import report
 from benchmarks.stream_run import Run, throughput
 from infra.broker.native import native_cluster
 from streams.kafka.clients import ONE_REQUEST
@@ -92,8 +90,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, native_cluster(1) as cluster:
         result = measure(cluster.bootstrap_servers, Path(folder), arguments)
-    print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
-    save(arguments.json, result)
+    report("stream", arguments.json, result)
     return 0
 
 
@@ -177,8 +174,6 @@ def measure(servers: str, folder: Path, arguments: argparse.Namespace) -> dict[s
         for _ in range(arguments.rounds)
     ]
     return {
-        "command": "python -m benchmarks.stream " + " ".join(sys.argv[1:]),
-        "machine": describe(),
         "floor_qps": round(middle["floor_qps"]),
         "floor_threaded_qps": round(middle["floor_threaded_qps"]),
         "floor_large_batches_qps": round(middle["floor_large_batches_qps"]),
