@@ -8,7 +8,8 @@ import os
 import structlog
 
 from streams.config.log_setup import configure_logs
-from streams.config.service_links import service_link_notes
+from streams.config.service_links import service_link_notes, without_service_links
+from streams.config.setting_errors import unknown_variables
 from streams.config.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -36,6 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     configure_logs(settings.log_level, settings.log_format)
     for note in service_link_notes(os.environ):
         log.info("variables_ignored", note=note)
+    for text, _ in unknown_variables(without_service_links(os.environ)):
+        log.warning("variable_unknown", note=text)
     if arguments.shadow:
         from streams.worker import shadow
 

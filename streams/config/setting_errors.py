@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -86,6 +86,30 @@ def allowed_values(name: str) -> list[str]:
 def closest_setting(name: str) -> str:
     """Return the setting with the most similar name; empty if none is similar."""
     return next(iter(difflib.get_close_matches(name.lower(), Settings.model_fields, 1, 0.8)), "")
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[tuple[str, bool]]:
+    """Return a text for each variable that is named like a setting and is none, and True if it seems a typo.
+
+    Parameters
+    ----------
+    environment : mapping
+        Variables, without those that Kubernetes sets for Services.
+
+    Examples
+    --------
+    >>> unknown_variables({"PORT_HORIZN": "500"})
+    [('PORT_HORIZN: there is no such setting; PORT_HORIZON is meant?', True)]
+    """
+    texts = []
+    for variable in sorted(environment):
+        name = variable.removeprefix(PREFIX).lower()
+        if not variable.startswith(PREFIX) or name in Settings.model_fields:
+            continue
+        meant = closest_setting(name)
+        hint = f"{PREFIX}{meant.upper()} is meant?" if meant else "correct its name, or unset it"
+        texts.append((f"{variable}: there is no such setting; {hint}", bool(meant)))
+    return texts
 
 
 def _bounds(name: str) -> str:

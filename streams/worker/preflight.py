@@ -27,7 +27,7 @@ from streams.config.catalogue_file import (
 from streams.config.conflicts import conflicting_settings
 from streams.config.planning_settings import planning_settings
 from streams.config.service_links import service_link_notes, without_service_links
-from streams.config.setting_errors import closest_setting, setting_errors
+from streams.config.setting_errors import setting_errors, unknown_variables
 from streams.config.settings import (
     SECURITY,
     Settings,
@@ -136,7 +136,7 @@ def check_config(environment: Mapping[str, str] = os.environ, connect: bool = Tr
         if preset and from_preset and planning[name] == getattr(in_force, name):
             row = replace(row, source=f"preset {preset.name}")
         report.effective.append(row)
-    for text, is_typo in _unknown_variables(environment):
+    for text, is_typo in unknown_variables(environment):
         (report.mistakes if is_typo else report.notes).append(text)
     return report
 
@@ -256,16 +256,3 @@ def _effective(
     value = getattr(settings, name)
     text = "not set" if value is None else str(value)
     return EffectiveSetting(name, text, source, Settings.model_fields[name].description or "")
-
-
-def _unknown_variables(environment: Mapping[str, str]) -> list[tuple[str, bool]]:
-    """Return a text for each unknown variable with the prefix, and True if it is probably a typo."""
-    texts = []
-    for variable in sorted(environment):
-        name = variable.removeprefix(PREFIX).lower()
-        if not variable.startswith(PREFIX) or name in Settings.model_fields:
-            continue
-        meant = closest_setting(name)
-        hint = f"{PREFIX}{meant.upper()} is meant?" if meant else "correct its name, or unset it"
-        texts.append((f"{variable}: there is no such setting; {hint}", bool(meant)))
-    return texts
