@@ -37,6 +37,8 @@ COPY port_router /app/port_router
 COPY routing /app/routing
 COPY streams /app/streams
 COPY producers /app/producers
+# compiled here, as no program may write there
+RUN python -m compileall -q /app
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PORT_DATA_DIR=/data/worker
 WORKDIR /home/router
 USER 10001

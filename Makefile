@@ -7,6 +7,9 @@ SLIM     := .venv-slim
 DEMO     := $(if $(filter fast,$(PRESET)$(DATASET)),$(SLIM),$(VENV))
 PACKAGES := port_router routing streams producers experiments infra benchmarks
 
+# keep compiled modules: the suite starts Python hundreds of times, and compiling takes half of an import's time
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint chaos bench docs fit helm broker-up broker-down broker-status clean
 

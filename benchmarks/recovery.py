@@ -10,13 +10,13 @@ that was sent after the kill has been read from its output, committed. The slowe
 from __future__ import annotations
 
 import argparse
-import os
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,12 +25,10 @@ import orjson
 from confluent_kafka import Producer, TopicPartition
 
 from benchmarks import synthetic_queries
-from benchmarks.program import running
 from benchmarks.result_file import report
-from benchmarks.startup import is_ready
+from benchmarks.startup import ready_worker
 from benchmarks.stream_run import Run
 from infra.broker.native import native_cluster
-from infra.broker.ports import free_ports
 from streams.kafka.bounded_clients import Consumer
 from streams.kafka.clients import reader_config
 from streams.kafka.follower import consume_available
@@ -115,19 +113,10 @@ class Traffic:
         consumer.close()
 
 
-@contextmanager
-def worker(run: Run, name: str, static: bool) -> Iterator[Any]:
-    """Run a worker until the block ends; yield its process once it is ready, and when that was."""
-    (port,) = free_ports(1)
-    own = {"PORT_WEB_PORT": str(port)} | ({"PORT_INSTANCE_ID": name} if static else {})
-    module = ["benchmarks.worker_process", "--estimator", "constant", "--stages", run.folder / f"{name}.json"]
-    with running(module, os.environ | run.variables | own, run.folder / f"{run.name}-{name}.log") as process:
-        deadline = time.monotonic() + LIMIT_SECONDS
-        while not is_ready(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError((run.folder / f"{run.name}-{name}.log").read_text())
-            time.sleep(0.02)
-        yield process, time.time()
+def worker(run: Run, name: str, static: bool) -> AbstractContextManager[tuple[subprocess.Popen[bytes], float]]:
+    """Run a worker until a block ends, with `PORT_INSTANCE_ID` if it is to be a static member."""
+    variables = {"PORT_INSTANCE_ID": name} if static else {}
+    return ready_worker(run, name, ["--estimator", "constant"], variables)
 
 
 def measured(run: Run, rate: int, *, restart: bool) -> dict[str, float]:

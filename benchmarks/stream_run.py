@@ -98,6 +98,11 @@ def throughput(run: Run, estimator: str, rows: int, total: int) -> tuple[float, 
     """Return queries/s of a worker on a backlog, and its stages."""
     with run.worker(estimator, rows) as stages:
         run.wait_until_decided(total, 600)
+    return decided_per_second(run), orjson.loads(stages.read_bytes())
+
+
+def decided_per_second(run: Run) -> float:
+    """Return queries/s by the times of the lanes' records, without the first queries."""
     times = []
     for partition in range(run.settings.partitions):
         before = 0
@@ -108,4 +113,4 @@ def throughput(run: Run, estimator: str, rows: int, total: int) -> tuple[float, 
             if (new := ledger.account.arrived - before) > 0:
                 times.append((ledger.written_at, new))
                 before = ledger.account.arrived
-    return bare_loop.rate(times), orjson.loads(stages.read_bytes())
+    return bare_loop.rate(times)

@@ -77,7 +77,7 @@ def main() -> int:
         estimation = estimating(arguments.estimator, arguments.rows)
     else:
         estimation = load_estimation(settings, settings.read_catalogue())
-        estimation.embedder.embed(["What is loaded at first use is loaded before the clock runs."])
+        estimation.warm_up()
     router = Worker(settings, estimation)
     status = run(router)
     arguments.stages.write_bytes(orjson.dumps(router.stages.snapshot()))

@@ -7,8 +7,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
-from scipy.sparse import csc_array
 
 from routing.arrays import FloatArray, IntArray
 from routing.budgets.counters import UNKNOWN, Counters
@@ -205,6 +203,10 @@ def solve_program(program: RoutingProgram) -> ProgramSolution:
     >>> round(solution.objective, 6), bool(0.4 <= solution.prices[0] <= 0.9)
     (0.9, True)
     """
+    # imported by the first solve: a third of a worker's imports, which the other solver rarely needs
+    from scipy.optimize import linprog
+    from scipy.sparse import csc_array
+
     n, models = program.quality.shape
     size = len(program.counters)
     assignment, prices = np.zeros((n, models)), np.zeros(size)

@@ -7,6 +7,7 @@ from typing import Any
 
 import faust
 from faust.stores import memory
+from faust.tables.manager import TableManager
 from faust.types import TP
 
 Assign = Callable[[set[TP], set[TP]], Awaitable[None]]
@@ -44,3 +45,12 @@ class LedgerTable(faust.Table):
     def put(self, lane: int, partition: int, record: dict[str, Any]) -> None:
         """Store a committed record without sending it to the changelog."""
         self.data.data[lane] = {**record, "_partition": partition}
+
+
+class LedgerTables(TableManager):
+    """The tables of a worker, all of which exist before it starts."""
+
+    async def on_start(self) -> None:
+        """Start at once. Faust sleeps for a second first, in which a table may still be added."""
+        await self._update_channels()
+        await self.recovery.start()

@@ -98,7 +98,8 @@ class Estimation:
         if isinstance(self.embedder, MissingEmbedder):
             return
         began = time.monotonic()
-        self.embedder.embed(["What is loaded now need not be loaded by the first query."])
+        # two texts: some embedders take another way with one
+        self.embedder.embed(["What is loaded now", "need not be loaded by the first queries."])
         log.info("embedder_loaded", seconds=round(time.monotonic() - began, 1))
 
     @cached_property

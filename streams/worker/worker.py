@@ -27,7 +27,7 @@ from streams.kafka.topics import input_partitions
 from streams.lanes.faust_app import FetchTopic, RouterApp
 from streams.lanes.faust_clients import faust_brokers, faust_credentials
 from streams.lanes.lanes import REST_SHARE, Lanes
-from streams.lanes.ledger_table import LedgerTable
+from streams.lanes.ledger_table import LedgerTable, LedgerTables
 from streams.lanes.marker_commits import MarkerCommits
 from streams.lanes.stage_timers import Stages
 from streams.lanes.thread_slots import ThreadSlots
@@ -178,6 +178,7 @@ class Worker:
             web_enabled=False,
             web_tables_enabled=False,
             worker_redirect_stdouts=False,
+            TableManager=LedgerTables,
             consumer_group_instance_id=settings.instance_id,
         )
         app.commits_with_transactions = self.rounds is not None
