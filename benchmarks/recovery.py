@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import orjson
 from confluent_kafka import Producer, TopicPartition
@@ -113,7 +112,9 @@ class Traffic:
         consumer.close()
 
 
-def worker(run: Run, name: str, static: bool) -> AbstractContextManager[tuple[subprocess.Popen[bytes], float]]:
+def worker(
+    run: Run, name: str, static: bool
+) -> AbstractContextManager[tuple[subprocess.Popen[bytes], float]]:
     """Run a worker until a block ends, with `PORT_INSTANCE_ID` if it is to be a static member."""
     variables = {"PORT_INSTANCE_ID": name} if static else {}
     return ready_worker(run, name, ["--estimator", "constant"], variables)
