@@ -115,7 +115,7 @@ class Traffic:
 def worker(
     run: Run, name: str, static: bool
 ) -> AbstractContextManager[tuple[subprocess.Popen[bytes], float]]:
-    """Run a worker until a block ends, with `PORT_INSTANCE_ID` if it is to be a static member."""
+    """Run a worker until the block ends, with `PORT_INSTANCE_ID` if it is to be a static member."""
     variables = {"PORT_INSTANCE_ID": name} if static else {}
     return ready_worker(run, name, ["--estimator", "constant"], variables)
 
