@@ -269,7 +269,7 @@ class Round:
             if self.tracker.recovered(moment):
                 self.waiting.remove((moment, kind))
                 seconds = time.monotonic() - moment
-                self.result.seconds.append(seconds)
+                self.result.recoveries.append((kind, seconds))
                 if seconds > SLOW_SECONDS:
                     self.say(f"recovered from {kind} after {seconds:.0f} s; see {self.router.folder}")
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 PHASES = ("warm-up", "routing", "re-solving", "settlement", "roll-over")
 MAIN = ("missing", "twice", "overspent", "ledger_differs")
+BROKER_KINDS = ("broker", "broker_and_worker")
+"""Faults during which a broker is down."""
 
 
 @dataclass
@@ -20,7 +23,8 @@ class Result:
     counts: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     phases: Counter[str] = field(default_factory=Counter)
-    seconds: list[float] = field(default_factory=list)
+    recoveries: list[tuple[str, float]] = field(default_factory=list)
+    """Kind of each fault and the seconds until the router had recovered from it."""
     rounds: list[dict[str, Any]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
@@ -35,12 +39,17 @@ class Result:
             "faults": self.faults,
             "queries": self.queries,
             **{name: self.counts[name] for name in MAIN},
-            "seconds_to_recover_p50": round(statistics.median(self.seconds), 1) if self.seconds else None,
-            "seconds_to_recover_max": round(max(self.seconds), 1) if self.seconds else None,
+            "seconds_to_recover_p50": _rounded(statistics.median, self.seconds()),
+            "seconds_to_recover_max": _rounded(max, self.seconds()),
+            "seconds_to_recover_p50_without_brokers": _rounded(statistics.median, self.seconds(BROKER_KINDS)),
             "fine": self.fine,
             "phases": {phase: self.phases[phase] for phase in PHASES},
             "kinds": dict(self.kinds),
         }
+
+    def seconds(self, without: Collection[str] = ()) -> list[float]:
+        """Return the seconds of recovery from all faults, apart from those of some kinds."""
+        return [seconds for kind, seconds in self.recoveries if kind not in without]
 
     def phases_below(self, minimum: int) -> list[str]:
         """Return the phases that fewer than `minimum` faults met."""
@@ -54,7 +63,7 @@ class Result:
             "counts": dict(self.counts),
             "kinds": dict(self.kinds),
             "phases": dict(self.phases),
-            "seconds": [round(seconds, 2) for seconds in self.seconds],
+            "recoveries": [(kind, round(seconds, 2)) for kind, seconds in self.recoveries],
             "rounds": self.rounds,
             "broken": self.broken,
         }
@@ -72,6 +81,10 @@ def add(total: Result, part: Result) -> None:
     total.queries += part.queries
     for name in ("counts", "kinds", "phases"):
         getattr(total, name).update(getattr(part, name))
-    total.seconds += part.seconds
+    total.recoveries += part.recoveries
     total.rounds += part.rounds
     total.broken += part.broken
+
+
+def _rounded(statistic: Callable[[list[float]], float], values: list[float]) -> float | None:
+    return round(statistic(values), 1) if values else None

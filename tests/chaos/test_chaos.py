@@ -56,7 +56,12 @@ def test_round_of_five_faults_loses_duplicates_and_overspends_nothing(
 
 
 def test_result_line_has_every_invariant_and_phase() -> None:
-    result = Result(faults=2, phases=Counter({"routing": 2}), kinds=Counter(kill=2), seconds=[1.0, 4.0])
+    result = Result(
+        faults=2,
+        phases=Counter({"routing": 2}),
+        kinds=Counter(kill=1, broker=1),
+        recoveries=[("kill", 1.0), ("broker", 4.0)],
+    )
     line = result.to_dict()
     assert list(line)[:8] == [
         "faults",
@@ -68,7 +73,10 @@ def test_result_line_has_every_invariant_and_phase() -> None:
         "seconds_to_recover_p50",
         "seconds_to_recover_max",
     ]
-    assert (line["fine"], line["phases"]["routing"], line["kinds"]) == (True, 2, {"kill": 2})
+    assert (line["fine"], line["phases"]["routing"], line["kinds"]) == (True, 2, {"kill": 1, "broker": 1})
+    assert line["seconds_to_recover_p50"] == 2.5
+    assert line["seconds_to_recover_p50_without_brokers"] == 1.0
+    assert Result.of(result.details()).details() == result.details()
     assert result.phases_below(1) == ["warm-up", "re-solving", "settlement", "roll-over"]
     result.counts["rights"] = 1
     line = result.to_dict()
