@@ -8,6 +8,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+# not in the first solve: importing it there held up a worker's heartbeats for seconds
+from scipy.optimize import linprog
+from scipy.sparse import csc_array
+
 from routing.arrays import FloatArray, IntArray
 from routing.budgets.counters import UNKNOWN, Counters
 from routing.budgets.terms import QueryTerms
@@ -203,10 +207,6 @@ def solve_program(program: RoutingProgram) -> ProgramSolution:
     >>> round(solution.objective, 6), bool(0.4 <= solution.prices[0] <= 0.9)
     (0.9, True)
     """
-    # imported by the first solve: a third of a worker's imports, which the other solver rarely needs
-    from scipy.optimize import linprog
-    from scipy.sparse import csc_array
-
     n, models = program.quality.shape
     size = len(program.counters)
     assignment, prices = np.zeros((n, models)), np.zeros(size)

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csc_array
+from scipy.sparse.linalg import spsolve
 
 from routing.arrays import FloatArray, IntArray
 from routing.budgets.counters import UNKNOWN
@@ -211,9 +213,6 @@ class _SmoothedProgram(SmoothedDual[list[FloatArray]]):
         free: NDArray[np.bool_],
     ) -> FloatArray:
         """Return H^-1 g of the free variables with several budgets with groups."""
-        from scipy.sparse import csc_array
-        from scipy.sparse.linalg import spsolve
-
         rows, columns, values = [], [], []
 
         def add(row: NDArray[np.intp], column: NDArray[np.intp], value: FloatArray) -> None:
