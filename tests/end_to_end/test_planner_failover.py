@@ -50,8 +50,9 @@ def test_planner_killed_while_sampling_and_solving_learns_the_same_prices(router
     assert dying.wait(60) == -9
     slow = stream.start(SlowLinearProgram(600))
     wait_for(lambda: slow.logged("solving"), 60, f"the first solve begins; {stream.progress()}")
+    before = len(list(slow.events("lanes_assigned")))
     time.sleep(1.5 * stream.settings.session_timeout_seconds)
-    assert len(list(slow.events("lanes_assigned"))) == 1, "the group kept the worker"
+    assert len(list(slow.events("lanes_assigned"))) == before, "the group kept the worker"
     kill_while_solving(stream, slow, 1)
     assert not stream.landed
     stream.start()
