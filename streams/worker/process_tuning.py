@@ -43,7 +43,11 @@ def threads_per_lane(lanes: int) -> int:
 
 
 def limit_threads(lanes: int) -> None:
-    """Limit the libraries' threads in this lane thread, unless `OMP_NUM_THREADS` is set."""
+    """Limit the libraries' threads, unless `OMP_NUM_THREADS` is set.
+
+    OpenMP's limit is that of the calling thread, OpenBLAS' that of the process. Call it in the main thread
+    and in each lane's.
+    """
     if "OMP_NUM_THREADS" not in os.environ:
         threadpool_limits(threads_per_lane(lanes))
 

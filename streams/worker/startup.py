@@ -28,7 +28,12 @@ from streams.kafka.topics import (
 from streams.planner.catalogue_rules import known_llms, unusable_llms
 from streams.router.estimation import load_estimation
 from streams.worker.lost_topics import check_topics_intact
-from streams.worker.process_tuning import calibrate_neighbour_search, limit_process, tune_garbage_collector
+from streams.worker.process_tuning import (
+    calibrate_neighbour_search,
+    limit_process,
+    limit_threads,
+    tune_garbage_collector,
+)
 from streams.worker.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -82,6 +87,8 @@ def main(settings: Settings) -> int:
     if settings.embedder_loads == "start":
         # before the app starts: imports hold the interpreter lock, which would delay heartbeats
         estimating.warm_up()
+    # here, too: after a limit in the main thread, OpenBLAS takes no other one from lanes
+    limit_threads(settings.partitions)
     return run(Worker(settings.with_preset(estimating.planning), estimating, in_turn=in_turn), added)
 
 
