@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -27,9 +26,8 @@ import orjson
 from confluent_kafka import Message, Producer
 
 from benchmarks import presets, synthetic_queries
-from benchmarks.machine import describe
 from benchmarks.program import running
-from benchmarks.result_file import save
+from benchmarks.result_file import report
 from benchmarks.stream_run import Run
 from infra.broker.native import native_cluster
 from streams.kafka.clients import reader_config
@@ -188,10 +186,7 @@ def main() -> int:
         count = 200 + int((15 + arguments.seconds) * arguments.rate) + 1
         prompts = iter(presets.raw_messages(prepared, count))
         figures = measure(run, prompts, arguments.rate, arguments.seconds)
-    command = "python -m benchmarks.failover " + " ".join(sys.argv[1:])
-    result = {"command": command.strip(), "machine": describe(), **figures}
-    print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
-    save(arguments.json, result)
+    report("failover", arguments.json, figures)
     return 0
 
 

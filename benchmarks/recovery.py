@@ -112,25 +112,24 @@ class Traffic:
         consumer.close()
 
 
-def worker(
-    run: Run, name: str, static: bool
-) -> AbstractContextManager[tuple[subprocess.Popen[bytes], float]]:
+def worker(run: Run, name: str, static: bool) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """Run a worker until the block ends, with `PORT_INSTANCE_ID` if it is to be a static member."""
-    variables = {"PORT_INSTANCE_ID": name} if static else {}
-    return ready_worker(run, name, ["--estimator", "constant"], variables)
+    module = ["benchmarks.worker_process", "--estimator", "constant", "--stages", run.folder / f"{name}.json"]
+    return ready_worker(run, name, module, {"PORT_INSTANCE_ID": name} if static else {})
 
 
 def measured(run: Run, rate: int, *, restart: bool) -> dict[str, float]:
     """Kill one of two workers and return seconds until its partitions are routed again."""
     traffic = Traffic(run, rate)
     with traffic.flowing(), worker(run, "a", restart):
-        with worker(run, "b", restart) as (victim, _):
+        with worker(run, "b", restart) as victim:
             traffic.seconds_until_routed(time.time() + 3)
             victim.kill()
             killed = time.time()
         if not restart:
             return {"seconds": round(traffic.seconds_until_routed(killed), 2)}
-        with worker(run, "b", restart) as (_, ready):
+        with worker(run, "b", restart):
+            ready = time.time()
             seconds = traffic.seconds_until_routed(killed)
             return {"seconds": round(seconds, 2), "after_ready": round(killed + seconds - ready, 2)}
     raise AssertionError("unreachable")

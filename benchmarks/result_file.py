@@ -14,7 +14,7 @@ from benchmarks.machine import describe
 
 def report(program: str, path: Path | None, figures: Mapping[str, Any]) -> None:
     """Print a benchmark's figures with its command and the machine, and write them to a file."""
-    command = f"python -m benchmarks.{program} " + " ".join(sys.argv[1:])
+    command = " ".join([f"python -m benchmarks.{program}", *sys.argv[1:]])
     result = {"command": command, "machine": describe(), **figures}
     print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
     save(path, result)

@@ -49,12 +49,8 @@ def start_of_worker(run: Run) -> dict[str, float]:
     RuntimeError
         The worker ended, or was not ready within `LIMIT_SECONDS`.
     """
-    (port,) = free_ports(1)
-    log_file = run.folder / f"{run.name}-start.log"
-    own = {"PORT_WEB_PORT": str(port), **AS_INSTALLED}
-    environment, began = os.environ | run.variables | own, time.monotonic()
-    with running(["streams", "worker"], environment, log_file) as process:
-        wait_until_ready(process, port, log_file)
+    began = time.monotonic()
+    with ready_worker(run, "start", ["streams", "worker"], AS_INSTALLED) as process:
         seconds = time.monotonic() - began
         state = psutil.Process(process.pid)
         return {
@@ -68,56 +64,39 @@ def start_of_worker(run: Run) -> dict[str, float]:
 def ready_worker(
     run: Run,
     name: str,
-    arguments: Sequence[object],
+    module: Sequence[object],
     variables: Mapping[str, str],
     within: Sequence[str] = (),
-) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    """Run a worker of `benchmarks.worker_process` until the block ends.
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker until the block ends; yield its process once `/readyz` answers with 200.
 
     Parameters
     ----------
     run : Run
     name : str
         Of this worker among those of the run.
-    arguments : sequence
-        Of `benchmarks.worker_process`, apart from `--stages`.
+    module : sequence
+        The worker's module and its arguments.
     variables : mapping
         Environment variables beside the run's.
     within : sequence of str
         Command that runs the worker, such as `taskset -c 0`.
-
-    Yields
-    ------
-    (subprocess.Popen, float)
-        Its process, and the time at which it was ready.
-
-    Raises
-    ------
-    RuntimeError
-        The worker ended, or was not ready within `LIMIT_SECONDS`.
-    """
-    (port,) = free_ports(1)
-    log_file = run.folder / f"{run.name}-{name}.log"
-    module = ["benchmarks.worker_process", *arguments, "--stages", run.folder / f"{run.name}-{name}.json"]
-    environment = {**os.environ, **run.variables, "PORT_WEB_PORT": str(port), **variables}
-    with running(module, environment, log_file, within) as process:
-        wait_until_ready(process, port, log_file)
-        yield process, time.time()
-
-
-def wait_until_ready(process: subprocess.Popen[bytes], port: int, log_file: Path) -> None:
-    """Wait until `/readyz` answers with 200.
 
     Raises
     ------
     RuntimeError
         The worker ended, or was not ready within `LIMIT_SECONDS`; with its log.
     """
+    (port,) = free_ports(1)
+    log_file = run.folder / f"{run.name}-{name}.log"
+    environment = {**os.environ, **run.variables, "PORT_WEB_PORT": str(port), **variables}
     deadline = time.monotonic() + LIMIT_SECONDS
-    while not is_ready(port):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"the worker is not ready: {log_file.read_text()}")
-        time.sleep(0.02)
+    with running(module, environment, log_file, within) as process:
+        while not is_ready(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the worker is not ready: {log_file.read_text()}")
+            time.sleep(0.02)
+        yield process
 
 
 def time_of_help() -> float:

@@ -37,18 +37,19 @@ def throughput(run: Run, workers: int, estimator: str, rows: int, queries: int) 
     producer = Producer({"bootstrap.servers": run.settings.brokers(), "linger.ms": 20})
     first = synthetic_queries.messages(FIRST_QUERIES, seed=1)
     values = synthetic_queries.messages(queries, seed=2)
-    arguments = ["--estimator", estimator, "--rows", rows]
+    module = ["benchmarks.worker_process", "--estimator", estimator, "--rows", rows, "--stages"]
+    stages = [run.folder / f"{run.name}-{number}.json" for number in range(workers)]
     with ExitStack() as stack:
-        for number in range(workers):
-            pinned = ["taskset", "-c", str(processors()[number])]
-            run.process, _ = stack.enter_context(ready_worker(run, str(number), arguments, {}, pinned))
+        for number, (processor, file) in enumerate(zip(processors(), stages, strict=False)):
+            pinned = ["taskset", "-c", str(processor)]
+            worker = ready_worker(run, str(number), [*module, file], {}, pinned)
+            run.process = stack.enter_context(worker)
         synthetic_queries.produce(producer, topic, first, partitions)
         run.wait_until_decided(FIRST_QUERIES, 120)
         synthetic_queries.produce(producer, topic, values, partitions)
         run.wait_until_decided(FIRST_QUERIES + queries, 600)
-    for number in range(workers):
-        stages = orjson.loads((run.folder / f"{run.name}-{number}.json").read_bytes())
-        if not any(stage["queries"] for stage in stages.values()):
+    for number, file in enumerate(stages):
+        if not any(stage["queries"] for stage in orjson.loads(file.read_bytes()).values()):
             raise RuntimeError(f"worker {number} of {workers} decided nothing: the group was not balanced")
     return decided_per_second(run)
 

@@ -87,8 +87,6 @@ def main(settings: Settings) -> int:
     if settings.embedder_loads == "start":
         # before the app starts: imports hold the interpreter lock, which would delay heartbeats
         estimating.warm_up()
-    # here, too: after a limit in the main thread, OpenBLAS takes no other one from lanes
-    limit_threads(settings.partitions)
     return run(Worker(settings.with_preset(estimating.planning), estimating, in_turn=in_turn), added)
 
 
@@ -170,6 +168,8 @@ def run(router: Worker, added: Sequence[str] = ()) -> int:
     loop.run_until_complete(prepare())
     worker.loop = loop
     calibrate_neighbour_search(router.estimating.history.embeddings)
+    # here, too: after a limit in the main thread, OpenBLAS takes no other one from lanes
+    limit_threads(router.settings.partitions)
     tune_garbage_collector()
     try:
         return int(worker.execute_from_commandline() or 0)
