@@ -34,6 +34,8 @@ STABLE_SECONDS = 30.0
 """Time, beyond the transaction timeout, to read a committed offset while another worker's commit is open."""
 ASSIGN_SECONDS = 200.0
 """Time that a new assignment waits for an unavailable broker; after 300 s the group excludes this member."""
+COLLECT_SECONDS = 0.05
+"""Maximum wait for queries after another one."""
 IDLE_SECONDS = 1.0
 """Idle time before a position beyond the last answer is committed."""
 
@@ -119,26 +121,56 @@ class FleetStream:
     # ---- queries in --------------------------------------------------------------------------------------
 
     def poll(self, limit: int, seconds: float) -> list[Message]:
-        """Collect unanswered queries until there are `limit` or `seconds` have passed."""
+        """Wait up to `seconds` for a query; collect those that follow it at once, at most `limit`.
+
+        Parameters
+        ----------
+        limit : int
+            Maximum queries; with 0 none is read, but the group's rebalances go on.
+        seconds : float
+            Maximum time. With a query or the end of a partition it is `COLLECT_SECONDS` at most from then on.
+
+        Returns
+        -------
+        list of Message
+            Queries that are neither answered nor in flight.
+        """
         self._apply_backpressure(limit)
-        fresh = []
-        progresses = self._progress
-        for message in self._consumer.consume(max(1, limit), seconds):
-            error = message.error()
-            progress = self._progress.get(_partition(message))
-            if error is not None:
-                at_end = error.code() == KafkaError._PARTITION_EOF
-                # an end reported before a rebalance could lie beyond the committed offset
-                if at_end and progress is not None and progresses is self._progress:
-                    progress.reach(_offset(message))
-                    self._ends_reached.add(_partition(message))
-                    self._changed_at = time.monotonic()
-                _check_error(error)
-                continue
-            self._ends_reached.discard(_partition(message))
-            if progress is not None and progress.start(_offset(message)):
+        fresh: list[Message] = []
+        deadline = time.monotonic() + seconds
+        for _ in range(max(1, limit)):
+            progresses = self._progress
+            # one event a call: with several, those before a rebalance could not be told from those after it
+            message = self._consumer.poll(max(0.0, deadline - time.monotonic()))
+            if progresses is not self._progress:
+                # they are read again by the partition's new owner
+                fresh.clear()
+            if message is None:
+                break
+            if self._is_query(message):
                 fresh.append(message)
+            deadline = min(deadline, time.monotonic() + COLLECT_SECONDS)
         return fresh
+
+    def _is_query(self, message: Message) -> bool:
+        """Record an event; return whether it is a query to answer.
+
+        Raises
+        ------
+        KafkaException
+            The event is a permanent error.
+        """
+        error, partition, offset = message.error(), _partition(message), _offset(message)
+        progress = self._progress.get(partition)
+        if error is None:
+            self._ends_reached.discard(partition)
+            return progress is not None and progress.start(offset)
+        if error.code() == KafkaError._PARTITION_EOF and progress is not None:
+            progress.reach(offset)
+            self._ends_reached.add(partition)
+            self._changed_at = time.monotonic()
+        _check_error(error)
+        return False
 
     def _apply_backpressure(self, limit: int) -> None:
         """Pause all partitions if `limit` is 0, and any that is too far ahead of an unanswered query."""

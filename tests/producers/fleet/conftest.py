@@ -15,8 +15,8 @@ from tests.producers.fleet.chat_server import (
     ChatServer,
     chat_server,
 )
+from tests.producers.fleet.fleet_process import group_members
 from tests.producers.fleet.routed_topic import RoutedTopic
-
 
 @pytest.fixture
 def server() -> Iterator[ChatServer]:
@@ -63,14 +63,7 @@ def stream(settings: Settings, read_topics: TopicReader) -> RoutedTopic:
 @pytest.fixture
 def group(settings: Settings, admin: AdminClient) -> Callable[[], list[int]]:
     """Return the number of partitions of each worker; empty during a rebalance."""
-    name = f"{settings.app_id}-fleet-vendor-llm"
-
-    def members() -> list[int]:
-        description = admin.describe_consumer_groups([name])[name].result(10)
-        stable = description.state.name == "STABLE"
-        return [len(member.assignment.topic_partitions) for member in description.members] if stable else []
-
-    return members
+    return lambda: group_members(admin, settings)
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import openai
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from producers.fleet.endpoint import EndpointClient, Limits
 from producers.fleet.grader import Grader
@@ -68,3 +70,14 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)
+
+
+def group_members(admin: AdminClient, settings: Settings) -> list[int]:
+    """Return the number of partitions of each worker; empty during a rebalance."""
+    name = f"{settings.app_id}-fleet-vendor-llm"
+    try:
+        description = admin.describe_consumer_groups([name])[name].result(10)
+    except KafkaException:  # its coordinator is not there yet
+        return []
+    stable = description.state.name == "STABLE"
+    return [len(member.assignment.topic_partitions) for member in description.members] if stable else []

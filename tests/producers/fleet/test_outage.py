@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from infra.broker.native import NativeCluster
@@ -20,7 +19,7 @@ from streams.config.settings import Settings
 from streams.kafka.topics import create_topics, topic_specs
 from tests.conftest import ClusterStarter
 from tests.producers.fleet.chat_server import ChatServer
-from tests.producers.fleet.fleet_process import fleet, wait_until
+from tests.producers.fleet.fleet_process import fleet, group_members, wait_until
 from tests.producers.fleet.routed_topic import RoutedTopic, assert_settled_once, process
 from tests.read_topics import read_to_end
 
@@ -38,8 +37,14 @@ def cluster(start_cluster: ClusterStarter) -> NativeCluster:
 
 
 @pytest.fixture
+def admin(cluster: NativeCluster) -> AdminClient:
+    return AdminClient({"bootstrap.servers": cluster.bootstrap_servers, "log_level": 0})
+
+
+@pytest.fixture
 def stream(
     cluster: NativeCluster,
+    admin: AdminClient,
     unique: Callable[[str], str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -59,12 +64,12 @@ def stream(
         monkeypatch.setenv(variable, value)
     settings = Settings()
     specs = topic_specs(settings, settings.read_catalogue())
-    create_topics(AdminClient({"bootstrap.servers": servers, "log_level": 0}), specs)
+    create_topics(admin, specs)
     return RoutedTopic(settings, lambda topics: read_to_end(servers, topics))
 
 
 def test_fleet_broker_outages_are_survived_and_sigterm_ends_all(
-    cluster: NativeCluster, stream: RoutedTopic, server: ChatServer
+    cluster: NativeCluster, admin: AdminClient, stream: RoutedTopic, server: ChatServer
 ) -> None:
     prompts = iter(f"p{i}" for i in range(200))
     sent: list[str] = []
@@ -76,14 +81,14 @@ def test_fleet_broker_outages_are_survived_and_sigterm_ends_all(
 
     def in_flight(count: int) -> None:
         """Send queries and wait until the endpoint has all and holds its answers back."""
-        wait_until(lambda: members(stream) == [1, 1, 1], "each has a partition")
+        wait_until(lambda: group_members(admin, stream.settings) == [1, 1, 1], "each has a partition")
         server.hold_all = True
         send(count)
         wait_until(lambda: all(server.asked[prompt] for prompt in sent[-count:]), "all are in flight")
 
     with ExitStack() as stack:
         workers = [stack.enter_context(process(server, "--drain-seconds", DRAIN)) for _ in range(3)]
-        wait_until(lambda: members(stream) == [1, 1, 1], "each has a partition")
+        wait_until(lambda: group_members(admin, stream.settings) == [1, 1, 1], "each has a partition")
         send(12)
         stream.wait_for_answers(12)
 
@@ -118,15 +123,3 @@ def test_fleet_broker_outages_are_survived_and_sigterm_ends_all(
         with fleet(stream.settings, server):
             stream.wait_for_answers(len(sent))
     assert_settled_once(stream, sent)
-
-
-def members(stream: RoutedTopic) -> list[int]:
-    """Return the number of partitions of each worker; empty during a rebalance."""
-    name = f"{stream.settings.app_id}-fleet-vendor-llm"
-    admin = AdminClient({"bootstrap.servers": stream.settings.bootstrap_servers, "log_level": 0})
-    try:
-        description = admin.describe_consumer_groups([name])[name].result(10)
-    except KafkaException:  # its coordinator is not there yet
-        return []
-    stable = description.state.name == "STABLE"
-    return [len(member.assignment.topic_partitions) for member in description.members] if stable else []

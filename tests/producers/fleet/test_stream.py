@@ -6,9 +6,10 @@ from collections.abc import Callable
 import httpx2
 import orjson
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra.broker.ports import free_ports
+from producers.fleet.stream import Finished, FleetStream
 from streams.config.settings import Settings
 from streams.kafka.clients import transactional_config
 from streams.kafka.transactions import FencedProducer
@@ -120,6 +121,33 @@ def test_stream_commit_result_unknown_writes_each_answer_once(
     assert fates == []
     assert_settled_once(stream, ["first", "second", "third"])
     assert set(server.asked.values()) == {1}
+
+
+def test_stream_ends_within_the_call_that_assigned_partitions_are_noticed(
+    settings: Settings, stream: RoutedTopic
+):
+    # a drain stops at the ends: if one were missed, it would wait for a query that need not come
+    stream.put("one", "two", "three")
+    reading = FleetStream(
+        settings, settings.topics.llm("vendor-llm"), settings.app_id, "reader", drain=no_op, drop=no_op
+    )
+    try:
+        messages: list[Message] = []
+        while len(messages) < 3:
+            assert (read := reading.poll(100, DEADLINE)), "a query is missing"
+            messages += read
+        for message in messages:
+            reading.finish(Finished(message.partition(), message.offset(), ()))
+        wait_until(lambda: not reading.poll(100, 0.1), "all is read")
+        assert not reading.at_end, "nothing is committed"
+        assert reading.commit()
+        assert reading.at_end
+    finally:
+        reading.close()
+
+
+def no_op(partitions: set[int]) -> None:
+    """Ignore partitions: nothing is in flight."""
 
 
 def test_stream_idle_group_lag_is_zero_and_health_is_served(
