@@ -18,6 +18,7 @@ from tests.producers.fleet.chat_server import (
 from tests.producers.fleet.fleet_process import group_members
 from tests.producers.fleet.routed_topic import RoutedTopic
 
+
 @pytest.fixture
 def server() -> Iterator[ChatServer]:
     with chat_server() as running:
@@ -61,9 +62,9 @@ def stream(settings: Settings, read_topics: TopicReader) -> RoutedTopic:
 
 
 @pytest.fixture
-def group(settings: Settings, admin: AdminClient) -> Callable[[], list[int]]:
+def group(settings: Settings) -> Callable[[], list[int]]:
     """Return the number of partitions of each worker; empty during a rebalance."""
-    return lambda: group_members(admin, settings)
+    return lambda: group_members(settings)
 
 
 @pytest.fixture

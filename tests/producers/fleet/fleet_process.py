@@ -72,8 +72,10 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-def group_members(admin: AdminClient, settings: Settings) -> list[int]:
+def group_members(settings: Settings) -> list[int]:
     """Return the number of partitions of each worker; empty during a rebalance."""
+    # a client of its own: one that has lost its broker asks the former coordinator for a while
+    admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers, "log_level": 0})
     name = f"{settings.app_id}-fleet-vendor-llm"
     try:
         description = admin.describe_consumer_groups([name])[name].result(10)

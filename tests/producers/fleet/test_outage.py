@@ -37,14 +37,8 @@ def cluster(start_cluster: ClusterStarter) -> NativeCluster:
 
 
 @pytest.fixture
-def admin(cluster: NativeCluster) -> AdminClient:
-    return AdminClient({"bootstrap.servers": cluster.bootstrap_servers, "log_level": 0})
-
-
-@pytest.fixture
 def stream(
     cluster: NativeCluster,
-    admin: AdminClient,
     unique: Callable[[str], str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -64,12 +58,12 @@ def stream(
         monkeypatch.setenv(variable, value)
     settings = Settings()
     specs = topic_specs(settings, settings.read_catalogue())
-    create_topics(admin, specs)
+    create_topics(AdminClient({"bootstrap.servers": servers, "log_level": 0}), specs)
     return RoutedTopic(settings, lambda topics: read_to_end(servers, topics))
 
 
 def test_fleet_broker_outages_are_survived_and_sigterm_ends_all(
-    cluster: NativeCluster, admin: AdminClient, stream: RoutedTopic, server: ChatServer
+    cluster: NativeCluster, stream: RoutedTopic, server: ChatServer
 ) -> None:
     prompts = iter(f"p{i}" for i in range(200))
     sent: list[str] = []
@@ -81,14 +75,14 @@ def test_fleet_broker_outages_are_survived_and_sigterm_ends_all(
 
     def in_flight(count: int) -> None:
         """Send queries and wait until the endpoint has all and holds its answers back."""
-        wait_until(lambda: group_members(admin, stream.settings) == [1, 1, 1], "each has a partition")
+        wait_until(lambda: group_members(stream.settings) == [1, 1, 1], "each has a partition")
         server.hold_all = True
         send(count)
         wait_until(lambda: all(server.asked[prompt] for prompt in sent[-count:]), "all are in flight")
 
     with ExitStack() as stack:
         workers = [stack.enter_context(process(server, "--drain-seconds", DRAIN)) for _ in range(3)]
-        wait_until(lambda: group_members(admin, stream.settings) == [1, 1, 1], "each has a partition")
+        wait_until(lambda: group_members(stream.settings) == [1, 1, 1], "each has a partition")
         send(12)
         stream.wait_for_answers(12)
 

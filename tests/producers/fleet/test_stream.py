@@ -134,7 +134,8 @@ def test_stream_ends_within_the_call_that_assigned_partitions_are_noticed(
     try:
         messages: list[Message] = []
         while len(messages) < 3:
-            assert (read := reading.poll(100, DEADLINE)), "a query is missing"
+            read = reading.poll(100, DEADLINE)
+            assert read, "a query is missing"
             messages += read
         for message in messages:
             reading.finish(Finished(message.partition(), message.offset(), ()))
