@@ -140,7 +140,7 @@ class FleetStream:
         deadline = time.monotonic() + seconds
         for _ in range(max(1, limit)):
             progresses = self._progress
-            # one event a call: with several, those before a rebalance could not be told from those after it
+            # one event a call: among several, a rebalance would be at an unknown place
             message = self._consumer.poll(max(0.0, deadline - time.monotonic()))
             if progresses is not self._progress:
                 # they are read again by the partition's new owner
