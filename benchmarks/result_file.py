@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 import orjson
 
 from benchmarks.machine import describe
+from routing.history.faiss_library import CORE_TYPE
 
 
 def report(program: str, path: Path | None, figures: Mapping[str, Any]) -> None:
     """Print a benchmark's figures with its command and the machine, and write them to a file."""
-    command = " ".join([f"python -m benchmarks.{program}", *sys.argv[1:]])
+    kernels = [f"{CORE_TYPE}={os.environ[CORE_TYPE]}"] if CORE_TYPE in os.environ else []
+    command = " ".join([*kernels, f"python -m benchmarks.{program}", *sys.argv[1:]])
     result = {"command": command, "machine": describe(), **figures}
     print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
     save(path, result)

@@ -11,6 +11,8 @@ from typing import Any, BinaryIO, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from routing.history.faiss_library import load_faiss
+
 Rows = NDArray[np.int64]
 Similarities = NDArray[np.float32]
 
@@ -56,7 +58,7 @@ class NeighbourIndex:
         threads: int = 1,
         ef: int = HNSW_SEARCH,
     ) -> None:
-        import faiss
+        faiss = load_faiss()
 
         vectors = np.ascontiguousarray(embeddings, dtype=np.float32)
         self.kind = kind
@@ -78,7 +80,7 @@ class NeighbourIndex:
     @classmethod
     def read(cls, path: str | Path, kind: Literal["exact", "hnsw"], threads: int = 1) -> NeighbourIndex:
         """Read an index that `write` wrote."""
-        import faiss
+        faiss = load_faiss()
 
         index = cls.__new__(cls)
         index.kind, index.threads, index.ef = kind, threads, HNSW_SEARCH
@@ -169,7 +171,7 @@ class NeighbourIndex:
     def _candidates(
         self, queries: NDArray[np.float32], width: int, own: Rows | None
     ) -> tuple[Similarities, Rows]:
-        import faiss
+        faiss = load_faiss()
 
         faiss.omp_set_num_threads(self.threads)
         faiss.cvar.distance_compute_blas_threshold = self.product_from * (
@@ -177,9 +179,7 @@ class NeighbourIndex:
         )
         wide = width + (own is not None)
         if self.kind == "hnsw":
-            parameters = faiss.SearchParametersHNSW(  # type: ignore[attr-defined]
-                efSearch=max(self.ef, wide)
-            )
+            parameters = faiss.SearchParametersHNSW(efSearch=max(self.ef, wide))
             similarity, rows = self._index.search(queries, wide, params=parameters)
             # A graph may not reach k rows, especially among many duplicates.
             short = np.flatnonzero((rows < 0).any(axis=1))
@@ -200,7 +200,7 @@ class NeighbourIndex:
 
     def write(self, file: BinaryIO) -> None:
         """Write the index in faiss' format."""
-        import faiss
+        faiss = load_faiss()
 
         file.write(faiss.serialize_index(self._index).data)
 
@@ -224,7 +224,7 @@ def crossing(embeddings: NDArray[np.float32], clock: Callable[[], float], rounds
     rounds : int
         Number of measurements; the shortest counts.
     """
-    import faiss
+    faiss = load_faiss()
 
     index: Any = faiss.IndexFlatIP(embeddings.shape[1])
     index.add(np.ascontiguousarray(embeddings, dtype=np.float32))
@@ -246,7 +246,7 @@ def _threshold_is_size() -> bool:
     faiss has one threshold per process. Newer versions count queries times dimensions, and their default is
     so high that batches of 256 use the slow loop. Call this before the threshold is set.
     """
-    import faiss
+    faiss = load_faiss()
 
     return bool(faiss.cvar.distance_compute_blas_threshold > 1000)
 

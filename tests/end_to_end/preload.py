@@ -2,7 +2,6 @@
 
 import inspect
 
-import faiss
 import faust.assignor.partition_assignor
 import faust.tables.objects
 import faust.tables.sets
@@ -10,8 +9,11 @@ import faust.tables.sets
 import streams.__main__
 import streams.commands.worker
 import streams.worker.startup
+from routing.history.faiss_library import load_faiss
 
-__all__ = ["faiss", "faust", "streams"]
+__all__ = ["faust", "streams"]
+
+load_faiss()
 
 # Faust looks for the module of each agent, which resolves the paths of all modules the first time
 inspect.getmodule(inspect.currentframe())
