@@ -14,7 +14,6 @@ from functools import cache
 from types import ModuleType
 
 import numpy as np
-from threadpoolctl import threadpool_info
 
 CORE_TYPE = "OPENBLAS_CORETYPE"
 """Variable that names the kernels. OpenBLAS reads it once, as it is loaded."""
@@ -33,11 +32,15 @@ def load_faiss() -> ModuleType:
 
 def numpy_core_type() -> str | None:
     """Return the kernels of NumPy's OpenBLAS, by a name that faiss' knows; None if it has another library."""
-    # its library is loaded by then, but perhaps not used yet
+    # comes with faiss, and the base installation has neither
+    from threadpoolctl import threadpool_info
+
     folder = os.path.dirname(np.__file__)
     for library in threadpool_info():
+        # in `numpy`, or in `numpy.libs` beside it
         if library["internal_api"] == "openblas" and library["filepath"].startswith(folder):
-            return OLDER_NAMES.get(library["architecture"], library["architecture"])
+            core_type = str(library["architecture"])
+            return OLDER_NAMES.get(core_type, core_type)
     return None
 
 
