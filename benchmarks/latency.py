@@ -1,4 +1,4 @@
-"""Time from production to committed read, at several rates of queries."""
+"""Time from production to committed read, and the worker's processor time, at several rates of queries."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import orjson
+import psutil
 from confluent_kafka import Producer, TopicPartition
 
 from benchmarks import synthetic_queries
@@ -16,8 +17,9 @@ from streams.kafka.bounded_clients import Consumer
 from streams.kafka.clients import reader_config
 from streams.kafka.follower import consume_available
 
-WARM_RATE, WARM_SECONDS = 500, 20
-"""Queries/s and seconds that come before latencies are measured."""
+WARM_RATE, WARM_SECONDS = 500, 60
+"""Queries/s and seconds that come before latencies are measured: the broker's compiler takes a third of a
+processor at first."""
 
 Messages = Callable[[int, int], list[bytes]]
 """Returns a number of messages, by a seed; their ids are `q<seed>-<number>`."""
@@ -26,7 +28,7 @@ Messages = Callable[[int, int], list[bytes]]
 def latency(
     run: Run, estimator: str, rows: int, rates: Sequence[int], seconds: float, messages: Messages
 ) -> dict[str, dict[str, float]]:
-    """Return milliseconds from production to committed read, by rate.
+    """Return milliseconds from production to committed read, by rate, and `worker_cpu_us` of a query.
 
     Parameters
     ----------
@@ -47,12 +49,15 @@ def latency(
     with run.worker(estimator, rows):
         synthetic_queries.produce(producer, settings.topics.queries, first, settings.partitions)
         run.wait_until_decided(len(first), 300)
-        # the broker compiles what it runs often: before that a transaction takes it four times as long
         paced(run, producer, WARM_RATE, messages(WARM_RATE * WARM_SECONDS, 99), 99)
-        return {
-            str(rate): paced(run, producer, rate, messages(int(rate * seconds), 100 + number), 100 + number)
-            for number, rate in enumerate(rates)
-        }
+        worker, figures = psutil.Process(run.process.pid), {}
+        for number, rate in enumerate(rates):
+            count, before = int(rate * seconds), worker.cpu_times()
+            waits = paced(run, producer, rate, messages(count, 100 + number), 100 + number)
+            after = worker.cpu_times()
+            used = after.user + after.system - before.user - before.system
+            figures[str(rate)] = waits | {"worker_cpu_us": round(1e6 * used / count)}
+        return figures
 
 
 def paced(run: Run, producer: Producer, rate: int, values: list[bytes], seed: int) -> dict[str, float]:

@@ -44,6 +44,13 @@ def raw_messages(prepared: Path, count: int, prefix: str = "r") -> list[bytes]:
     return [orjson.dumps({"id": f"{prefix}{i}", "prompt": prompts[i % len(prompts)]}) for i in range(count)]
 
 
+def unique_messages(prepared: Path, count: int, prefix: str) -> list[bytes]:
+    """Return queries without embeddings whose prompts differ, so that no cache knows one; ids as above."""
+    prompts = load_dataset(prepared / QUERIES).prompts
+    texts = [f"{prompts[i % len(prompts)]} ({prefix}{i})" for i in range(count)]
+    return [orjson.dumps({"id": f"{prefix}{i}", "prompt": text}) for i, text in enumerate(texts)]
+
+
 def embedded_messages(prepared: Path, count: int) -> list[bytes]:
     """Return the same queries with embeddings from the embedder of the fit."""
     prompts = load_dataset(prepared / QUERIES).prompts
