@@ -38,17 +38,15 @@ def fitted(dataset: str, embeddings: Path | None, preset: str, folder: Path, que
     return out
 
 
-def raw_messages(prepared: Path, count: int, prefix: str = "r") -> list[bytes]:
-    """Return queries without embeddings, repeating the prompts of the data set; ids begin with the prefix."""
-    prompts = load_dataset(prepared / QUERIES).prompts
-    return [orjson.dumps({"id": f"{prefix}{i}", "prompt": prompts[i % len(prompts)]}) for i in range(count)]
+def raw_messages(prepared: Path, count: int, prefix: str = "r", *, unique: bool = False) -> list[bytes]:
+    """Return queries without embeddings; ids begin with the prefix.
 
-
-def unique_messages(prepared: Path, count: int, prefix: str) -> list[bytes]:
-    """Return queries without embeddings whose prompts differ, so that no cache knows one; ids as above."""
+    The prompts of the data set repeat. With `unique` each ends with its id, so that no cache knows it.
+    """
     prompts = load_dataset(prepared / QUERIES).prompts
-    texts = [f"{prompts[i % len(prompts)]} ({prefix}{i})" for i in range(count)]
-    return [orjson.dumps({"id": f"{prefix}{i}", "prompt": text}) for i, text in enumerate(texts)]
+    ids = [f"{prefix}{i}" for i in range(count)]
+    texts = [f"{prompts[i % len(prompts)]}{f' ({ids[i]})' if unique else ''}" for i in range(count)]
+    return [orjson.dumps({"id": id_, "prompt": text}) for id_, text in zip(ids, texts, strict=True)]
 
 
 def embedded_messages(prepared: Path, count: int) -> list[bytes]:

@@ -20,7 +20,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import orjson
-import psutil
 from confluent_kafka import Producer
 
 from benchmarks import cost_breakdown, synthetic_queries
@@ -69,26 +68,21 @@ def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
         with run.worker("constant", 64):
             synthetic_queries.produce(producer, topic, synthetic_queries.messages(400, seed=7), 4)
             run.wait_until_decided(400, 300)
-            process = psutil.Process(run.process.pid)
-            idle = cpu_seconds_of(process, lambda: time.sleep(seconds / 2)) / (seconds / 2)
+            used = run.cpu_seconds()
+            time.sleep(seconds / 2)
+            idle = (run.cpu_seconds() - used) / (seconds / 2)
             before, values = transactions(run), synthetic_queries.messages(queries, seed=8)
-            began = time.monotonic()
-
-            def produce_flood() -> None:
-                synthetic_queries.produce(producer, topic, values, 4)
-                run.wait_until_decided(400 + queries, 600)
-
-            flood = cpu_seconds_of(process, produce_flood)
-            flood_seconds = time.monotonic() - began
+            began, used = time.monotonic(), run.cpu_seconds()
+            synthetic_queries.produce(producer, topic, values, 4)
+            run.wait_until_decided(400 + queries, 600)
+            flood, flood_seconds = run.cpu_seconds() - used, time.monotonic() - began
             middle, trickle_queries = (
                 transactions(run),
                 synthetic_queries.messages(int(rate * seconds), seed=9),
             )
-            began = time.monotonic()
-            trickle = cpu_seconds_of(
-                process, lambda: list(synthetic_queries.paced(producer, topic, trickle_queries, 4, rate))
-            )
-            trickle_seconds = time.monotonic() - began
+            began, used = time.monotonic(), run.cpu_seconds()
+            list(synthetic_queries.paced(producer, topic, trickle_queries, 4, rate))
+            trickle, trickle_seconds = run.cpu_seconds() - used, time.monotonic() - began
             run.wait_until_decided(400 + queries + len(trickle_queries), 60)
             after = transactions(run)
             reading = cost_breakdown.cpu(lambda: transactions(run), 3) / after
@@ -107,14 +101,6 @@ def worker_costs(queries: int, rate: float, seconds: float) -> dict[str, float]:
         "transaction_cpu_ms": 1e3 * a_transaction,
         "ledger_read_cpu_us": 1e6 * reading,
     }
-
-
-def cpu_seconds_of(process: psutil.Process, run: Any) -> float:
-    """Return the CPU seconds that a process uses during a call."""
-    before = process.cpu_times()
-    run()
-    after = process.cpu_times()
-    return float(after.user + after.system - before.user - before.system)
 
 
 def transactions(run: Any) -> int:

@@ -165,7 +165,7 @@ def measure(servers: str, folder: Path, arguments: argparse.Namespace) -> dict[s
         0,
         numbers(arguments.fast_rates),
         arguments.seconds,
-        lambda count, seed: presets.unique_messages(prepared, count, f"q{seed}-"),
+        lambda count, seed: presets.raw_messages(prepared, count, f"q{seed}-", unique=True),
     )
     started = [
         startup.start_of_worker(

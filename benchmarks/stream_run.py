@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 import yaml
 
 from benchmarks import bare_loop, synthetic_queries
@@ -76,6 +77,11 @@ class Run:
         module = ["benchmarks.worker_process", "--estimator", estimator, "--rows", rows, "--stages", stages]
         with running(module, os.environ | self.variables, self.folder / f"{self.name}.log") as self.process:
             yield stages
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time of the worker since its start."""
+        used = psutil.Process(self.process.pid).cpu_times()
+        return float(used.user + used.system)
 
     def wait_until_decided(self, total: int, seconds: float) -> None:
         """Wait until the ledgers count this number of queries; reading them costs almost nothing."""

@@ -15,7 +15,6 @@ from tests.producers.fleet.chat_server import (
     ChatServer,
     chat_server,
 )
-from tests.producers.fleet.fleet_process import group_members
 from tests.producers.fleet.routed_topic import RoutedTopic
 
 
@@ -59,12 +58,6 @@ def settings(
 @pytest.fixture
 def stream(settings: Settings, read_topics: TopicReader) -> RoutedTopic:
     return RoutedTopic(settings, read_topics)
-
-
-@pytest.fixture
-def group(settings: Settings) -> Callable[[], list[int]]:
-    """Return the number of partitions of each worker; empty during a rebalance."""
-    return lambda: group_members(settings)
 
 
 @pytest.fixture

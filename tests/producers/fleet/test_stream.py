@@ -1,7 +1,6 @@
 """Fleet workers on Kafka that stop, die or rebalance: each query is answered and settled once."""
 
 import signal
-from collections.abc import Callable
 
 import httpx2
 import orjson
@@ -16,18 +15,18 @@ from streams.kafka.transactions import FencedProducer
 from tests.producers.fleet.chat_server import (
     ChatServer,
 )
-from tests.producers.fleet.fleet_process import DEADLINE, fleet, wait_until
+from tests.producers.fleet.fleet_process import DEADLINE, fleet, group_members, wait_until
 from tests.producers.fleet.routed_topic import ANSWER_USD, RoutedTopic, assert_settled_once, process
 
 
 def test_stream_workers_killed_or_frozen_others_answer_their_queries(
-    settings: Settings, stream: RoutedTopic, server: ChatServer, group: Callable[[], list[int]]
+    settings: Settings, stream: RoutedTopic, server: ChatServer
 ):
     quick, slow = [f"quick {i}" for i in range(12)], [f"held {i}" for i in range(4)]
     server.held.update(slow)
 
     with process(server) as killed, process(server) as frozen:
-        wait_until(lambda: group() == [1, 1], "each has a partition")
+        wait_until(lambda: group_members(settings) == [1, 1], "each has a partition")
         # slow answers first: those after them are committed all the same
         stream.put(*slow[:2], *quick, *slow[2:])
         stream.wait_for_answers(len(quick))
@@ -36,12 +35,12 @@ def test_stream_workers_killed_or_frozen_others_answer_their_queries(
         frozen.send_signal(signal.SIGSTOP)
         server.hold_all = False
         with fleet(settings, server):
-            wait_until(lambda: group() == [2], "another has taken over")
+            wait_until(lambda: group_members(settings) == [2], "another has taken over")
             server.release()
             stream.wait_for_answers(len(quick) + len(slow))
             # it wakes up with answers to what is not its own any more
             frozen.send_signal(signal.SIGCONT)
-            wait_until(lambda: group() == [1, 1], "it is a member again")
+            wait_until(lambda: group_members(settings) == [1, 1], "it is a member again")
             stream.put("after", "that")
             stream.wait_for_answers(len(quick) + len(slow) + 2)
             frozen.terminate()
@@ -78,9 +77,7 @@ def test_stream_worker_stopped_finishes_queries_in_flight_at_current_prices(
     assert (by_id["q-before"], by_id["q-one"]) == (ANSWER_USD, 2 * ANSWER_USD)
 
 
-def test_stream_rebalance_asks_no_query_twice(
-    settings: Settings, stream: RoutedTopic, server: ChatServer, group: Callable[[], list[int]]
-):
+def test_stream_rebalance_asks_no_query_twice(settings: Settings, stream: RoutedTopic, server: ChatServer):
     prompts = [f"p{i}" for i in range(40)]
     server.held.update(prompts[:20:5])
     stream.put(*prompts[:20])
@@ -89,9 +86,9 @@ def test_stream_rebalance_asks_no_query_twice(
         wait_until(lambda: server.asked.total() == 20, "four are in flight")
         with fleet(settings, server):
             # the first has four in flight, and keeps its partitions until they are answered
-            wait_until(lambda: not group(), "the second joins")
+            wait_until(lambda: not group_members(settings), "the second joins")
             server.release()
-            wait_until(lambda: group() == [1, 1], "each has a partition")
+            wait_until(lambda: group_members(settings) == [1, 1], "each has a partition")
             stream.put(*prompts[20:])
             stream.wait_for_answers(40)
 
